@@ -1,0 +1,56 @@
+/* request.h - the data access actions (getByIds, insert, find, ...) behind every edge.
+ *
+ * The websocket gateway, HTTP and the service socket all turn what they receive into one BSON request
+ * {"action":...,"reqID":...,"collection":...,...} and render BSON replies; the meaning of each action
+ * is here, once. One action = one file of this folder; request.c holds the one table of them.
+ *
+ * Runs inside a gateway actor, on its thread. Writes of one turn travel in one message: the gateway
+ * calls request_flush at the end of each turn. Raw input never reaches an assertion. */
+#pragma once
+
+#include "actors/runtime/actor.h"
+#include "broker/catalog.h"
+#include "protocol/bson.h"
+
+typedef struct request_engine request_engine;
+
+typedef struct request_options {
+    tw_actor *actor;         /* the gateway */
+    const catalog *catalog;  /* borrow */
+    int store;               /* link */
+    const int *readers;      /* links to log_readers; used in turn */
+    size_t readers_count;
+    size_t running_max;      /* requests at once; beyond: busy */
+} request_options;
+
+/* Receives each reply of a request in order; final with the last one (exactly once a request, also on
+ * an error). reply is a view until it returns. Returning false asks the engine to pause this request
+ * until request_resume(tag): the asker's queue is full. The asker may be gone: tag is looked up. */
+typedef bool (*request_emit)(void *context, uint64_t tag, tw_bson reply, bool final);
+
+tw_err request_engine_new(request_engine **out, const request_options *options);
+void request_engine_free(request_engine **engine);
+
+/* Runs one request. Replies follow later or at once (from inside this call too). Errors are replies:
+ * {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,"retry":...
+ * [,"after_ms":N][,"rule":...][,"version":current]}. reqID of any scalar type is given back as it
+ * came in each reply. Two requests may have one tag. */
+void request_run(request_engine *engine, tw_bson request, request_emit emit, void *context,
+                 uint64_t tag);
+/* True when the action is one of the table. */
+bool request_knows(tw_str action);
+void request_resume(request_engine *engine, uint64_t tag);
+/* Ends all requests of a tag without further replies (the asker is gone). */
+void request_forget(request_engine *engine, uint64_t tag);
+/* Sends the writes collected since the last flush. */
+void request_flush(request_engine *engine);
+
+/* Builds the error reply above into out; shared by the edges for their own refusals. Fields with
+ * ptr NULL are left out. extra (may be len 0): further fields. */
+void request_error(tw_buf *out, tw_bson request, tw_err code, tw_str message, tw_str hint,
+                   tw_bson extra);
+
+typedef struct request_figures {
+    uint64_t running, paused, done, refused;
+} request_figures;
+request_figures request_engine_figures(const request_engine *engine);

@@ -1,0 +1,83 @@
+/* limits.h - every bound in one place: value, unit, reason, and what happens at it.
+ *
+ * L(name, value, unit, reason and behaviour at the limit)
+ * The table is also the source of `welcome.limits` and of the reference in docs. */
+#pragma once
+
+#include <assert.h>
+
+#define TW_LIMITS(L)                                                                               \
+    L(MESSAGE_MAX, 65536, "bytes", "A client's websocket message; beyond it 4413.")                \
+    L(MESSAGE_FRAGMENTS_MAX, 4096, "frames", "Fragments of one message; beyond it 1009.")          \
+    L(DOCUMENT_MAX, 16777216, "bytes", "A BSON document, as MongoDB has it; a write gets too_big.") \
+    L(ACTOR_MESSAGE_MAX, 16842752, "bytes", "Between actors: a document and 64 KiB; refused.")     \
+    L(SERVICE_MESSAGE_MAX, 1048576, "bytes", "On the service socket; the pipe is closed.")         \
+    L(DEPTH_CLIENT_MAX, 32, "levels", "Nesting of what clients send; error depth.")                \
+    L(DEPTH_MAX, 100, "levels", "Nesting of stored documents; error depth.")                       \
+    L(KEY_MAX, 1024, "bytes", "A record's key; error bad_document.")                               \
+    L(NAME_MAX, 120, "bytes", "Database and collection names; error bad_message.")                 \
+    L(MUX_ID_MAX, 64, "bytes", "A mux_id or reqID as JSON text; error bad_message.")               \
+    L(ORIGINS_MAX, 64, "origins", "Components of a position vector; error bad_since.")             \
+    L(QUERY_MAX, 4096, "bytes", "A filter, as BSON; error bad_filter.")                            \
+    L(TOPIC_QUERY_MAX, 65536, "bytes", "A canonical topic query: all collections of a subscribe.") \
+    L(FILTER_DEPTH_MAX, 8, "levels", "Nesting of a filter; error bad_filter.")                     \
+    L(FILTER_NODES_MAX, 64, "nodes", "Clauses of a filter; error bad_filter.")                     \
+    L(FILTER_IN_MAX, 256, "values", "Values in $in, $nin or $all; error bad_filter.")              \
+    L(REGEX_MAX, 256, "bytes", "A $regex pattern; error bad_filter.")                              \
+    L(REGEX_SUBJECT_MAX, 65536, "bytes", "Text a $regex is held against; longer text: no match.")  \
+    L(REGEX_STEPS_MAX, 10000, "steps", "Work of one $regex on one text; too_costly.")              \
+    L(COLLECTIONS_PER_TOPIC_MAX, 32, "collections", "Named by one subscribe; error too_many.")     \
+    L(COLLECTIONS_MAX, 4096, "collections", "Known to one server; a write gets too_many.")         \
+    L(FIELDS_MAX, 256, "fields", "In a projection; error too_many.")                               \
+    L(STREAMS_PER_CONNECTION_MAX, 1024, "streams", "On one websocket; error too_many.")            \
+    L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
+    L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
+    L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to one connection; its streams go to the log.") \
+    L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; lws copies what is beyond.")       \
+    L(PAGE_BYTES, 65536, "bytes", "A page of history; the next is asked when the socket drained.") \
+    L(PAGE_ROWS_MAX, 500, "rows", "Rows of one page; bounds one read transaction.")                \
+    L(PAGE_SCAN_MAX, 65536, "rows", "Index entries looked at for one page; the page ends early.")  \
+    L(RING_BYTES, 8388608, "bytes", "Recent publications kept for joining; older: read again.")    \
+    L(BATCH_BYTES, 65536, "bytes", "A publication is closed at this size.")                        \
+    L(BATCH_ROWS_MAX, 4096, "rows", "Rows of one publication or one commit.")                      \
+    L(WRITE_OPS_MAX, 4096, "operations", "In one write message; error too_many.")                  \
+    L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
+    L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
+    L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
+    L(SORT_MAX, 100000, "documents", "Sorted by one find; too_costly.")                            \
+    L(OPIDS_MAX, 1000000, "ids", "Operation ids remembered; the oldest is forgotten.")             \
+    L(OPID_MAX, 128, "bytes", "An operation id; error bad_message.")                               \
+    L(OPID_AGE_S, 86400, "s", "Operation ids are remembered this long.")                           \
+    L(LOG_AGE_S, 86400, "s", "Superseded rows are kept this long; then the floor passes.")         \
+    L(MAILBOX_MAX, 4096, "messages", "Waiting asks of one actor; busy.")                           \
+    L(LINK_IN_FLIGHT_MAX, 32, "requests", "Unanswered on one nng link: its queue holds 64.")       \
+    L(ACTORS_MAX, 64, "actors", "In one process.")                                                 \
+    L(LINKS_MAX, 32, "links", "Of one actor to others.")                                           \
+    L(TIMERS_MAX, 64, "timers", "Of one actor.")                                                   \
+    L(ASK_TIMEOUT_MS, 5000, "ms", "An ask without answer; timeout.")                               \
+    L(RESTARTS_MAX, 5, "restarts", "Of an actor in 10 s; then health is red.")                     \
+    L(PING_MS, 25000, "ms", "A ping after so much silence (Centrifugo's value).")                  \
+    L(PONG_MS, 8000, "ms", "No pong in this time: the connection is cut.")                         \
+    L(STALL_MS, 30000, "ms", "No byte drained with data waiting: 4508.")                           \
+    L(HELLO_MS, 10000, "ms", "No hello where auth is required: 4408.")                             \
+    L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
+    L(DRAIN_MS, 10000, "ms", "Time for an orderly end; then connections are cut.")                 \
+    L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
+    L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \
+    L(HTTP_HEADER_POOL, 256, "connections", "Handshakes at once; 4 lost connections in bursts.")   \
+    L(LOG_LINE_MAX, 4096, "bytes", "A log line; cut.")                                             \
+    L(ERROR_TEXT_MAX, 512, "bytes", "Text of an error to a client; cut.")                          \
+    L(SHOWN_INPUT_MAX, 64, "bytes", "A client's input shown in an error; cut and escaped.")
+
+/* Each limit as a constant of its name: TW_MESSAGE_MAX. The one that int cannot hold is below. */
+enum {
+#define L(name, value, unit, reason) TW_##name = (value),
+    TW_LIMITS(L)
+#undef L
+};
+#define TW_LOG_SUPERSEDED_BYTES 4294967296LL /* bytes of superseded rows kept; the floor passes */
+
+static_assert((int)TW_ACTOR_MESSAGE_MAX >= (int)TW_DOCUMENT_MAX + 65536, "a document fits a message");
+static_assert((int)TW_LINK_IN_FLIGHT_MAX <= 64 / 2, "nng's reply queue of a pipe holds 64");
+static_assert((int)TW_PAGE_BYTES <= (int)TW_OUTBOUND_QUEUE_MAX, "a page fits a connection's queue");
+static_assert((int)TW_SOCKET_WRITE_MAX <= (int)TW_OUTBOUND_QUEUE_MAX, "a write fits the queue");

@@ -1,0 +1,327 @@
+/* messages.h - what actors say to each other: the one table.
+ *
+ * Structs, msgpack codec, validation, names, the fuzz dictionary and docs/messages.md are expansions
+ * of it. A message is the msgpack array [version, id, request, fields...]; decode is strict: each
+ * field is bounded, and input is read to its last byte. Ids are never reused.
+ *
+ * Field kinds:  u64 i64 flag str bytes bson key vector  and  list(item): a list of an item below.
+ *   str bytes bson key   views into the message; max is their length in bytes
+ *   u64                  max is the largest value;  i64: max is the largest magnitude
+ *   vector               max is the number of origins
+ *   list                 max is the number of items
+ * F(kind, name, max, unit, doc)   I(name, doc)   M(id, name, sender, doc) */
+#pragma once
+
+#include "protocol/arena.h"
+#include "protocol/base.h"
+#include "protocol/limits.h"
+
+#define TW_MESSAGES_VERSION 1
+#define TW_SEQNO_MAX 9007199254740991ULL /* 2^53 - 1: a JavaScript number holds it */
+#define TW_I64_MAX 9223372036854775807ULL
+
+/* What an operation of a write does. */
+enum tw_op {
+    TW_OP_INSERT = 1,  /* doc; conflict where the key exists */
+    TW_OP_PUT = 2,     /* doc; replaces or inserts */
+    TW_OP_UPDATE = 3,  /* key, doc = update document ({"$set":...} form, see broker/update.h) */
+    TW_OP_REMOVE = 4,  /* key */
+    TW_OP_DROP = 5,    /* the collection */
+    TW_OP_DROP_DB = 6, /* the database */
+};
+
+/* Flags of a log row. */
+enum tw_row_flags {
+    TW_ROW_PUT = 1,       /* a version of a record */
+    TW_ROW_DELETE = 2,    /* a tombstone */
+    TW_ROW_DROP = 4,      /* the collection ends here */
+    TW_ROW_LAST = 8,      /* last row of its transaction (single rows too) */
+    TW_ROW_SYNTHETIC = 16, /* made by comparison after lost history */
+    TW_ROW_SILENT = 32,   /* written with dispatch: false; streams skip it */
+    TW_ROW_MULTI = 64,    /* its transaction has several rows */
+};
+
+/* What a row means to a stream. */
+enum tw_meaning {
+    TW_MEANS_PUT = 1,
+    TW_MEANS_LEFT = 2,    /* no longer matches */
+    TW_MEANS_DELETED = 3, /* a tombstone of a record that matched */
+    TW_MEANS_DROP = 4,    /* the collection was dropped */
+};
+
+/* Why a resume starts over. */
+enum tw_reset {
+    TW_RESET_NONE = 0,
+    TW_RESET_AHEAD = 1,
+    TW_RESET_COMPACTED = 2,
+    TW_RESET_CHANGED = 3,
+};
+
+#define TW_ITEMS(I)                                                                                \
+    I(write_op, "One operation of a write.")                                                       \
+    I(write_result, "The outcome of one operation.")                                               \
+    I(log_row, "One change, with the version that it replaced.")                                   \
+    I(page_row, "One event of a stream's history, rendered.")                                      \
+    I(mark, "A topic that an event is for.")                                                       \
+    I(event, "One event, rendered once for all topics of a projection.")                           \
+    I(record, "A stored record.")                                                                  \
+    I(one_key, "A key.")                                                                           \
+    I(one_id, "A number that names something.")                                                    \
+    I(gauge, "A figure by name.")                                                                  \
+    I(collection_state, "A collection as the log knows it.")
+
+#define TW_ITEM_write_op(F, L)                                                                     \
+    F(u64, op, TW_OP_DROP_DB, "enum tw_op", "What to do.")                                         \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection; empty for a drop of the database.")            \
+    F(key, key, TW_KEY_MAX, "bytes", "The record; empty: taken from doc, or made.")                \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Document, or update document.")                        \
+    F(bson, match, TW_QUERY_MAX, "bytes", "Only if the stored version matches; empty: always.")    \
+    F(i64, if_version, TW_I64_MAX, "version", "Only if it is this one; -1: any; 0: absent.")       \
+    F(flag, silent, 1, "", "Not to be told to live streams (dispatch: false).")                    \
+    F(flag, more, 1, "", "The next operation belongs to the same transaction.")                    \
+    F(str, opid, TW_OPID_MAX, "bytes", "Makes the operation idempotent; empty: not asked.")        \
+    F(str, origin, TW_OPID_MAX, "bytes", "Told in /changes as origin.")
+
+#define TW_ITEM_write_result(F, L)                                                                 \
+    F(u64, code, 1000, "tw_err", "TW_OK, or why not.")                                             \
+    F(str, why, TW_ERROR_TEXT_MAX, "bytes", "What was wrong, for a person; empty when done.")      \
+    F(str, rule, 64, "bytes", "The rule that a refused write broke; empty otherwise.")             \
+    F(key, key, TW_KEY_MAX, "bytes", "The record's key.")                                          \
+    F(i64, version, TW_I64_MAX, "version", "After the write; of the stored record on conflict.")   \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Position of the write.")                                  \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position of the write; 0 when nothing changed.")         \
+    F(u64, count, TW_SEQNO_MAX, "records", "Records that changed.")
+
+#define TW_ITEM_log_row(F, L)                                                                      \
+    F(u64, n, TW_SEQNO_MAX, "row", "Local row number.")                                            \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin.")                                                 \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position.")                                              \
+    F(u64, flags, 255, "enum tw_row_flags", "What happened.")                                      \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
+    F(i64, version, TW_I64_MAX, "version", "Of this row.")                                         \
+    F(u64, prev, TW_SEQNO_MAX, "row", "The row that this one supersedes; 0: none.")                \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document; empty for a tombstone or a drop.")       \
+    F(bson, old, TW_DOCUMENT_MAX, "bytes", "The document before; empty where there was none.")     \
+    F(u64, time_ms, TW_SEQNO_MAX, "unix ms", "When it was committed.")                             \
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it, as the writer said.")
+
+#define TW_ITEM_page_row(F, L)                                                                     \
+    F(u64, n, TW_SEQNO_MAX, "row", "Local row number.")                                            \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin.")                                                 \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position.")                                              \
+    F(str, type, TW_NAME_MAX, "bytes", "The message's type: entry, record, remove, drop.")         \
+    F(bytes, tail, TW_ACTOR_MESSAGE_MAX, "bytes", "JSON behind the stream's prefix, with its }.")
+
+#define TW_ITEM_mark(F, L)                                                                         \
+    F(u64, topic, TW_I64_MAX, "topic", "The topic.")                                               \
+    F(u64, prev, TW_SEQNO_MAX, "seqno", "Position of the topic's event before; 0: none known.")
+
+#define TW_ITEM_event(F, L)                                                                        \
+    F(u64, n, TW_SEQNO_MAX, "row", "Local row number.")                                            \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin.")                                                 \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position.")                                              \
+    F(str, type, TW_NAME_MAX, "bytes", "The message's type: entry, record, remove, drop.")         \
+    F(bytes, tail, TW_ACTOR_MESSAGE_MAX, "bytes", "JSON behind the stream's prefix, with its }.")  \
+    L(mark, marks, TW_TOPICS_MAX, "topics", "Whom it is for.")
+
+#define TW_ITEM_record(F, L)                                                                       \
+    F(key, key, TW_KEY_MAX, "bytes", "The record's key.")                                          \
+    F(i64, version, TW_I64_MAX, "version", "Its version.")                                         \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Position of its newest version.")                         \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position of its newest version.")                        \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document, or the fields asked for.")
+
+#define TW_ITEM_one_key(F, L) F(key, key, TW_KEY_MAX, "bytes", "The key.")
+#define TW_ITEM_one_id(F, L) F(u64, id, TW_I64_MAX, "id", "The id.")
+#define TW_ITEM_gauge(F, L)                                                                        \
+    F(str, name, TW_NAME_MAX, "bytes", "Name, in Prometheus' spelling without the prefix.")        \
+    F(i64, value, TW_I64_MAX, "", "Value.")
+
+#define TW_ITEM_collection_state(F, L)                                                             \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(u64, records, TW_SEQNO_MAX, "records", "Live records.")
+
+#define TW_MESSAGES(M)                                                                             \
+    M(1, error, any, "Any request may be answered by it instead.")                                 \
+    M(2, done, any, "Answer to a command that has nothing to tell.")                               \
+    M(3, actor_state_ask, supervisor, "Every actor answers it by actor_state.")                    \
+    M(4, actor_state, any, "How an actor is.")                                                     \
+    M(10, write, gateway, "Operations, in order; answered by written when they are on disk.")      \
+    M(11, written, store, "The outcome of each operation.")                                        \
+    M(12, log_batch, store, "Published after each commit: its rows, in order.")                    \
+    M(13, log_state_ask, any, "Asks for log_state.")                                               \
+    M(14, log_state, store, "Head, floor and origins of the log.")                                 \
+    M(15, log_read, any, "Asks a log_reader for raw rows; answered by log_rows.")                  \
+    M(16, log_rows, log_reader, "Raw rows behind a row number.")                                   \
+    M(17, trim, any, "Moves the floor now, as age and size allow, and sweeps a step.")             \
+    M(20, page_read, gateway, "A page of a topic's history or resume; answered by page.")          \
+    M(21, page, log_reader, "Events in order, and where to go on.")                                \
+    M(22, get, gateway, "Records by key; answered by records.")                                    \
+    M(23, find, gateway, "Records by query; answered by records.")                                 \
+    M(24, records, log_reader, "Records.")                                                         \
+    M(25, count, gateway, "Counts records by query; answered by counted.")                         \
+    M(26, counted, log_reader, "How many.")                                                        \
+    M(30, topic_open, gateway, "Opens a topic or joins an equal one; answered by topic_opened.")   \
+    M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
+    M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
+    M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")
+
+#define TW_FIELDS_error(F, L)                                                                      \
+    F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
+    F(str, why, TW_ERROR_TEXT_MAX, "bytes", "Cause, for a person.")                                \
+    F(str, hint, TW_ERROR_TEXT_MAX, "bytes", "What to do; may be empty.")                          \
+    F(u64, after_ms, TW_SEQNO_MAX, "ms", "When to try again; 0: not told.")
+#define TW_FIELDS_done(F, L) F(u64, count, TW_SEQNO_MAX, "items", "How many, where it is told.")
+#define TW_FIELDS_actor_state_ask(F, L) F(flag, reset, 1, "", "Begin the maxima anew.")
+#define TW_FIELDS_actor_state(F, L)                                                                \
+    F(str, name, TW_NAME_MAX, "bytes", "The actor's name.")                                        \
+    F(str, state, TW_NAME_MAX, "bytes", "running, starting, failed: reason.")                      \
+    F(u64, handled, TW_SEQNO_MAX, "messages", "Handled since the start.")                          \
+    F(u64, waiting, TW_SEQNO_MAX, "requests", "Asks that wait for a free link or an answer.")      \
+    F(u64, gaps, TW_SEQNO_MAX, "batches", "Publications lost and repaired.")                       \
+    L(gauge, gauges, 256, "gauges", "The actor's own figures.")
+
+#define TW_FIELDS_write(F, L) L(write_op, ops, TW_WRITE_OPS_MAX, "operations", "In order.")
+#define TW_FIELDS_written(F, L)                                                                    \
+    L(write_result, results, TW_WRITE_OPS_MAX, "results", "One for each operation.")
+
+#define TW_FIELDS_log_batch(F, L)                                                                  \
+    F(u64, prev_head, TW_SEQNO_MAX, "row", "Head before this batch.")                              \
+    F(u64, head, TW_SEQNO_MAX, "row", "Head with this batch.")                                     \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
+    L(log_row, rows, TW_BATCH_ROWS_MAX, "rows", "In order of n.")
+#define TW_FIELDS_log_state_ask(F, L) F(flag, counts, 1, "", "Count each collection's records.")
+#define TW_FIELDS_log_state(F, L)                                                                  \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin.")                                   \
+    F(u64, head, TW_SEQNO_MAX, "row", "Newest row.")                                               \
+    F(u64, floor, TW_SEQNO_MAX, "row", "Cursors below it are refused.")                            \
+    F(u64, rows, TW_SEQNO_MAX, "rows", "Rows kept.")                                               \
+    F(u64, records, TW_SEQNO_MAX, "records", "Live records.")                                      \
+    F(u64, bytes, TW_SEQNO_MAX, "bytes", "Size of the file.")                                      \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
+    L(collection_state, collections, TW_COLLECTIONS_MAX, "collections", "Where counts was set.")
+#define TW_FIELDS_log_read(F, L)                                                                   \
+    F(u64, after, TW_SEQNO_MAX, "row", "Rows above this one.")                                     \
+    F(u64, rows_max, TW_BATCH_ROWS_MAX, "rows", "At most so many.")                                \
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one row at least).")
+#define TW_FIELDS_log_rows(F, L)                                                                   \
+    F(u64, head, TW_SEQNO_MAX, "row", "Newest row of the log.")                                    \
+    F(u64, upto, TW_SEQNO_MAX, "row", "These rows are all up to here.")                            \
+    F(u64, floor, TW_SEQNO_MAX, "row", "Rows that were superseded below it may be missing.")       \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at upto.")                                 \
+    L(log_row, rows, TW_BATCH_ROWS_MAX, "rows", "In order of n.")
+#define TW_FIELDS_trim(F, L)                                                                       \
+    F(u64, keep_rows, TW_SEQNO_MAX, "rows", "Floor rises to head - keep_rows at least.")
+
+#define TW_FIELDS_page_read(F, L)                                                                  \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Canonical topic query (broker/topic_query.h).")   \
+    F(flag, fresh, 1, "", "First page of a fresh subscription: w0 is to be set to head.")          \
+    F(flag, resume, 1, "", "First page of a resume: after is to be found from since.")             \
+    F(u64, after, TW_SEQNO_MAX, "row", "Cursor: rows above it; unread with fresh and resume.")     \
+    F(u64, w0, TW_SEQNO_MAX, "row", "Head when a fresh subscription began; 0: not fresh.")         \
+    F(vector, since, TW_ORIGINS_MAX, "origins", "Of a resume, until it has caught up.")            \
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one row at least).")
+#define TW_FIELDS_page(F, L)                                                                       \
+    F(u64, reset, TW_RESET_CHANGED, "enum tw_reset", "Not none: since cannot be served.")          \
+    F(u64, floor, TW_SEQNO_MAX, "seqno", "With a reset: the oldest position that can.")            \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "With a reset: the origin it is about.")                   \
+    F(u64, after, TW_SEQNO_MAX, "row", "Cursor for the next page.")                                \
+    F(u64, w0, TW_SEQNO_MAX, "row", "For the next page.")                                          \
+    F(u64, head, TW_SEQNO_MAX, "row", "Newest row when this page was read.")                       \
+    F(flag, caught_up, 1, "", "after = head: nothing more at the moment.")                         \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at after.")                                \
+    L(page_row, rows, TW_PAGE_ROWS_MAX, "rows", "In order of n.")
+
+#define TW_FIELDS_get(F, L)                                                                        \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, fields, TW_QUERY_MAX, "bytes", "Array of names; empty: all.")                          \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "Rows that do not match are as if missing.")       \
+    L(one_key, keys, 2 * TW_IDS_MAX, "keys", "Which.")
+#define TW_FIELDS_find(F, L)                                                                       \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Filter; empty: all.")                             \
+    F(bson, fields, TW_QUERY_MAX, "bytes", "Array of names; empty: all.")                          \
+    F(bson, sort, TW_QUERY_MAX, "bytes", "{field: 1 or -1}; empty: order of n.")                   \
+    F(u64, skip, TW_SEQNO_MAX, "records", "Leave out the first.")                                  \
+    F(u64, limit, TW_FIND_MAX, "records", "At most so many; 0: TW_FIND_MAX.")                      \
+    F(u64, after, TW_SEQNO_MAX, "row", "Without sort: go on behind this row.")                     \
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one record at least).")
+#define TW_FIELDS_records(F, L)                                                                    \
+    F(u64, after, TW_SEQNO_MAX, "row", "Where the next find goes on.")                             \
+    F(flag, more, 1, "", "There are more.")                                                        \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions that the answer reflects at least.")       \
+    L(record, items, TW_FIND_MAX, "records", "In order.")
+#define TW_FIELDS_count(F, L)                                                                      \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Filter; empty: all.")
+#define TW_FIELDS_counted(F, L) F(u64, count, TW_SEQNO_MAX, "records", "That match.")
+
+#define TW_FIELDS_topic_open(F, L)                                                                 \
+    F(u64, gateway, TW_SEQNO_MAX, "id", "Who opens; drawn at its start.")                          \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Canonical: equal queries share a topic.")
+#define TW_FIELDS_topic_opened(F, L)                                                               \
+    F(u64, topic, TW_I64_MAX, "id", "Names the topic in every later message.")                     \
+    F(u64, applied, TW_SEQNO_MAX, "row", "Events of rows above it are published.")
+#define TW_FIELDS_topics_keep(F, L)                                                                \
+    F(u64, gateway, TW_SEQNO_MAX, "id", "Who keeps.")                                              \
+    L(one_id, topics, TW_TOPICS_MAX, "topics", "All that it has.")
+#define TW_FIELDS_topic_batch(F, L)                                                                \
+    F(u64, prev_head, TW_SEQNO_MAX, "row", "Head before this batch.")                              \
+    F(u64, head, TW_SEQNO_MAX, "row", "Head with this batch.")                                     \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
+    L(event, events, 65536, "events", "In order of n.")
+
+/* ---- expansions: items, lists of them, message bodies ---- */
+typedef tw_str tw_bytes;
+
+#define TW_TYPE_u64 uint64_t
+#define TW_TYPE_i64 int64_t
+#define TW_TYPE_flag bool
+#define TW_TYPE_str tw_str
+#define TW_TYPE_bytes tw_bytes
+#define TW_TYPE_bson tw_bson
+#define TW_TYPE_key tw_key
+#define TW_TYPE_vector tw_vector
+#define TW_F_MEMBER(kind, name, max, unit, doc) TW_TYPE_##kind name;
+#define TW_L_MEMBER(item, name, max, unit, doc) tw_list_##item name;
+#define TW_I_STRUCT(item, doc)                                                                     \
+    typedef struct tw_item_##item tw_item_##item;                                                  \
+    typedef struct tw_list_##item {                                                                \
+        const tw_item_##item *at; /* view: the arena of the message */                             \
+        size_t count;                                                                              \
+    } tw_list_##item;                                                                              \
+    struct tw_item_##item {                                                                        \
+        TW_ITEM_##item(TW_F_MEMBER, TW_L_MEMBER)                                                   \
+    };
+TW_ITEMS(TW_I_STRUCT)
+#undef TW_I_STRUCT
+
+#define TW_M_STRUCT(id, message, sender, doc)                                                      \
+    typedef struct tw_msg_##message {                                                              \
+        TW_FIELDS_##message(TW_F_MEMBER, TW_L_MEMBER)                                              \
+    } tw_msg_##message;
+TW_MESSAGES(TW_M_STRUCT)
+#undef TW_M_STRUCT
+#undef TW_F_MEMBER
+#undef TW_L_MEMBER
+
+typedef enum tw_msg_id {
+    TW_MSG_none = 0,
+#define M(id, message, sender, doc) TW_MSG_##message = (id),
+    TW_MESSAGES(M)
+#undef M
+        TW_MSG_ID_END = 64
+} tw_msg_id;
+
+typedef union tw_body {
+#define M(id, message, sender, doc) tw_msg_##message message;
+    TW_MESSAGES(M)
+#undef M
+} tw_body;
