@@ -16,4 +16,4 @@ struct tw_asset {
 };
 
 extern const struct tw_asset tw_assets[]; /* sorted by path, as strcmp does */
-extern const size_t tw_assets_count;      /* 0 when web/ is empty; tw_assets is then not to be read */
+extern const size_t tw_assets_count; /* 0 when web/ is empty; tw_assets is then not to be read */

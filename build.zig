@@ -1,0 +1,763 @@
+//! The build of Tidewire. Every command is `zig build STEP`; the steps are the struct below, and
+//! each later block is titled by the command that it serves. Nothing is registered here: sources,
+//! tests, fuzz targets, benches and tools are found by listing their folders, so a new file takes
+//! part by standing in the right place. A folder that is missing or empty is no error.
+
+const std = @import("std");
+const builtin = @import("builtin");
+
+const zig_version_wanted = "0.15.2";
+
+comptime {
+    if (!std.mem.eql(u8, builtin.zig_version_string, zig_version_wanted)) {
+        @compileError("Tidewire builds with Zig " ++ zig_version_wanted ++ " and this is Zig " ++
+            builtin.zig_version_string ++ ": run script/build, which brings the right one.");
+    }
+}
+
+const Steps = struct {
+    install: *std.Build.Step,
+    run: *std.Build.Step,
+    check: *std.Build.Step,
+    @"test": *std.Build.Step,
+    warnings: *std.Build.Step,
+    scenario: *std.Build.Step,
+    fuzz: *std.Build.Step,
+    bench: *std.Build.Step,
+    asan: *std.Build.Step,
+    tsan: *std.Build.Step,
+    tidy: *std.Build.Step,
+    format: *std.Build.Step,
+    format_check: *std.Build.Step,
+    docs: *std.Build.Step,
+
+    fn init(b: *std.Build) Steps {
+        return .{
+            .install = b.getInstallStep(),
+            .run = b.step("run", "Run the program: zig build run -- serve --demo"),
+            .check = b.step("check", "All that must pass before a merge, short of scenarios"),
+            .@"test" = b.step("test", "Unit tests, corpus replay, tidy, generated documents"),
+            .warnings = b.step("warnings", "Compile everything with gcc and with clang, -Werror"),
+            .scenario = b.step("scenario", "Run tests/scenario against zig-out/bin/tidewire"),
+            .fuzz = b.step("fuzz", "Run the fuzz targets (-Dfuzz-seconds=N, -Dfilter=NAME)"),
+            .bench = b.step("bench", "Build bench/; with `-- NAME args` also run that program"),
+            .asan = b.step("asan", "zig-out/asan/tidewire, and its unit tests (address, undefined)"),
+            .tsan = b.step("tsan", "zig-out/tsan/tidewire, and its unit tests (thread)"),
+            .tidy = b.step("tidy", "Check the rules of the architecture (tools/tidy.c)"),
+            .format = b.step("format", "Rewrite all C sources with clang-format 14"),
+            .format_check = b.step("format-check", "Compare all C sources with clang-format 14"),
+            .docs = b.step("docs", "Rewrite the generated documents"),
+        };
+    }
+};
+
+/// Folders whose .c files, and those of the folders below them, are the program. main.c comes on
+/// top; it alone is not in the library.
+const program_roots = [_][]const u8{ "protocol", "broker", "actors", "gateways", "cli", "clients/c" };
+
+/// What is embedded into the program: folder on disk, and the prefix of its paths in tw_assets.
+const asset_roots = [_]struct { dir: []const u8, prefix: []const u8 }{
+    .{ .dir = "web/demo", .prefix = "demo" },
+    .{ .dir = "web/inspector", .prefix = "inspector" },
+};
+
+/// Documents that a program of tools/ prints; they are committed, and compared by `zig build test`.
+const generated_docs = [_]struct { tool: []const u8, doc: []const u8 }{
+    .{ .tool = "protocol_doc", .doc = "docs/messages.md" },
+};
+
+/// The libraries, each named once. The first pkg-config name that is known counts; `bare` is
+/// linked where the package brings no .pc file (nng on Debian).
+const libraries = [_]Library{
+    .{ .names = &.{"nng"}, .bare = "nng" },
+    .{ .names = &.{"libwebsockets"} },
+    .{ .names = &.{ "libmongoc-1.0", "mongoc2" } },
+    .{ .names = &.{ "libbson-1.0", "bson2" } },
+    .{ .names = &.{"libcurl"} },
+    .{ .names = &.{ "msgpack", "msgpack-c" } }, // Debian 12, Debian 13
+    .{ .names = &.{"sqlite3"} },
+    .{ .names = &.{"libcyaml"} },
+    .{ .names = &.{"libjwt"} },
+    .{ .names = &.{"openssl"} },
+};
+const test_libraries = [_]Library{
+    .{ .names = &.{"cmocka"} },
+};
+const Library = struct { names: []const []const u8, bare: ?[]const u8 = null };
+
+/// The one list of flags, for every compiler and every build.
+const flags_all = [_][]const u8{
+    "-std=c17", "-D_GNU_SOURCE",           "-Wall", "-Wextra", "-Wconversion",
+    "-Wshadow", "-Wmissing-prototypes",    "-Wvla", "-Werror", "-g",
+    "-pthread", "-fno-omit-frame-pointer",
+};
+
+const Sanitizer = enum { asan, tsan };
+
+/// All that the blocks below share.
+const Context = struct {
+    b: *std.Build,
+    steps: Steps,
+    target: std.Build.ResolvedTarget,
+    flags: []const []const u8, // flags_all and what depends on this checkout
+    debug: bool,
+    filter: ?[]const u8,
+    python: []const u8,
+    libs: Resolved, // what the program links
+    test_libs: Resolved, // what tests link on top
+    program: []const []const u8, // sources of the library
+    support: []const []const u8, // tests/support, linked into tests and fuzz targets
+    assets: std.Build.LazyPath, // web_assets.c
+};
+
+/// What pkg-config answered for a list of libraries.
+const Resolved = struct {
+    include_dirs: []const []const u8,
+    library_dirs: []const []const u8,
+    names: []const []const u8,
+};
+
+pub fn build(b: *std.Build) void {
+    const steps = Steps.init(b);
+    const filter = b.option([]const u8, "filter", "Only unit tests and fuzz targets whose path contains this");
+    const debug = b.option(bool, "debug", "Compile with -O0 for a debugger") orelse false;
+    const fuzz_seconds = b.option(u32, "fuzz-seconds", "Seconds for each fuzz target (20)") orelse 20;
+
+    const c = Context{
+        .b = b,
+        .steps = steps,
+        .target = b.standardTargetOptions(.{}),
+        .flags = allFlags(b, debug),
+        .debug = debug,
+        .filter = filter,
+        .python = b.findProgram(&.{ "python3", "python" }, &.{}) catch "python3",
+        .libs = resolve(b, &libraries),
+        .test_libs = resolve(b, &test_libraries),
+        .program = programSources(b),
+        .support = listFiles(b, "tests/support", .{ .skip = &.{ "_test.c", "replay.c" } }),
+        .assets = webAssets(b),
+    };
+
+    // Artifacts first ------------------------------------------------------------------------
+    const library = zigLibrary(c, "tidewire", c.program, &.{c.assets});
+    const support = zigLibrary(c, "support", c.support, &.{
+        b.addWriteFiles().add("support_none.c", "typedef int support_none; /* an archive needs a member */\n"),
+    });
+    const tidewire = if (exists(b, "main.c")) zigProgram(c, "tidewire", &.{"main.c"}, &.{library}, c.flags) else null;
+    const tidy = if (exists(b, "tools/tidy.c")) zigProgram(c, "tidy", &.{"tools/tidy.c"}, &.{}, c.flags) else null;
+
+    // zig build, zig build run ---------------------------------------------------------------
+    if (tidewire) |exe| {
+        b.installArtifact(exe);
+        const run = b.addRunArtifact(exe);
+        if (b.args) |args| run.addArgs(args);
+        steps.run.dependOn(&run.step);
+    } else {
+        b.installArtifact(library);
+        steps.run.dependOn(&b.addFail("there is no main.c yet").step);
+    }
+
+    // zig build tidy -------------------------------------------------------------------------
+    if (tidy) |exe| {
+        const run = runTest(c, "tidy", "tidy", exe.getEmittedBin(), &.{b.pathFromRoot(".")});
+        steps.tidy.dependOn(&run.step);
+    }
+
+    // zig build test -------------------------------------------------------------------------
+    if (filter == null) steps.@"test".dependOn(steps.tidy);
+    for (unitSources(b)) |source| {
+        if (!selected(c, source)) continue;
+        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{ support, library }, c.flags);
+        linkResolved(exe.root_module, c.test_libs);
+        const run = runTest(c, "unit", stem(source), exe.getEmittedBin(), &.{});
+        if (tidy) |t| if (std.mem.eql(u8, source, "tools/tidy_test.c")) {
+            run.addFileArg(t.getEmittedBin());
+        };
+        steps.@"test".dependOn(&run.step);
+    }
+    for (fuzzSources(b)) |source| {
+        if (!selected(c, source) or !exists(b, "tests/support/replay.c")) continue;
+        const exe = zigProgram(c, targetName(b, source), &.{ source, "tests/support/replay.c" }, &.{ support, library }, c.flags);
+        linkResolved(exe.root_module, c.test_libs);
+        const run = runTest(c, "unit", stem(source), exe.getEmittedBin(), &.{corpusDir(b, source)});
+        steps.@"test".dependOn(&run.step);
+    }
+    for (listFiles(b, "clients/c/examples", .{})) |source| { // built, so that they cannot rot
+        if (filter != null) continue;
+        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{library}, c.flags);
+        steps.@"test".dependOn(&exe.step);
+    }
+
+    // zig build bench ------------------------------------------------------------------------
+    // The benches link the very library that the program ships with: other flags would measure
+    // another program.
+    const bench_shared = benchShared(b);
+    for (listFiles(b, "bench", .{ .skip = &.{"_link.c"} })) |source| {
+        const sources = std.mem.concat(b.allocator, []const u8, &.{ &.{source}, bench_shared }) catch @panic("OOM");
+        const exe = zigProgram(c, baseName(source), sources, &.{ support, library }, c.flags);
+        linkResolved(exe.root_module, c.test_libs);
+        const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "bench" } } });
+        steps.bench.dependOn(&install.step);
+        const args = b.args orelse continue;
+        if (args.len > 0 and std.mem.eql(u8, args[0], baseName(source))) {
+            const run = b.addRunArtifact(exe);
+            run.addArgs(args[1..]);
+            run.setCwd(b.path("."));
+            if (tidewire) |program| run.setEnvironmentVariable("TIDEWIRE_BIN", b.getInstallPath(.bin, program.out_filename));
+            run.step.dependOn(b.getInstallStep());
+            steps.bench.dependOn(&run.step);
+        }
+    }
+
+    // zig build docs -------------------------------------------------------------------------
+    const rewrite = b.addUpdateSourceFiles();
+    steps.docs.dependOn(&rewrite.step);
+    for (toolSources(b)) |source| {
+        const exe = zigProgram(c, baseName(source), &.{source}, &.{library}, c.flags);
+        if (filter == null) steps.@"test".dependOn(&exe.step);
+        for (generated_docs) |generated| {
+            if (!std.mem.eql(u8, baseName(source), generated.tool)) continue;
+            const printed = b.addRunArtifact(exe).captureStdOut();
+            rewrite.addCopyFileToSource(printed, generated.doc);
+            if (filter != null) continue;
+            const compare = b.addSystemCommand(&.{c.python});
+            compare.addFileArg(b.path("tests/run.py"));
+            compare.addArgs(&.{ "compare", "--results", resultsDir(b, "tidy"), generated.doc });
+            compare.addFileArg(printed);
+            asTest(c, compare, b.fmt("compare {s}", .{generated.doc}));
+            steps.@"test".dependOn(&compare.step);
+        }
+    }
+
+    // zig build scenario ---------------------------------------------------------------------
+    const scenario = b.addSystemCommand(&.{ c.python, "tests/run.py", "scenario" });
+    scenario.setCwd(b.path("."));
+    scenario.step.dependOn(b.getInstallStep());
+    if (b.args) |args| scenario.addArgs(args);
+    steps.scenario.dependOn(&scenario.step);
+
+    // zig build asan, zig build tsan ---------------------------------------------------------
+    const clang = findClang(b);
+    sanitized(c, clang, .asan, steps.asan);
+    sanitized(c, clang, .tsan, steps.tsan);
+
+    // zig build fuzz -------------------------------------------------------------------------
+    fuzzTargets(c, clang, fuzz_seconds);
+
+    // zig build warnings ---------------------------------------------------------------------
+    warnings(c, clang);
+
+    // zig build format -----------------------------------------------------------------------
+    const check_format = formatting(c);
+
+    // zig build check ------------------------------------------------------------------------
+    steps.check.dependOn(b.getInstallStep());
+    steps.check.dependOn(steps.@"test");
+    steps.check.dependOn(steps.warnings);
+    steps.check.dependOn(steps.bench);
+    if (check_format) |run| steps.check.dependOn(run);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Flags and libraries
+
+fn allFlags(b: *std.Build, debug: bool) []const []const u8 {
+    var flags: std.ArrayList([]const u8) = .empty;
+    flags.appendSlice(b.allocator, &flags_all) catch @panic("OOM");
+    const root = b.pathFromRoot(".");
+    // Paths in asserts and logs read the same on every machine.
+    flags.append(b.allocator, b.fmt("-fmacro-prefix-map={s}/=", .{root})) catch @panic("OOM");
+    flags.append(b.allocator, b.fmt("-I{s}", .{root})) catch @panic("OOM");
+    flags.append(b.allocator, if (debug) "-O0" else "-O2") catch @panic("OOM");
+    return flags.items;
+}
+
+/// Asks pkg-config once per library. A library that nobody knows is linked by its bare name or
+/// the first pkg-config name: the linker then says what is missing.
+fn resolve(b: *std.Build, wanted: []const Library) Resolved {
+    var include_dirs: std.ArrayList([]const u8) = .empty;
+    var library_dirs: std.ArrayList([]const u8) = .empty;
+    var names: std.ArrayList([]const u8) = .empty;
+    for (wanted) |library| {
+        const answer = for (library.names) |name| {
+            var code: u8 = undefined;
+            break b.runAllowFail(&.{ "pkg-config", "--cflags", "--libs", name }, &code, .Ignore) catch continue;
+        } else if (library.bare) |bare| b.fmt("-l{s}", .{bare}) else {
+            std.log.warn("library {s} was not found: run script/build, which installs it", .{library.names[0]});
+            continue;
+        };
+        var words = std.mem.tokenizeAny(u8, answer, " \r\n\t");
+        while (words.next()) |word| {
+            if (std.mem.startsWith(u8, word, "-I")) addOnce(b, &include_dirs, word[2..]);
+            if (std.mem.startsWith(u8, word, "-L")) addOnce(b, &library_dirs, word[2..]);
+            if (std.mem.startsWith(u8, word, "-l")) addOnce(b, &names, word[2..]);
+        }
+    }
+    return .{ .include_dirs = include_dirs.items, .library_dirs = library_dirs.items, .names = names.items };
+}
+
+fn addOnce(b: *std.Build, list: *std.ArrayList([]const u8), word: []const u8) void {
+    for (list.items) |old| if (std.mem.eql(u8, old, word)) return;
+    list.append(b.allocator, b.dupe(word)) catch @panic("OOM");
+}
+
+fn linkResolved(module: *std.Build.Module, libs: Resolved) void {
+    for (libs.library_dirs) |dir| module.addLibraryPath(.{ .cwd_relative = dir });
+    for (libs.names) |name| module.linkSystemLibrary(name, .{ .use_pkg_config = .no });
+}
+
+/// The same for a compiler that is not Zig's.
+fn addIncludes(run: *std.Build.Step.Run, libs: Resolved) void {
+    for (libs.include_dirs) |dir| run.addArgs(&.{ "-isystem", dir });
+}
+
+fn addLinks(b: *std.Build, run: *std.Build.Step.Run, libs: Resolved) void {
+    for (libs.library_dirs) |dir| run.addArg(b.fmt("-L{s}", .{dir}));
+    for (libs.names) |name| run.addArg(b.fmt("-l{s}", .{name}));
+}
+
+// ---------------------------------------------------------------------------------------------
+// Artifacts of Zig's own compiler
+
+/// ReleaseSafe gives what this program ships with: optimised, fortified, and TW_ASSERT is its own
+/// affair. Zig's implicit undefined-behaviour traps are off; `zig build asan` has the real ones.
+fn zigModule(c: Context, sources: []const []const u8, flags: []const []const u8) *std.Build.Module {
+    const module = c.b.createModule(.{
+        .target = c.target,
+        .optimize = if (c.debug) .Debug else .ReleaseSafe,
+        .link_libc = true,
+        .sanitize_c = .off,
+        .strip = false,
+        .pic = true,
+    });
+    module.addCSourceFiles(.{ .files = sources, .flags = flags });
+    for ([_]Resolved{ c.libs, c.test_libs }) |libs| {
+        for (libs.include_dirs) |dir| module.addSystemIncludePath(.{ .cwd_relative = dir });
+    }
+    return module;
+}
+
+fn zigLibrary(c: Context, name: []const u8, sources: []const []const u8, generated: []const std.Build.LazyPath) *std.Build.Step.Compile {
+    const module = zigModule(c, sources, c.flags);
+    for (generated) |file| module.addCSourceFile(.{ .file = file, .flags = c.flags });
+    const library = c.b.addLibrary(.{ .name = name, .linkage = .static, .root_module = module, .use_llvm = true, .use_lld = true });
+    library.bundle_ubsan_rt = false;
+    return library;
+}
+
+fn zigProgram(c: Context, name: []const u8, sources: []const []const u8, links: []const *std.Build.Step.Compile, flags: []const []const u8) *std.Build.Step.Compile {
+    const module = zigModule(c, sources, flags);
+    for (links) |library| module.linkLibrary(library);
+    linkResolved(module, c.libs);
+    for ([_][]const u8{ "m", "pthread" }) |system| module.linkSystemLibrary(system, .{ .use_pkg_config = .no });
+    const exe = c.b.addExecutable(.{ .name = name, .root_module = module, .use_llvm = true, .use_lld = true });
+    exe.bundle_ubsan_rt = false;
+    exe.pie = true;
+    return exe;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Running tests: tests/run.py runs the program with a deadline, prints only what failed, and
+// leaves the counts in zig-out/results/SUITE/ for script/test to add up.
+
+fn runTest(c: Context, suite: []const u8, name: []const u8, exe: std.Build.LazyPath, args: []const []const u8) *std.Build.Step.Run {
+    const run = c.b.addSystemCommand(&.{c.python});
+    run.addFileArg(c.b.path("tests/run.py"));
+    run.addArgs(&.{ "one", "--suite", suite, "--results", resultsDir(c.b, suite), "--name", name, "--" });
+    run.addFileArg(exe);
+    run.addArgs(args);
+    asTest(c, run, c.b.fmt("{s} {s}", .{ suite, name }));
+    return run;
+}
+
+fn asTest(c: Context, run: *std.Build.Step.Run, name: []const u8) void {
+    run.setName(name);
+    run.setCwd(c.b.path("."));
+    run.setEnvironmentVariable("PYTHONDONTWRITEBYTECODE", "1");
+    run.has_side_effects = true; // a test is run each time, never taken from the cache
+    run.expectExitCode(0); // piped, so that tests run side by side
+}
+
+fn resultsDir(b: *std.Build, suite: []const u8) []const u8 {
+    return b.getInstallPath(.prefix, b.fmt("results/{s}", .{suite}));
+}
+
+fn selected(c: Context, source: []const u8) bool {
+    const filter = c.filter orelse return true;
+    return std.mem.indexOf(u8, source, filter) != null;
+}
+
+// ---------------------------------------------------------------------------------------------
+// The system's compilers: an object per source, with its depfile as an output, so that a changed
+// header compiles again exactly what includes it.
+
+fn findClang(b: *std.Build) ?[]const u8 {
+    return b.findProgram(&.{ "clang-14", "clang-19", "clang" }, &.{}) catch null;
+}
+
+fn compileObject(c: Context, cc: []const u8, kind: []const u8, extra: []const []const u8, source: std.Build.LazyPath, name: []const u8) std.Build.LazyPath {
+    const b = c.b;
+    const run = b.addSystemCommand(&.{cc});
+    run.setName(b.fmt("{s} {s}", .{ kind, name }));
+    run.setCwd(b.path("."));
+    run.addArgs(c.flags);
+    run.addArgs(extra);
+    addIncludes(run, c.libs);
+    addIncludes(run, c.test_libs);
+    run.addArgs(&.{ "-MD", "-MF" });
+    _ = run.addDepFileOutputArg("object.d");
+    run.addArg("-c");
+    run.addFileArg(source);
+    run.addArg("-o");
+    return run.addOutputFileArg(b.fmt("{s}.o", .{targetName(b, name)}));
+}
+
+fn archive(c: Context, kind: []const u8, name: []const u8, objects: []const std.Build.LazyPath) std.Build.LazyPath {
+    const run = c.b.addSystemCommand(&.{ "ar", "rcsD" });
+    run.setName(c.b.fmt("{s} archive {s}", .{ kind, name }));
+    const out = run.addOutputFileArg(c.b.fmt("lib{s}.a", .{name}));
+    for (objects) |object| run.addFileArg(object);
+    return out;
+}
+
+fn linkProgram(c: Context, clang: []const u8, kind: []const u8, extra: []const []const u8, name: []const u8, inputs: []const std.Build.LazyPath) std.Build.LazyPath {
+    const run = c.b.addSystemCommand(&.{clang});
+    run.setName(c.b.fmt("{s} link {s}", .{ kind, name }));
+    run.addArgs(extra);
+    run.addArgs(&.{ "-g", "-pthread" });
+    for (inputs) |input| run.addFileArg(input);
+    addLinks(c.b, run, c.libs);
+    addLinks(c.b, run, c.test_libs);
+    run.addArgs(&.{ "-lm", "-o" });
+    return run.addOutputFileArg(name);
+}
+
+const Objects = struct { library: std.Build.LazyPath, support: std.Build.LazyPath };
+
+/// The program's library and the tests' support, compiled by clang with `extra`.
+fn clangLibraries(c: Context, clang: []const u8, kind: []const u8, extra: []const []const u8) Objects {
+    const b = c.b;
+    var program: std.ArrayList(std.Build.LazyPath) = .empty;
+    var support: std.ArrayList(std.Build.LazyPath) = .empty;
+    for (c.program) |source| {
+        program.append(b.allocator, compileObject(c, clang, kind, extra, b.path(source), source)) catch @panic("OOM");
+    }
+    program.append(b.allocator, compileObject(c, clang, kind, extra, c.assets, "web_assets.c")) catch @panic("OOM");
+    for (c.support) |source| {
+        support.append(b.allocator, compileObject(c, clang, kind, extra, b.path(source), source)) catch @panic("OOM");
+    }
+    return .{
+        .library = archive(c, kind, "tidewire", program.items),
+        .support = archive(c, kind, "support", support.items),
+    };
+}
+
+fn sanitized(c: Context, found: ?[]const u8, kind: Sanitizer, step: *std.Build.Step) void {
+    const b = c.b;
+    const name = @tagName(kind);
+    const clang = found orelse {
+        step.dependOn(&b.addFail("no clang was found: run script/test, which installs it").step);
+        return;
+    };
+    const extra: []const []const u8 = switch (kind) {
+        .asan => &.{ "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all" },
+        .tsan => &.{ "-O1", "-fsanitize=thread" },
+    };
+    const libs = clangLibraries(c, clang, name, extra);
+    if (exists(b, "main.c")) {
+        const main = compileObject(c, clang, name, extra, b.path("main.c"), "main.c");
+        const exe = linkProgram(c, clang, name, extra, "tidewire", &.{ main, libs.library });
+        step.dependOn(&b.addInstallFileWithDir(exe, .{ .custom = name }, "tidewire").step);
+    }
+    for (unitSources(b)) |source| {
+        if (!selected(c, source)) continue;
+        if (std.mem.startsWith(u8, source, "tools/")) continue; // no part of the program
+        const object = compileObject(c, clang, name, extra, b.path(source), source);
+        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{ object, libs.support, libs.library });
+        step.dependOn(&runTest(c, name, stem(source), exe, &.{}).step);
+    }
+    for (fuzzSources(b)) |source| {
+        if (!selected(c, source) or !exists(b, "tests/support/replay.c")) continue;
+        const object = compileObject(c, clang, name, extra, b.path(source), source);
+        const replay = compileObject(c, clang, name, extra, b.path("tests/support/replay.c"), "tests/support/replay.c");
+        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{ object, replay, libs.support, libs.library });
+        step.dependOn(&runTest(c, name, stem(source), exe, &.{corpusDir(b, source)}).step);
+    }
+}
+
+fn fuzzTargets(c: Context, found: ?[]const u8, seconds: u32) void {
+    const b = c.b;
+    const clang = found orelse {
+        c.steps.fuzz.dependOn(&b.addFail("no clang was found: run script/test, which installs it").step);
+        return;
+    };
+    const compile: []const []const u8 = &.{ "-O1", "-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all" };
+    const link: []const []const u8 = &.{"-fsanitize=fuzzer,address,undefined"};
+    const sources = fuzzSources(b);
+    if (sources.len == 0) return;
+    const libs = clangLibraries(c, clang, "fuzz", compile);
+    for (sources) |source| {
+        if (!selected(c, source)) continue;
+        const object = compileObject(c, clang, "fuzz", compile, b.path(source), source);
+        const exe = linkProgram(c, clang, "fuzz", link, targetName(b, source), &.{ object, libs.support, libs.library });
+        c.steps.fuzz.dependOn(&b.addInstallFileWithDir(exe, .{ .custom = "fuzz" }, targetName(b, source)).step);
+        const run = b.addSystemCommand(&.{c.python});
+        run.addFileArg(b.path("tests/run.py"));
+        run.addArgs(&.{ "fuzz", "--results", resultsDir(b, "fuzz"), "--name", stem(source) });
+        run.addArgs(&.{ "--seconds", b.fmt("{d}", .{seconds}), "--seeds", corpusDir(b, source) });
+        run.addArgs(&.{ "--found", b.getInstallPath(.prefix, b.fmt("fuzz-corpus/{s}", .{corpusName(source)})), "--" });
+        run.addFileArg(exe);
+        asTest(c, run, b.fmt("fuzz {s}", .{stem(source)}));
+        c.steps.fuzz.dependOn(&run.step);
+    }
+}
+
+fn warnings(c: Context, clang: ?[]const u8) void {
+    const b = c.b;
+    const gcc = b.findProgram(&.{ "gcc-12", "gcc" }, &.{}) catch null;
+    if (gcc == null) c.steps.warnings.dependOn(&b.addFail("no gcc was found: run script/test").step);
+    if (clang == null) c.steps.warnings.dependOn(&b.addFail("no clang was found: run script/test").step);
+    for (allC(b, ".c")) |source| {
+        if (gcc) |cc| dependOnFile(b, c.steps.warnings, compileObject(c, cc, "gcc", &.{}, b.path(source), source));
+        if (clang) |cc| dependOnFile(b, c.steps.warnings, compileObject(c, cc, "clang", &.{}, b.path(source), source));
+    }
+    for (allC(b, ".h")) |header| { // each header compiles alone
+        const cc = clang orelse continue;
+        dependOnFile(b, c.steps.warnings, compileObject(c, cc, "header", &.{ "-Wno-pragma-once-outside-header", "-Wno-unused-macros", "-xc" }, b.path(header), header));
+    }
+}
+
+fn dependOnFile(b: *std.Build, step: *std.Build.Step, file: std.Build.LazyPath) void {
+    _ = b;
+    file.addStepDependencies(step);
+}
+
+/// Adds `zig build format`; returns the step that only compares, where version 14 is installed:
+/// another version would ask for other line breaks.
+fn formatting(c: Context) ?*std.Build.Step {
+    const b = c.b;
+    const tool = b.findProgram(&.{"clang-format-14"}, &.{}) catch {
+        c.steps.format.dependOn(&b.addFail("clang-format-14 was not found: run script/test").step);
+        return null;
+    };
+    const sources = allC(b, ".c");
+    const headers = allC(b, ".h");
+    if (sources.len + headers.len == 0) return null;
+    const rewrite = b.addSystemCommand(&.{ tool, "-i", "--style=file" });
+    const compare = b.addSystemCommand(&.{ c.python, "tests/run.py", "format", "--results", resultsDir(b, "tidy"), "--", tool });
+    for ([_]*std.Build.Step.Run{ rewrite, compare }) |run| {
+        run.setCwd(b.path("."));
+        run.addArgs(sources);
+        run.addArgs(headers);
+    }
+    c.steps.format.dependOn(&rewrite.step);
+    asTest(c, compare, "compare format");
+    c.steps.format_check.dependOn(&compare.step);
+    return &compare.step;
+}
+
+// ---------------------------------------------------------------------------------------------
+// What stands where. Lists are sorted, so that a build does not depend on the file system.
+
+/// The program's folders with all that lie below them; examples are programs of their own.
+fn programDirs(b: *std.Build) []const []const u8 {
+    var all: std.ArrayList([]const u8) = .empty;
+    for (program_roots) |root| addDirs(b, &all, root);
+    return all.items;
+}
+
+fn addDirs(b: *std.Build, all: *std.ArrayList([]const u8), dir: []const u8) void {
+    var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return;
+    defer folder.close();
+    all.append(b.allocator, dir) catch @panic("OOM");
+    const first = all.items.len;
+    var entries = folder.iterate();
+    while (entries.next() catch @panic("a folder cannot be read")) |entry| {
+        if (entry.kind != .directory or entry.name[0] == '.') continue;
+        if (std.mem.eql(u8, entry.name, "examples")) continue;
+        addDirs(b, all, b.fmt("{s}/{s}", .{ dir, entry.name }));
+    }
+    std.mem.sort([]const u8, all.items[first..], {}, lessThan);
+}
+
+fn programSources(b: *std.Build) []const []const u8 {
+    var all: std.ArrayList([]const u8) = .empty;
+    for (programDirs(b)) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .skip = &.{ "_test.c", "_fuzz.c" } })) catch @panic("OOM");
+    }
+    return all.items;
+}
+
+/// Unit tests beside their sources, tests of the tests' support, and regressions.
+fn unitSources(b: *std.Build) []const []const u8 {
+    var all: std.ArrayList([]const u8) = .empty;
+    for (programDirs(b)) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_test.c" })) catch @panic("OOM");
+    }
+    for ([_][]const u8{ "tests/support", "tools" }) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_test.c" })) catch @panic("OOM");
+    }
+    all.appendSlice(b.allocator, listFiles(b, "tests/regress", .{})) catch @panic("OOM");
+    return all.items;
+}
+
+fn fuzzSources(b: *std.Build) []const []const u8 {
+    var all: std.ArrayList([]const u8) = .empty;
+    for (programDirs(b)) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_fuzz.c" })) catch @panic("OOM");
+    }
+    return all.items;
+}
+
+/// Tools other than tidy, which is built without the program's library.
+fn toolSources(b: *std.Build) []const []const u8 {
+    return listFiles(b, "tools", .{ .skip = &.{ "_test.c", "tidy.c" } });
+}
+
+fn benchShared(b: *std.Build) []const []const u8 {
+    return std.mem.concat(b.allocator, []const u8, &.{
+        listFiles(b, "bench", .{ .end = "_link.c" }),
+        listFiles(b, "bench/support", .{}),
+    }) catch @panic("OOM");
+}
+
+/// Every C file of the tree that ends so.
+fn allC(b: *std.Build, end: []const u8) []const []const u8 {
+    var all: std.ArrayList([]const u8) = .empty;
+    if (std.mem.eql(u8, end, ".c") and exists(b, "main.c")) all.append(b.allocator, "main.c") catch @panic("OOM");
+    for (programDirs(b)) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = end })) catch @panic("OOM");
+    }
+    for ([_][]const u8{ "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/support", "tools" }) |dir| {
+        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = end })) catch @panic("OOM");
+    }
+    return all.items;
+}
+
+const ListOptions = struct { end: []const u8 = ".c", skip: []const []const u8 = &.{} };
+
+/// The files of one folder, not of those below it.
+fn listFiles(b: *std.Build, dir: []const u8, options: ListOptions) []const []const u8 {
+    var found: std.ArrayList([]const u8) = .empty;
+    var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return found.items;
+    defer folder.close();
+    var entries = folder.iterate();
+    next: while (entries.next() catch @panic("a folder cannot be read")) |entry| {
+        if (entry.kind == .directory or entry.name[0] == '.') continue;
+        if (!std.mem.endsWith(u8, entry.name, options.end)) continue;
+        for (options.skip) |end| if (std.mem.endsWith(u8, entry.name, end)) continue :next;
+        found.append(b.allocator, b.fmt("{s}/{s}", .{ dir, entry.name })) catch @panic("OOM");
+    }
+    std.mem.sort([]const u8, found.items, {}, lessThan);
+    return found.items;
+}
+
+fn lessThan(_: void, left: []const u8, right: []const u8) bool {
+    return std.mem.lessThan(u8, left, right);
+}
+
+fn exists(b: *std.Build, file: []const u8) bool {
+    b.build_root.handle.access(file, .{}) catch return false;
+    return true;
+}
+
+/// "broker/position_test.c" -> "broker/position_test"
+fn stem(source: []const u8) []const u8 {
+    return source[0 .. source.len - 2];
+}
+
+/// "bench/fanout.c" -> "fanout"
+fn baseName(source: []const u8) []const u8 {
+    return std.fs.path.stem(source);
+}
+
+/// "broker/position_test.c" -> "broker_position_test"
+fn targetName(b: *std.Build, source: []const u8) []const u8 {
+    const name = b.dupe(if (std.mem.endsWith(u8, source, ".c")) stem(source) else source);
+    std.mem.replaceScalar(u8, name, '/', '_');
+    return name;
+}
+
+/// "protocol/codec_fuzz.c" -> "codec"
+fn corpusName(source: []const u8) []const u8 {
+    const name = baseName(source);
+    return name[0 .. name.len - "_fuzz".len];
+}
+
+fn corpusDir(b: *std.Build, source: []const u8) []const u8 {
+    return b.fmt("tests/corpus/{s}", .{corpusName(source)});
+}
+
+// ---------------------------------------------------------------------------------------------
+// web_assets.c: the pages as C source; protocol/asset.h declares what it defines
+
+const Asset = struct { file: []const u8, path: []const u8 };
+
+fn webAssets(b: *std.Build) std.Build.LazyPath {
+    var assets: std.ArrayList(Asset) = .empty;
+    for (asset_roots) |root| collectAssets(b, &assets, root.dir, root.prefix);
+    std.mem.sort(Asset, assets.items, {}, assetLessThan);
+
+    var out: std.ArrayList(u8) = .empty;
+    const gpa = b.allocator;
+    out.appendSlice(gpa, "/* Made by build.zig from web/. */\n#include \"protocol/asset.h\"\n\n") catch @panic("OOM");
+    for (assets.items, 0..) |asset, i| {
+        const bytes = b.build_root.handle.readFileAlloc(gpa, asset.file, 64 << 20) catch @panic("a web asset cannot be read");
+        out.appendSlice(gpa, b.fmt("static const unsigned char asset_{d}[{d}] =", .{ i, bytes.len + 1 })) catch @panic("OOM");
+        var rest: []const u8 = bytes;
+        if (rest.len == 0) out.appendSlice(gpa, "\n    \"\"") catch @panic("OOM");
+        while (rest.len > 0) {
+            const line = rest[0..@min(rest.len, 64)];
+            rest = rest[line.len..];
+            out.appendSlice(gpa, "\n    \"") catch @panic("OOM");
+            for (line) |byte| {
+                const plain = std.ascii.isAlphanumeric(byte) or std.mem.indexOfScalar(u8, " .,;:(){}[]<>=+-*/#!&|'_", byte) != null;
+                out.appendSlice(gpa, if (plain) &.{byte} else b.fmt("\\{o:0>3}", .{byte})) catch @panic("OOM");
+            }
+            out.appendSlice(gpa, "\"") catch @panic("OOM");
+        }
+        out.appendSlice(gpa, ";\n") catch @panic("OOM");
+    }
+    out.appendSlice(gpa, "\nconst struct tw_asset tw_assets[] = {\n") catch @panic("OOM");
+    for (assets.items, 0..) |asset, i| {
+        out.appendSlice(gpa, b.fmt("    {{\"{s}\", \"{s}\", asset_{d}, sizeof asset_{d} - 1}},\n", .{ asset.path, contentType(asset.path), i, i })) catch @panic("OOM");
+    }
+    if (assets.items.len == 0) out.appendSlice(gpa, "    {0},\n") catch @panic("OOM");
+    out.appendSlice(gpa, b.fmt("}};\nconst size_t tw_assets_count = {d};\n", .{assets.items.len})) catch @panic("OOM");
+    return b.addWriteFiles().add("web_assets.c", out.items);
+}
+
+fn collectAssets(b: *std.Build, assets: *std.ArrayList(Asset), dir: []const u8, prefix: []const u8) void {
+    var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return;
+    defer folder.close();
+    var entries = folder.iterate();
+    while (entries.next() catch @panic("a folder cannot be read")) |entry| {
+        if (entry.name[0] == '.' or std.mem.eql(u8, entry.name, "node_modules")) continue;
+        if (std.mem.indexOf(u8, entry.name, ".test.") != null) continue;
+        const file = b.fmt("{s}/{s}", .{ dir, entry.name });
+        const path = b.fmt("{s}/{s}", .{ prefix, entry.name });
+        if (entry.kind == .directory) {
+            collectAssets(b, assets, file, path);
+        } else {
+            assets.append(b.allocator, .{ .file = file, .path = path }) catch @panic("OOM");
+        }
+    }
+}
+
+fn assetLessThan(_: void, left: Asset, right: Asset) bool {
+    return std.mem.lessThan(u8, left.path, right.path);
+}
+
+fn contentType(path: []const u8) []const u8 {
+    const types = [_][2][]const u8{
+        .{ ".html", "text/html; charset=utf-8" },         .{ ".js", "text/javascript; charset=utf-8" },
+        .{ ".mjs", "text/javascript; charset=utf-8" },    .{ ".css", "text/css; charset=utf-8" },
+        .{ ".json", "application/json" },                 .{ ".map", "application/json" },
+        .{ ".svg", "image/svg+xml" },                     .{ ".png", "image/png" },
+        .{ ".ico", "image/x-icon" },                      .{ ".woff2", "font/woff2" },
+        .{ ".txt", "text/plain; charset=utf-8" },         .{ ".md", "text/plain; charset=utf-8" },
+        .{ ".webmanifest", "application/manifest+json" },
+    };
+    for (types) |row| if (std.mem.endsWith(u8, path, row[0])) return row[1];
+    return "application/octet-stream";
+}
