@@ -1,0 +1,62 @@
+/* options.h - the one table of scalar options.
+ *
+ * O(type, member, section, key, flag, default, min, max, help)   type: text, number, flag
+ * A text's min and max are lengths in bytes; a number's its range. flag "" = no flag. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CONFIG_OPTIONS(O)                                                                          \
+    O(text, listen, "server", "listen", "listen", "127.0.0.1:8090", 3, 255,                        \
+      "Address and port of websocket and HTTP; port 0 takes a free one.")                          \
+    O(text, admin, "server", "admin", "admin", "127.0.0.1:8091", 0, 255,                           \
+      "Address and port of the admin listener; empty: none.")                                      \
+    O(text, service, "server", "service", "service", "", 0, 255,                                   \
+      "nng URL of the service socket; empty: ipc:// in the data directory; none: off.")            \
+    O(text, data, "server", "data", "data", "./tidewire-data", 1, 4000,                            \
+      "Directory of the embedded store.")                                                          \
+    O(flag, memory, "server", "memory", "memory", "false", 0, 0,                                   \
+      "Keep nothing on disk: for trials and tests.")                                               \
+    O(text, origins, "server", "origins", "origins", "", 0, 4000,                                  \
+      "Origins that browsers may connect from, with commas; empty: same host and loopback.")       \
+    O(flag, insecure, "server", "insecure", "insecure", "false", 0, 0,                             \
+      "Allow listening beyond loopback without authentication.")                                   \
+    O(text, log_level, "server", "log_level", "log-level", "info", 4, 5,                           \
+      "error, warn, info or debug.")                                                               \
+    O(text, actors, "actors", "base", "actors", "", 0, 200,                                        \
+      "Base address of the actors: inproc://NAME, ipc:///DIR, tcp://HOST:PORT; empty: inproc.")    \
+    O(text, only, "actors", "only", "only", "", 0, 200,                                            \
+      "Names of the actors that this process runs, with commas; empty: all.")                      \
+    O(number, readers, "actors", "readers", "readers", "2", 1, 4,                                  \
+      "Readers of the log that work side by side.")                                                \
+    O(number, drop_every, "actors", "drop_every", "", "0", 0, 1000000,                             \
+      "For tests: discard every k-th publication between actors; 0: none.")                        \
+    O(number, srv_id, "store", "srv_id", "srv-id", "0", 0, 9007199254740991,                       \
+      "Name of this origin; 0: drawn at random at the first start.")                               \
+    O(number, log_age_s, "store", "log_age_s", "log-age", "86400", 1, 31536000,                    \
+      "Seconds for which replaced versions are kept, so that clients can resume.")                 \
+    O(number, log_bytes, "store", "log_bytes", "log-bytes", "4294967296", 1048576, 1099511627776,  \
+      "Bytes of replaced versions that are kept at most.")                                         \
+    O(flag, strict, "store", "strict", "strict", "false", 0, 0,                                    \
+      "Refuse collections that are not declared.")                                                 \
+    O(text, database, "store", "database", "database", "main", 1, 120,                             \
+      "The default database.")                                                                     \
+    O(text, default_collection, "store", "default_collection", "default-collection", "", 0, 120,   \
+      "Collection of getByIds without one; empty: it must be named.")                              \
+    O(text, preset, "store", "preset", "preset", "", 0, 20,                                        \
+      "report: declares entries, threads and comments with their rules.")                          \
+    O(flag, demo, "demo", "on", "demo", "false", 0, 0,                                             \
+      "Serve example data: the report preset and a collection of movies.")                         \
+    O(text, demo_data, "demo", "data", "demo-data", "", 0, 4000,                                   \
+      "JSON array of movies for the demo; empty: a few built in.")
+
+#define CONFIG_TYPE_text const char *
+#define CONFIG_TYPE_number int64_t
+#define CONFIG_TYPE_flag bool
+
+typedef struct config_options {
+#define O(type, member, section, key, flag, fallback, min, max, help) CONFIG_TYPE_##type member;
+    CONFIG_OPTIONS(O)
+#undef O
+} config_options;
