@@ -84,7 +84,7 @@ void *tw_realloc(void *old, size_t bytes);
 void tw_free(void *ptr);
 /* Makes the nth allocation from now on fail, and only that one; 0 = none (tests). */
 void tw_alloc_fail_at(uint64_t nth);
-uint64_t tw_alloc_count(void);
+uint64_t tw_alloc_count(void); /* allocations asked for so far, the failed ones too */
 
 /* A growable byte buffer with a bound. A failed append leaves the bytes before it untouched and sets
  * err, which stays until tw_buf_clear: append freely, check err once at the end. */
