@@ -1,0 +1,547 @@
+/* config.c - reads the configuration; see config.h. The file goes through libcyaml's schema, which is
+ * made from the table of options, so that a key is named once. */
+#include "cli/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cyaml/cyaml.h>
+
+#include "cli/nearest.h"
+#include "protocol/arena.h"
+#include "protocol/json.h"
+#include "protocol/limits.h"
+
+enum option_type { OPTION_text, OPTION_number, OPTION_flag };
+enum option_origin { FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_FLAG };
+
+static const char *const origin_names[] = {"default", "file", "environment", "command line"};
+
+static const struct option_row {
+    enum option_type type;
+    const char *section, *key, *flag, *fallback;
+    int64_t min, max;
+    const char *help;
+    size_t offset; /* in config_options */
+} rows[] = {
+#define O(type, member, section, key, flag, fallback, min, max, help)                              \
+    {OPTION_##type, section, key, flag, fallback, min, max, help, offsetof(config_options, member)},
+    CONFIG_OPTIONS(O)
+#undef O
+};
+
+enum {
+    ROWS = TW_COUNT(rows),
+    SECTIONS_MAX = 8,
+    TEXT_MAX = 4096,          /* bytes of any value in the file */
+    CONFIG_MEMORY = 64 << 20, /* bytes: TW_COLLECTIONS_MAX declarations with their filters */
+};
+
+/* ---- the file, as libcyaml fills it ---- */
+struct file_scope {
+    char *param, *field;
+};
+struct file_collection {
+    char *name, *database, *key, *version, *filter, *processor, *message, *shape, *rules;
+    struct file_scope *scope;
+    char **fields;
+    unsigned fields_count;
+    bool key_any, remove_denied, read_denied, write_denied;
+};
+struct file_content {
+    char *value[ROWS];
+    struct file_collection *collections;
+    unsigned collections_count;
+};
+
+#define TEXT(structure, key_name, member, more)                                                    \
+    CYAML_FIELD_STRING_PTR(key_name, CYAML_FLAG_POINTER | (more), struct structure, member, 1,     \
+                           TEXT_MAX)
+#define SWITCH(key_name, member)                                                                   \
+    CYAML_FIELD_BOOL(key_name, CYAML_FLAG_OPTIONAL, struct file_collection, member)
+static const cyaml_schema_value_t field_name = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, TEXT_MAX)};
+static const cyaml_schema_field_t scope_fields[] = {
+    TEXT(file_scope, "param", param, 0), TEXT(file_scope, "field", field, 0), CYAML_FIELD_END};
+static const cyaml_schema_field_t collection_fields[] = {
+    TEXT(file_collection, "name", name, 0),
+    TEXT(file_collection, "database", database, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "key", key, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "version", version, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "filter", filter, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "processor", processor, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "message", message, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "shape", shape, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "rules", rules, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_MAPPING_PTR("scope", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                            struct file_collection, scope, scope_fields),
+    CYAML_FIELD_SEQUENCE("fields", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                         struct file_collection, fields, &field_name, 0, TW_FIELDS_MAX),
+    SWITCH("key_any", key_any),
+    SWITCH("remove_denied", remove_denied),
+    SWITCH("read_denied", read_denied),
+    SWITCH("write_denied", write_denied),
+    CYAML_FIELD_END,
+};
+#undef TEXT
+#undef SWITCH
+static const cyaml_schema_value_t collection_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_collection, collection_fields)};
+
+/* The schema of the sections: each a mapping into the same file_content. */
+struct schema {
+    cyaml_schema_field_t fields[SECTIONS_MAX][ROWS + 1];
+    size_t counts[SECTIONS_MAX];
+    cyaml_schema_field_t sections[SECTIONS_MAX + 2];
+    size_t sections_count;
+    cyaml_schema_value_t top;
+};
+
+static size_t schema_section(struct schema *schema, const char *name)
+{
+    size_t at = 0;
+    while (at < schema->sections_count && strcmp(schema->sections[at].key, name) != 0) {
+        at++;
+    }
+    if (at == schema->sections_count) {
+        TW_ASSERT(at < SECTIONS_MAX);
+        schema->sections[at] = (cyaml_schema_field_t){
+            .key = name,
+            .value = {.type = CYAML_MAPPING,
+                      .flags = CYAML_FLAG_OPTIONAL,
+                      .data_size = sizeof(struct file_content),
+                      .mapping = {.fields = schema->fields[at]}},
+        };
+        schema->sections_count++;
+    }
+    return at;
+}
+
+static void schema_make(struct schema *schema)
+{
+    *schema = (struct schema){0};
+    for (size_t i = 0; i < ROWS; i++) {
+        size_t at = schema_section(schema, rows[i].section);
+        schema->fields[at][schema->counts[at]++] = (cyaml_schema_field_t){
+            .key = rows[i].key,
+            .data_offset = (uint32_t)(offsetof(struct file_content, value) + i * sizeof(char *)),
+            .value = {.type = CYAML_STRING,
+                      .flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                      .data_size = 1,
+                      .string = {.min = 0, .max = TEXT_MAX}},
+        };
+    }
+    schema->sections[schema->sections_count] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+        "collections", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, collections,
+        &collection_value, 0, TW_COLLECTIONS_MAX);
+    schema->top = (cyaml_schema_value_t){
+        CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file_content, schema->sections)};
+}
+
+/* ---- what is wrong with a file, in words: libcyaml tells it by its log ---- */
+struct complaint {
+    const char *file;
+    char first[256]; /* the cause */
+    unsigned line;
+};
+
+static void on_cyaml_log(cyaml_log_t level, void *context, const char *format, va_list args)
+{
+    struct complaint *complaint = context;
+    char text[256];
+    (void)level;
+    vsnprintf(text, sizeof(text), format, args);
+    const char *cause = strstr(text, ": ");
+    const char *place = strstr(text, "(line: ");
+    if (complaint->first[0] == '\0') {
+        tw_format(complaint->first, sizeof(complaint->first), "%s", cause ? cause + 2 : text);
+        complaint->first[strcspn(complaint->first, "\n")] = '\0';
+    } else if (place != NULL && complaint->line == 0) {
+        complaint->line = (unsigned)strtoul(place + strlen("(line: "), NULL, 10);
+    }
+}
+
+/* libcyaml names the line of the token before an unexpected key: finds the key itself. */
+static unsigned line_of_key(const char *file, const char *key, unsigned from)
+{
+    FILE *in = fopen(file, "r");
+    char line[TEXT_MAX];
+    unsigned number = 0;
+    unsigned found = from;
+    size_t len = strlen(key);
+    while (in != NULL && fgets(line, sizeof(line), in) != NULL) {
+        const char *at = line + strspn(line, " -");
+        number++;
+        if (number >= from && strncmp(at, key, len) == 0 && at[len] == ':') {
+            found = number;
+            break;
+        }
+    }
+    if (in != NULL) {
+        fclose(in);
+    }
+    return found;
+}
+
+static tw_err complain(const struct complaint *complaint, tw_buf *why)
+{
+    static const char unexpected[] = "Unexpected key: ";
+    if (strncmp(complaint->first, unexpected, sizeof(unexpected) - 1) != 0) {
+        tw_buf_format(why, "%s:%u: %s\n", complaint->file, complaint->line, complaint->first);
+        return TW_E_BAD_CONFIG;
+    }
+    const char *key = complaint->first + sizeof(unexpected) - 1;
+    const char *known[ROWS + TW_COUNT(collection_fields) + SECTIONS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        known[count++] = rows[i].key;
+    }
+    for (size_t i = 0; collection_fields[i].key != NULL; i++) {
+        known[count++] = collection_fields[i].key;
+    }
+    static const char *const sections[] = {"server", "actors", "store", "demo", "collections"};
+    for (size_t i = 0; i < TW_COUNT(sections); i++) {
+        known[count++] = sections[i];
+    }
+    const char *nearest = nearest_name(key, known, count);
+    tw_buf_format(why, "%s:%u: unknown key '%s'", complaint->file,
+                  line_of_key(complaint->file, key, complaint->line), key);
+    tw_buf_format(why, nearest == NULL ? "\n" : "; did you mean '%s'?\n", nearest);
+    return TW_E_BAD_CONFIG;
+}
+
+/* ---- values ---- */
+static tw_err option_set(config_options *options, const struct option_row *row, const char *text,
+                         const char *where, tw_buf *why)
+{
+    void *member = (char *)options + row->offset;
+    size_t len = strlen(text);
+    uint64_t number;
+    switch (row->type) {
+    case OPTION_text:
+        if ((int64_t)len < row->min || (int64_t)len > row->max) {
+            tw_buf_format(why, "%s: %s.%s has %zu bytes, allowed are %lld to %lld\n", where,
+                          row->section, row->key, len, (long long)row->min, (long long)row->max);
+            return TW_E_BAD_CONFIG;
+        }
+        *(const char **)member = text;
+        return TW_OK;
+    case OPTION_number:
+        if (tw_parse_u64((tw_str){text, len}, INT64_MAX, &number) != TW_OK ||
+            (int64_t)number < row->min || (int64_t)number > row->max) {
+            tw_buf_format(why, "%s: %s.%s is '%.40s', allowed is a number from %lld to %lld\n",
+                          where, row->section, row->key, text, (long long)row->min,
+                          (long long)row->max);
+            return TW_E_BAD_CONFIG;
+        }
+        *(int64_t *)member = (int64_t)number;
+        return TW_OK;
+    case OPTION_flag:
+        *(bool *)member = strcmp(text, "true") == 0 || strcmp(text, "yes") == 0;
+        if (!*(bool *)member && strcmp(text, "false") != 0 && strcmp(text, "no") != 0) {
+            tw_buf_format(why, "%s: %s.%s is '%.40s', allowed are true and false\n", where,
+                          row->section, row->key, text);
+            return TW_E_BAD_CONFIG;
+        }
+        return TW_OK;
+    }
+    return TW_E_INTERNAL;
+}
+
+struct loader {
+    config *config;
+    tw_arena arena; /* moves into config->memory */
+    uint8_t origin[ROWS];
+    tw_buf *why;
+};
+
+static const char *keep(struct loader *loader, const char *text)
+{
+    return text == NULL ? NULL : tw_arena_format(&loader->arena, "%s", text);
+}
+
+static const char *env_name(const struct option_row *row, char *out, size_t size)
+{
+    tw_format(out, size, "TIDEWIRE_%s_%s", row->section, row->key);
+    for (char *at = out; *at != '\0'; at++) {
+        *at = (char)(*at >= 'a' && *at <= 'z' ? *at - 'a' + 'A' : *at);
+    }
+    return out;
+}
+
+static tw_err set_scalars(struct loader *loader, const struct file_content *content,
+                          const char *file, const char *const *flags)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        char name[128];
+        const char *text = rows[i].fallback;
+        const char *where = "default";
+        loader->origin[i] = FROM_DEFAULT;
+        if (content != NULL && content->value[i] != NULL) {
+            text = content->value[i], where = file, loader->origin[i] = FROM_FILE;
+        }
+        const char *env = getenv(env_name(&rows[i], name, sizeof(name)));
+        if (env != NULL) {
+            text = env, where = name, loader->origin[i] = FROM_ENVIRONMENT;
+        }
+        for (size_t f = 0; flags != NULL && flags[f] != NULL; f += 2) {
+            if (rows[i].flag[0] != '\0' && strcmp(flags[f], rows[i].flag) == 0) {
+                text = flags[f + 1], where = "command line", loader->origin[i] = FROM_FLAG;
+            }
+        }
+        tw_err err =
+            option_set(&loader->config->option, &rows[i], keep(loader, text), where, loader->why);
+        if (err != TW_OK) {
+            return err;
+        }
+    }
+    return TW_OK;
+}
+
+/* ---- collections ---- */
+static tw_err choose(struct loader *loader, const char *collection, const char *what,
+                     const char *text, const char *const *names, size_t count, unsigned *out)
+{
+    *out = 0;
+    for (size_t i = 0; text != NULL && i < count; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (unsigned)i;
+            return TW_OK;
+        }
+    }
+    if (text == NULL) {
+        return TW_OK;
+    }
+    tw_buf_format(loader->why, "collection %s: %s is '%.40s', allowed are:", collection, what, text);
+    for (size_t i = 0; i < count; i++) {
+        tw_buf_format(loader->why, " %s", names[i]);
+    }
+    tw_buf_add_byte(loader->why, '\n');
+    return TW_E_BAD_CONFIG;
+}
+
+static tw_err collection_filter(struct loader *loader, const char *name, const char *text,
+                                tw_bson *out)
+{
+    if (text == NULL) {
+        return TW_OK;
+    }
+    tw_str cause = {0};
+    tw_err err =
+        tw_json_read(&loader->arena, tw_str_of(keep(loader, text)), TW_DEPTH_CLIENT_MAX, out, &cause);
+    if (err != TW_OK) {
+        tw_buf_format(loader->why, "collection %s: filter: %.*s\n", name, (int)cause.len, cause.ptr);
+        return TW_E_BAD_CONFIG;
+    }
+    return TW_OK;
+}
+
+static tw_err collection_set(struct loader *loader, const struct file_collection *from,
+                             catalog_collection *to)
+{
+    static const char *const shapes[] = {"nested", "flat"};
+    static const char *const rules[] = {"free", "entry", "thread", "comment"};
+    unsigned shape, rule;
+    const char *name = keep(loader, from->name);
+    if (catalog_check_name(tw_str_of(name)) != TW_OK) {
+        tw_buf_format(loader->why, "collection '%.60s': not a name for a collection\n", name);
+        return TW_E_BAD_CONFIG;
+    }
+    tw_err err = choose(loader, name, "shape", from->shape, shapes, TW_COUNT(shapes), &shape);
+    if (err == TW_OK) {
+        err = choose(loader, name, "rules", from->rules, rules, TW_COUNT(rules), &rule);
+    }
+    tw_bson filter = {0};
+    if (err == TW_OK) {
+        err = collection_filter(loader, name, from->filter, &filter);
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    const char **fields = tw_arena_zero(&loader->arena, from->fields_count + 1, sizeof(*fields));
+    for (unsigned i = 0; fields != NULL && i < from->fields_count; i++) {
+        fields[i] = keep(loader, from->fields[i]);
+    }
+    const char *database = keep(loader, from->database);
+    *to = (catalog_collection){
+        .database = database == NULL ? loader->config->option.database : database,
+        .name = name,
+        .key = from->key == NULL ? catalog_undeclared.key : keep(loader, from->key),
+        .key_any = from->key_any,
+        .version_field =
+            from->version == NULL ? catalog_undeclared.version_field : keep(loader, from->version),
+        .scope_param = from->scope == NULL ? NULL : keep(loader, from->scope->param),
+        .scope_field = from->scope == NULL ? NULL : keep(loader, from->scope->field),
+        .filter = filter,
+        .fields = from->fields_count == 0 ? NULL : fields,
+        .fields_count = from->fields_count,
+        .processor = keep(loader, from->processor),
+        .message = from->message == NULL ? name : keep(loader, from->message),
+        .shape = (catalog_shape)shape,
+        .rule = (catalog_rule)rule,
+        .archives = rule != CATALOG_FREE,
+        .remove_denied = from->remove_denied,
+        .read_denied = from->read_denied,
+        .write_denied = from->write_denied,
+    };
+    return TW_OK;
+}
+
+static tw_err set_collections(struct loader *loader, const struct file_content *content)
+{
+    config *self = loader->config;
+    bool report = strcmp(self->option.preset, "report") == 0 || self->option.demo;
+    if (self->option.preset[0] != '\0' && strcmp(self->option.preset, "report") != 0) {
+        tw_buf_format(loader->why, "store.preset is '%s', allowed is: report\n",
+                      self->option.preset);
+        return TW_E_BAD_CONFIG;
+    }
+    size_t declared = content == NULL ? 0 : content->collections_count;
+    catalog_collection *at = tw_arena_zero(&loader->arena, declared + 3, sizeof(*at));
+    if (at == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    size_t count = 0;
+    if (report) {
+        catalog_report_preset(self->option.database, at);
+        count = 3;
+    }
+    for (size_t i = 0; i < declared; i++) {
+        tw_err err = collection_set(loader, &content->collections[i], &at[count]);
+        if (err != TW_OK) {
+            return err;
+        }
+        for (size_t k = 0; k < count; k++) {
+            if (strcmp(at[k].name, at[count].name) == 0 &&
+                strcmp(at[k].database, at[count].database) == 0) {
+                tw_buf_format(loader->why, "collection %s is declared twice\n", at[count].name);
+                return TW_E_BAD_CONFIG;
+            }
+        }
+        count++;
+    }
+    const char *fallback = self->option.default_collection;
+    self->catalog = (catalog){
+        .magic = CATALOG_MAGIC,
+        .at = at,
+        .count = count,
+        .default_database = self->option.database,
+        .default_collection = fallback[0] == '\0' ? NULL : fallback,
+        .strict = self->option.strict,
+    };
+    return TW_OK;
+}
+
+tw_err config_load(config *self, const char *file, const char *const *flags, tw_buf *why)
+{
+    *self = (struct config){0};
+    struct schema schema;
+    schema_make(&schema);
+    struct complaint complaint = {.file = file};
+    const cyaml_config_t reader = {.log_fn = on_cyaml_log,
+                                   .log_ctx = &complaint,
+                                   .mem_fn = cyaml_mem,
+                                   .log_level = CYAML_LOG_ERROR};
+    cyaml_data_t *data = NULL;
+    if (file != NULL) {
+        cyaml_err_t read = cyaml_load_file(file, &reader, &schema.top, &data, NULL);
+        if (read == CYAML_ERR_FILE_OPEN) {
+            tw_buf_format(why, "%s: cannot be opened; check the path given to --config\n", file);
+            return TW_E_BAD_CONFIG;
+        }
+        if (read != CYAML_OK) {
+            if (complaint.first[0] == '\0') {
+                tw_format(complaint.first, sizeof(complaint.first), "%s", cyaml_strerror(read));
+            }
+            return complain(&complaint, why);
+        }
+    }
+    struct loader loader = {.config = self, .why = why};
+    tw_arena_init(&loader.arena, CONFIG_MEMORY);
+    self->file = keep(&loader, file);
+    tw_err err = set_scalars(&loader, (struct file_content *)data, file, flags);
+    if (err == TW_OK) {
+        err = set_collections(&loader, (struct file_content *)data);
+    }
+    if (data != NULL) {
+        cyaml_free(&reader, &schema.top, data, 0);
+    }
+    void *memory = tw_alloc(sizeof(tw_arena) + ROWS);
+    if (err == TW_OK && memory == NULL) {
+        err = TW_E_NO_MEMORY;
+    }
+    if (err != TW_OK) {
+        tw_free(memory);
+        tw_arena_fini(&loader.arena);
+        return err;
+    }
+    memcpy(memory, &loader.arena, sizeof(tw_arena));
+    memcpy((char *)memory + sizeof(tw_arena), loader.origin, ROWS);
+    self->memory = memory;
+    return TW_OK;
+}
+
+void config_free(config *self)
+{
+    if (self->memory != NULL) {
+        tw_arena_fini(self->memory);
+        tw_free(self->memory);
+    }
+    *self = (struct config){0};
+}
+
+/* ---- out ---- */
+static void write_value(const config *self, const struct option_row *row, tw_buf *out)
+{
+    const void *member = (const char *)&self->option + row->offset;
+    switch (row->type) {
+    case OPTION_text:
+        tw_json_write_str(out, tw_str_of(*(const char *const *)member)); /* JSON text is YAML */
+        return;
+    case OPTION_number:
+        tw_buf_add_i64(out, *(const int64_t *)member);
+        return;
+    case OPTION_flag:
+        tw_buf_format(out, "%s", *(const bool *)member ? "true" : "false");
+        return;
+    }
+}
+
+static void write_collection(const catalog_collection *at, tw_buf *out)
+{
+    tw_buf_format(out, "  - name: %s\n    database: %s\n    key: %s\n    version: %s\n", at->name,
+                  at->database, at->key, at->version_field);
+    tw_buf_format(out, "    message: %s\n    shape: %s\n", at->message,
+                  at->shape == CATALOG_FLAT ? "flat" : "nested");
+    if (at->scope_param != NULL) {
+        tw_buf_format(out, "    scope: {param: %s, field: %s}\n", at->scope_param, at->scope_field);
+    }
+    if (at->filter.len > 0) {
+        tw_buf_format(out, "    filter: '");
+        tw_json_write(out, at->filter);
+        tw_buf_format(out, "'\n");
+    }
+    for (size_t i = 0; i < at->fields_count; i++) {
+        tw_buf_format(out, "%s%s%s", i == 0 ? "    fields: [" : ", ", at->fields[i],
+                      i + 1 == at->fields_count ? "]\n" : "");
+    }
+}
+
+void config_write(const config *self, bool origins, tw_buf *out)
+{
+    const uint8_t *from = (const uint8_t *)self->memory + sizeof(tw_arena);
+    const char *section = "";
+    for (size_t i = 0; i < ROWS; i++) {
+        if (strcmp(section, rows[i].section) != 0) {
+            section = rows[i].section;
+            tw_buf_format(out, "%s%s:\n", i == 0 ? "" : "\n", section);
+        }
+        tw_buf_format(out, "  # %s\n  %s: ", rows[i].help, rows[i].key);
+        write_value(self, &rows[i], out);
+        tw_buf_format(out, origins ? "  # from: %s\n" : "\n", origin_names[from[i]]);
+    }
+    for (size_t i = 0; i < self->catalog.count; i++) {
+        tw_buf_format(out, "%s", i == 0 ? "\ncollections:\n" : "");
+        write_collection(&self->catalog.at[i], out);
+    }
+}
