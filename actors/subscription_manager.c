@@ -341,7 +341,7 @@ static void subscription_manager_fini(void *state)
 {
     struct subscription_manager *self;
     TW_CAST(self, state, SUBSCRIPTION_MANAGER_MAGIC);
-    topic_set_free(self->topics);
+    topic_set_free(&self->topics);
 }
 
 static const tw_handler handlers[] = {

@@ -1,0 +1,63 @@
+/* verb.c - what all verbs share; see verb.h. */
+#include "cli/verb.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct argp_option common_options[] = {
+    {"url", 'u', "URL", 0, "Server to talk to (ws://127.0.0.1:8090, or TIDEWIRE_URL)", 90},
+    {"database", 'd', "NAME", 0, "Database (the server's default)", 90},
+    {"json", 'j', NULL, 0, "Print JSON objects, one a line", 90},
+    {0},
+};
+
+void cli_common_init(cli_common *common)
+{
+    const char *url = getenv("TIDEWIRE_URL");
+    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090"};
+}
+
+static error_t parse_common(int key, char *arg, struct argp_state *state)
+{
+    cli_common *common = state->input;
+    switch (key) {
+    case 'u':
+        common->url = arg;
+        return 0;
+    case 'd':
+        common->database = arg;
+        return 0;
+    case 'j':
+        common->json = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp cli_common_argp = {.options = common_options, .parser = parse_common};
+
+int cli_fail(const char *verb, const char *hint, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "tidewire %s: ", verb);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    if (hint != NULL && hint[0] != '\0') {
+        fprintf(stderr, "  %s\n", hint);
+    }
+    va_end(args);
+    return 1;
+}
+
+const char *cli_path(const cli_common *common, const char *path, char *out, size_t size)
+{
+    size_t len = strlen(common->url);
+    while (len > 0 && common->url[len - 1] == '/') {
+        len--;
+    }
+    tw_format(out, size, "%.*s%s", (int)len, common->url, path);
+    return out;
+}

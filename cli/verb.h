@@ -1,0 +1,31 @@
+/* verb.h - the commands: one verb = one file = one row of the table in verbs.c. */
+#pragma once
+
+#include <argp.h>
+
+#include "protocol/base.h"
+
+typedef struct cli_verb {
+    const char *name;
+    const char *summary; /* one line for --help */
+    int (*run)(int argc, char **argv); /* argv[0] is "tidewire NAME"; returns the exit status */
+} cli_verb;
+
+/* Rows of verbs.c; ends with a name of NULL. serve and actor stand in main.c: they name actors. */
+extern const cli_verb cli_verbs[];
+
+/* Options that every verb which talks to a server takes: --url, --json, --database. A child for
+ * argp with its input = cli_common. */
+typedef struct cli_common {
+    const char *url;      /* ws://127.0.0.1:8090 unless given or in TIDEWIRE_URL */
+    const char *database; /* NULL: the server's default */
+    bool json;            /* output for programs: a JSON object a line */
+} cli_common;
+
+extern const struct argp cli_common_argp;
+void cli_common_init(cli_common *common);
+
+/* Prints "tidewire VERB: text" and a hint line to stderr; returns 1, for `return cli_fail(...)`. */
+int cli_fail(const char *verb, const char *hint, const char *format, ...) TW_PRINTF(3, 4);
+/* The url of a path of the server: "ws://host:port" and "/db" -> "ws://host:port/db". */
+const char *cli_path(const cli_common *common, const char *path, char *out, size_t size);

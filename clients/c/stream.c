@@ -1,0 +1,365 @@
+/* stream.c - see stream.h.
+ *
+ * Invariants
+ * 1. `at` is the vector of the last sync, raised by the live events behind it: the server may be asked
+ *    to resume from it at any time (a position inside a catch-up may not: it is not exact).
+ * 2. `seen` holds the positions told since the last sync while catching up; a repeat of one of them
+ *    after a break is left out. It is emptied by each sync. */
+#include "clients/c/stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <uthash.h>
+
+#include "clients/c/websocket.h"
+#include "protocol/json.h"
+#include "protocol/limits.h"
+
+enum {
+    STREAM_MAGIC = 0x57e4a111,
+    CONNECT_MS = 5000,
+    BACKOFF_FIRST_MS = 50,
+    BACKOFF_MAX_MS = 5000,
+    FRAME_MEMORY = 64 << 20, /* bytes for one frame as BSON */
+    SILENCE_MS = 2 * TW_SYNC_REPEAT_MS, /* a live stream is told sync at least this often */
+};
+
+struct seen_position {
+    tw_position at; /* key */
+    UT_hash_handle hh;
+};
+
+struct stream {
+    uint32_t magic;
+    char *url;               /* own */
+    tw_buf subscribe;        /* own: the fields behind the opening brace */
+    websocket_client *client; /* own; NULL: not connected */
+    bool synced;             /* at is exact */
+    bool catching_up;        /* subscribed, sync not heard yet */
+    bool whole_copy;         /* what is being caught up is a first copy */
+    bool told_some;          /* of the whole copy that is under way */
+    bool was_lost;
+    bool over;
+    unsigned failures;
+    uint64_t retry_at_ms, heard_ms;
+    uint64_t random;
+    uint64_t events;
+    tw_position at[TW_ORIGINS_MAX];
+    size_t at_count;
+    struct seen_position *seen; /* own */
+    tw_arena arena;
+    tw_buf text;
+    char why[256];
+    stream_event due; /* kind to be told before the next frame */
+    bool has_due;
+};
+
+static uint64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void forget_seen(struct stream *self)
+{
+    struct seen_position *each, *next;
+    HASH_ITER(hh, self->seen, each, next)
+    {
+        HASH_DEL(self->seen, each);
+        tw_free(each);
+    }
+}
+
+/* True when the position was told already; notes it otherwise. */
+static bool seen_before(struct stream *self, tw_position at)
+{
+    struct seen_position *found;
+    HASH_FIND(hh, self->seen, &at, sizeof(at), found);
+    if (found != NULL) {
+        return true;
+    }
+    found = tw_alloc_zero(1, sizeof(*found));
+    if (found != NULL) {
+        found->at = at;
+        HASH_ADD(hh, self->seen, at, sizeof(at), found);
+    }
+    return false;
+}
+
+static void raise(struct stream *self, tw_position at)
+{
+    size_t i = 0;
+    while (i < self->at_count && self->at[i].srv != at.srv) {
+        i++;
+    }
+    if (i == self->at_count) {
+        if (i == TW_ORIGINS_MAX) {
+            return;
+        }
+        self->at[self->at_count++] = at;
+    } else if (self->at[i].seqno < at.seqno) {
+        self->at[i].seqno = at.seqno;
+    }
+}
+
+static bool read_vector(struct stream *self, tw_bson vector)
+{
+    tw_bson_iter pair;
+    self->at_count = 0;
+    for (tw_bson_iter_init(&pair, vector); tw_bson_iter_next(&pair);) {
+        int64_t srv, seqno;
+        tw_bson both = tw_bson_value_doc(pair.value);
+        if (!tw_bson_value_i64(tw_bson_get(both, TW_STR("0")), &srv) ||
+            !tw_bson_value_i64(tw_bson_get(both, TW_STR("1")), &seqno)) {
+            return false;
+        }
+        raise(self, (tw_position){(uint64_t)srv, (uint64_t)seqno});
+    }
+    return true;
+}
+
+static tw_err read_since(struct stream *self, const char *since)
+{
+    tw_bson doc;
+    tw_buf_clear(&self->text);
+    tw_buf_format(&self->text, "{\"since\":%s}", since);
+    tw_err err = tw_json_read(&self->arena, tw_buf_str(&self->text), TW_DEPTH_CLIENT_MAX, &doc, NULL);
+    if (err != TW_OK || !read_vector(self, tw_bson_get_doc(doc, TW_STR("since")))) {
+        return TW_E_BAD_SINCE;
+    }
+    self->synced = true;
+    return TW_OK;
+}
+
+tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since)
+{
+    while (subscribe.len > 0 && *subscribe.ptr == ' ') {
+        subscribe.ptr++, subscribe.len--;
+    }
+    if (subscribe.len < 2 || subscribe.ptr[0] != '{') {
+        return TW_E_BAD_MESSAGE;
+    }
+    struct stream *self = tw_alloc_zero(1, sizeof(*self));
+    size_t url_size = strlen(url) + 1;
+    char *copy = tw_alloc(url_size);
+    if (self == NULL || copy == NULL) {
+        tw_free(self);
+        tw_free(copy);
+        return TW_E_NO_MEMORY;
+    }
+    memcpy(copy, url, url_size);
+    self->magic = STREAM_MAGIC;
+    self->url = copy;
+    self->random = clock_ms() * 0x9e3779b97f4a7c15u | 1;
+    tw_buf_init(&self->subscribe, TW_MESSAGE_MAX);
+    tw_buf_init(&self->text, TW_MESSAGE_MAX);
+    tw_arena_init(&self->arena, FRAME_MEMORY);
+    tw_buf_add(&self->subscribe, subscribe.ptr + 1, subscribe.len - 1);
+    tw_err err = since == NULL ? self->subscribe.err : read_since(self, since);
+    if (err != TW_OK) {
+        stream_close(&self);
+        return err;
+    }
+    *out = self;
+    return TW_OK;
+}
+
+void stream_close(struct stream **which)
+{
+    struct stream *self = *which;
+    if (self == NULL) {
+        return;
+    }
+    TW_ASSERT(self->magic == STREAM_MAGIC);
+    websocket_client_close(&self->client);
+    forget_seen(self);
+    tw_buf_fini(&self->subscribe);
+    tw_buf_fini(&self->text);
+    tw_arena_fini(&self->arena);
+    tw_free(self->url);
+    tw_free(self);
+    *which = NULL;
+}
+
+tw_str stream_since(stream *self)
+{
+    tw_buf_clear(&self->text);
+    tw_json_write_vector(&self->text, (tw_vector){self->at, self->at_count});
+    return tw_buf_str(&self->text);
+}
+
+static void make_due(struct stream *self, stream_kind kind)
+{
+    self->due = (stream_event){.kind = kind, .text = tw_str_of(self->why)};
+    self->has_due = true;
+}
+
+static void lose(struct stream *self)
+{
+    websocket_client_close(&self->client);
+    unsigned shift = self->failures < 7 ? self->failures : 7;
+    uint64_t most = (uint64_t)BACKOFF_FIRST_MS << shift;
+    most = most > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : most;
+    self->random = self->random * 6364136223846793005u + 1442695040888963407u;
+    self->retry_at_ms = clock_ms() + (self->random >> 33) % (most + 1);
+    self->failures++;
+    if (!self->was_lost) {
+        self->was_lost = true;
+        make_due(self, STREAM_LOST);
+    }
+}
+
+static tw_err subscribe(struct stream *self)
+{
+    static const tw_str head = {"{\"mux_id\":1", 11};
+    tw_str since = stream_since(self);
+    tw_buf all;
+    tw_buf_init(&all, TW_MESSAGE_MAX);
+    tw_buf_add_str(&all, head);
+    if (self->synced) {
+        tw_buf_add_str(&all, TW_STR(",\"since\":"));
+        tw_buf_add_str(&all, since);
+    }
+    tw_buf_add_byte(&all, ',');
+    tw_buf_add_str(&all, tw_buf_str(&self->subscribe));
+    tw_err err = all.err == TW_OK ? websocket_client_send(self->client, tw_buf_str(&all)) : all.err;
+    tw_buf_fini(&all);
+    return err;
+}
+
+static void connect_again(struct stream *self)
+{
+    tw_err err =
+        websocket_client_open(&self->client, self->url, CONNECT_MS, self->why, sizeof(self->why));
+    if (err == TW_OK) {
+        err = subscribe(self);
+    }
+    if (err != TW_OK) {
+        lose(self);
+        return;
+    }
+    self->heard_ms = clock_ms();
+    self->catching_up = true;
+    self->events = 0;
+    if (self->was_lost) {
+        make_due(self, STREAM_BACK);
+    }
+    self->was_lost = false;
+    self->whole_copy = !self->synced;
+    if (self->whole_copy && self->told_some) {
+        make_due(self, STREAM_RESET); /* a first copy broke off: what was deleted since is not told */
+        forget_seen(self);
+    }
+}
+
+/* Gives an event of the stream to the user, unless it was told before. */
+static bool take_event(struct stream *self, tw_bson frame, stream_event *out)
+{
+    tw_position at = {(uint64_t)tw_bson_get_i64_or(frame, TW_STR("srv_id"), 0),
+                      (uint64_t)tw_bson_get_i64_or(frame, TW_STR("seqno"), 0)};
+    if (self->catching_up && seen_before(self, at)) {
+        return false;
+    }
+    if (!self->catching_up) {
+        raise(self, at);
+    }
+    self->told_some = true;
+    self->events++;
+    out->kind = STREAM_EVENT;
+    return true;
+}
+
+static bool take_sync(struct stream *self, tw_bson frame, stream_event *out)
+{
+    bool first = self->catching_up;
+    read_vector(self, tw_bson_get_doc(frame, TW_STR("since")));
+    self->synced = true;
+    self->catching_up = self->whole_copy = false;
+    self->failures = 0;
+    forget_seen(self);
+    out->kind = STREAM_SYNCED;
+    out->count = self->events;
+    return first;
+}
+
+/* True when the frame is something to tell. */
+static bool take_frame(struct stream *self, tw_str text, stream_event *out)
+{
+    tw_arena_reset(&self->arena);
+    *out = (stream_event){.text = text};
+    if (tw_json_read(&self->arena, text, TW_DEPTH_MAX, &out->frame, NULL) != TW_OK) {
+        tw_format(self->why, sizeof(self->why), "the server sent what is no JSON");
+        lose(self);
+        return false;
+    }
+    tw_str type = tw_bson_get_str(out->frame, TW_STR("type"));
+    if (tw_str_equal(type, TW_STR("sync"))) {
+        return take_sync(self, out->frame, out);
+    }
+    if (tw_str_equal(type, TW_STR("reset"))) {
+        self->synced = false;
+        self->at_count = 0;
+        self->catching_up = self->whole_copy = true;
+        forget_seen(self);
+        out->kind = STREAM_RESET;
+        return true;
+    }
+    if (tw_str_equal(type, TW_STR("error"))) {
+        tw_str retry = tw_bson_get_str(out->frame, TW_STR("retry"));
+        if (tw_str_equal(retry, TW_STR("no"))) {
+            self->over = true;
+            out->kind = STREAM_REFUSED;
+            return true;
+        }
+        tw_str message = tw_bson_get_str(out->frame, TW_STR("message"));
+        tw_format(self->why, sizeof(self->why), "%.*s", (int)message.len, message.ptr);
+        lose(self);
+        return false;
+    }
+    if (tw_str_equal(type, TW_STR("closed")) || tw_str_equal(type, TW_STR("welcome"))) {
+        return false;
+    }
+    return take_event(self, out->frame, out);
+}
+
+tw_err stream_next(stream *self, uint32_t timeout_ms, stream_event *out)
+{
+    TW_ASSERT(self->magic == STREAM_MAGIC);
+    uint64_t until = clock_ms() + timeout_ms;
+    for (;;) {
+        if (self->has_due) {
+            self->has_due = false;
+            *out = self->due;
+            return TW_OK;
+        }
+        uint64_t now = clock_ms();
+        if (self->over || now > until) {
+            return self->over ? TW_E_END : TW_E_TIMEOUT;
+        }
+        if (self->client == NULL && now >= self->retry_at_ms) {
+            connect_again(self);
+            continue;
+        }
+        if (self->client == NULL) {
+            uint64_t wait = (self->retry_at_ms < until ? self->retry_at_ms : until + 1) - now;
+            nanosleep(&(struct timespec){.tv_sec = (time_t)(wait / 1000),
+                                         .tv_nsec = (long)(wait % 1000) * 1000000},
+                      NULL);
+            continue;
+        }
+        tw_str text;
+        tw_err err = websocket_client_receive(self->client, (uint32_t)(until - now), &text);
+        if (err == TW_OK) {
+            self->heard_ms = clock_ms();
+            if (take_frame(self, text, out)) {
+                return TW_OK;
+            }
+        } else if (err != TW_E_TIMEOUT || clock_ms() > self->heard_ms + SILENCE_MS) {
+            tw_format(self->why, sizeof(self->why), "the connection ended");
+            lose(self);
+        }
+    }
+}
