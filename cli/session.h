@@ -4,6 +4,7 @@
 #include "cli/verb.h"
 #include "clients/c/websocket.h"
 #include "protocol/json.h"
+#include "protocol/limits.h"
 
 typedef struct cli_session {
     const char *verb;

@@ -1,0 +1,6 @@
+/* watch.h - the verb watch. */
+#pragma once
+
+#include "cli/verb.h"
+
+int cli_watch(int argc, char **argv);
