@@ -89,13 +89,13 @@ int cli_check_config(int argc, char **argv)
     return 0;
 }
 
-static void write_schema(const catalog *catalog, tw_buf *out)
+static void write_schema(const catalog *declared, tw_buf *out)
 {
     tw_bson_builder b;
     tw_buf doc;
     tw_buf_init(&doc, OUT_MAX);
-    for (size_t i = 0; i < catalog->count; i++) {
-        const catalog_collection *at = &catalog->at[i];
+    for (size_t i = 0; i < declared->count; i++) {
+        const catalog_collection *at = &declared->at[i];
         tw_buf_clear(&doc);
         tw_bson_begin(&b, &doc);
         tw_bson_add_str(&b, TW_STR("name"), tw_str_of(at->name));
