@@ -46,7 +46,7 @@ def frames(subscribers, session=0):
 
 def lost(writes, subs):
     del frames(subs)[5]
-    frames(subs)[5]["prev"] = 5
+    frames(subs)[5]["prev"] = 4
 
 
 def lost_with_its_trace(writes, subs):
