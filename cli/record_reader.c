@@ -1,0 +1,243 @@
+/* record_reader.c - see record_reader.h. */
+#include "cli/record_reader.h"
+
+#include <stdlib.h>
+
+#include "protocol/json.h"
+#include "protocol/limits.h"
+
+enum { CELL_MAX = TW_MESSAGE_MAX, COLUMNS_MAX = 4096 };
+
+static int take(record_reader *self)
+{
+    int c = getc_unlocked(self->in);
+    if (c != EOF) {
+        self->bytes++;
+        self->line_now += c == '\n';
+    }
+    return c;
+}
+
+static void give_back(record_reader *self, int c)
+{
+    if (c != EOF) {
+        ungetc(c, self->in);
+        self->bytes--;
+        self->line_now -= c == '\n';
+    }
+}
+
+static int take_after_space(record_reader *self)
+{
+    int c;
+    do {
+        c = take(self);
+    } while (c == ' ' || c == '\n' || c == '\r' || c == '\t');
+    return c;
+}
+
+/* ---- JSON: finds where an object ends; what stands inside is the server's to judge ---- */
+static tw_err next_object(record_reader *self, int c, const char **why)
+{
+    int depth = 0;
+    bool quoted = false;
+    for (; c != EOF; c = take(self)) {
+        tw_buf_add_byte(&self->text, (char)c);
+        if (quoted) {
+            if (c == '\\') {
+                c = take(self);
+                tw_buf_add_byte(&self->text, (char)c);
+            } else if (c == '"') {
+                quoted = false;
+            }
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if ((c == '}' || c == ']') && --depth == 0) {
+            *why = "the record is larger than a message may be (64 KiB)";
+            return self->text.err;
+        }
+    }
+    self->ended = true;
+    *why = "the file ends inside this record";
+    return TW_E_BAD_MESSAGE;
+}
+
+static tw_err skip_line(record_reader *self, const char **why, const char *cause)
+{
+    int c;
+    do {
+        c = take(self);
+    } while (c != EOF && c != '\n');
+    self->ended = c == EOF;
+    *why = cause;
+    return TW_E_BAD_MESSAGE;
+}
+
+static tw_err next_json(record_reader *self, const char **why)
+{
+    int c = take_after_space(self);
+    if (self->array && c == ',') {
+        c = take_after_space(self);
+    }
+    self->line = self->line_now;
+    if (c == EOF || (self->array && c == ']')) {
+        self->ended = true;
+        return TW_E_END;
+    }
+    if (c != '{') {
+        give_back(self, c);
+        return skip_line(self, why, "a record must be a JSON object");
+    }
+    return next_object(self, c, why);
+}
+
+/* ---- CSV ---- */
+/* Reads a cell into cell; returns the byte that ended it: ',' '\n' or EOF. */
+static int read_cell(record_reader *self, tw_buf *cell)
+{
+    tw_buf_clear(cell);
+    int c = take(self);
+    bool quoted = c == '"';
+    if (quoted) {
+        c = take(self);
+    }
+    for (;; c = take(self)) {
+        if (c == EOF || (!quoted && (c == ',' || c == '\n'))) {
+            break;
+        }
+        if (quoted && c == '"') {
+            c = take(self);
+            if (c != '"') {
+                quoted = false;
+                give_back(self, c);
+                continue;
+            }
+        }
+        tw_buf_add_byte(cell, (char)c);
+    }
+    if (cell->len > 0 && cell->ptr[cell->len - 1] == '\r') {
+        cell->len--;
+    }
+    return c;
+}
+
+static bool is_json_scalar(tw_str text)
+{
+    if (tw_str_equal(text, TW_STR("true")) || tw_str_equal(text, TW_STR("false")) ||
+        tw_str_equal(text, TW_STR("null"))) {
+        return true;
+    }
+    size_t i = text.len > 0 && text.ptr[0] == '-';
+    if (i >= text.len || text.ptr[i] < '0' || text.ptr[i] > '9' ||
+        (text.ptr[i] == '0' && i + 1 < text.len && text.ptr[i + 1] != '.')) {
+        return false; /* no number, or one with leading zeros: an identifier */
+    }
+    bool dot = false;
+    for (; i < text.len; i++) {
+        char c = text.ptr[i];
+        if (c == '.' && !dot && i + 1 < text.len) {
+            dot = true;
+        } else if (c < '0' || c > '9') {
+            return false;
+        }
+    }
+    return text.len <= 15; /* longer digits would lose some as a number */
+}
+
+static tw_err read_header(record_reader *self)
+{
+    tw_buf cell;
+    tw_buf_init(&cell, CELL_MAX);
+    int ended;
+    do {
+        ended = read_cell(self, &cell);
+        tw_json_write_str(&self->header, tw_buf_str(&cell));
+        tw_buf_add_byte(&self->header, '\0');
+        self->columns++;
+    } while (ended == ',' && self->columns < COLUMNS_MAX);
+    tw_buf_fini(&cell);
+    return self->header.err == TW_OK && ended != ',' ? TW_OK : TW_E_BAD_MESSAGE;
+}
+
+static tw_err next_row(record_reader *self, const char **why)
+{
+    int c = take(self);
+    while (c == '\n' || c == '\r') {
+        c = take(self);
+    }
+    self->line = self->line_now;
+    if (c == EOF) {
+        self->ended = true;
+        return TW_E_END;
+    }
+    give_back(self, c);
+    tw_buf cell;
+    tw_buf_init(&cell, CELL_MAX);
+    const char *name = self->header.ptr;
+    size_t column = 0;
+    int ended;
+    tw_buf_add_byte(&self->text, '{');
+    do {
+        ended = read_cell(self, &cell);
+        if (column < self->columns && cell.len > 0) {
+            tw_buf_format(&self->text, "%s%s:", self->text.len > 1 ? "," : "", name);
+            if (is_json_scalar(tw_buf_str(&cell))) {
+                tw_buf_add_str(&self->text, tw_buf_str(&cell));
+            } else {
+                tw_json_write_str(&self->text, tw_buf_str(&cell));
+            }
+        }
+        name += column < self->columns ? strlen(name) + 1 : 0;
+        column++;
+    } while (ended == ',');
+    tw_buf_add_byte(&self->text, '}');
+    tw_err err = cell.err != TW_OK ? cell.err : self->text.err;
+    tw_buf_fini(&cell);
+    if (err == TW_OK && column > self->columns) {
+        *why = "the row has more cells than the header";
+        return TW_E_BAD_MESSAGE;
+    }
+    *why = "the row is larger than a message may be (64 KiB)";
+    return err;
+}
+
+tw_err record_reader_init(record_reader *self, FILE *in, record_format format)
+{
+    *self = (record_reader){.in = in, .format = format, .line_now = 1};
+    tw_buf_init(&self->text, TW_MESSAGE_MAX);
+    tw_buf_init(&self->header, TW_MESSAGE_MAX);
+    int c = take_after_space(self);
+    if (c == 0xef) { /* the mark that some editors put before UTF-8 */
+        (void)take(self);
+        (void)take(self);
+        c = take_after_space(self);
+    }
+    if (self->format == RECORDS_AUTO) {
+        self->format = c == '[' || c == '{' || c == EOF ? RECORDS_JSON : RECORDS_CSV;
+    }
+    self->array = self->format == RECORDS_JSON && c == '[';
+    if (!self->array) {
+        give_back(self, c);
+    }
+    return self->format == RECORDS_CSV ? read_header(self) : TW_OK;
+}
+
+void record_reader_fini(record_reader *self)
+{
+    tw_buf_fini(&self->text);
+    tw_buf_fini(&self->header);
+}
+
+tw_err record_reader_next(record_reader *self, tw_str *json, const char **why)
+{
+    *why = "";
+    if (self->ended) {
+        return TW_E_END;
+    }
+    tw_buf_clear(&self->text);
+    tw_err err = self->format == RECORDS_CSV ? next_row(self, why) : next_json(self, why);
+    *json = tw_buf_str(&self->text);
+    return err;
+}
