@@ -1,0 +1,159 @@
+/* doctor.c - tidewire doctor: looks at what commonly goes wrong, and says what to do about it. */
+#include "cli/doctor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/config_args.h"
+#include "clients/c/websocket.h"
+#include "protocol/json.h"
+#include "protocol/limits.h"
+
+enum {
+    CONNECT_MS = 3000,
+    FILES_WANTED = 4096,          /* descriptors: each client is one */
+    DISK_WANTED = 1 << 30,        /* bytes: a log of LOG_AGE_S of modest traffic */
+    CLOCK_SANE_S = 1735689600,    /* 2025-01-01: a clock before it was never set */
+};
+
+struct doctor {
+    config_args args;
+    cli_common common;
+    unsigned bad, doubtful;
+};
+
+static error_t parse_doctor(int key, char *arg, struct argp_state *state)
+{
+    struct doctor *self = state->input;
+    (void)arg;
+    if (key == ARGP_KEY_INIT) {
+        state->child_inputs[0] = &self->args;
+        state->child_inputs[1] = &self->common;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static void good(const char *what, const char *value)
+{
+    printf("good      %-22s %s\n", what, value);
+}
+
+static void doubtful(struct doctor *self, const char *what, const char *value, const char *advice)
+{
+    printf("doubtful  %-22s %s\n          %-22s %s\n", what, value, "", advice);
+    self->doubtful++;
+}
+
+static void bad(struct doctor *self, const char *what, const char *value, const char *advice)
+{
+    printf("BAD       %-22s %s\n          %-22s %s\n", what, value, "", advice);
+    self->bad++;
+}
+
+static void look_at_machine(struct doctor *self)
+{
+    char text[128];
+    struct rlimit files = {0};
+    getrlimit(RLIMIT_NOFILE, &files);
+    tw_format(text, sizeof(text), "%llu", (unsigned long long)files.rlim_cur);
+    if (files.rlim_cur < FILES_WANTED) {
+        doubtful(self, "open files", text, "raise it: ulimit -n 20000 (each client needs one)");
+    } else {
+        good("open files", text);
+    }
+    time_t now;
+    if (time(&now) < CLOCK_SANE_S) { /* tidy: the wall clock is what is looked at */
+        bad(self, "clock", "not set", "set the machine's time: log ages and dates depend on it");
+    } else {
+        good("clock", "set");
+    }
+}
+
+static void look_at_data(struct doctor *self, const config *loaded)
+{
+    char text[256];
+    const char *data = loaded->option.data;
+    struct statvfs disk;
+    if (access(data, F_OK) != 0) {
+        good("data directory", "not there yet; made by the first start");
+        return;
+    }
+    if (access(data, W_OK | X_OK) != 0) {
+        bad(self, "data directory", data, "this user may not write there: chown it, or give --data");
+        return;
+    }
+    good("data directory", data);
+    if (statvfs(data, &disk) == 0) {
+        unsigned long long free_bytes = (unsigned long long)disk.f_bavail * disk.f_frsize;
+        tw_format(text, sizeof(text), "%llu MiB free", free_bytes >> 20);
+        if (free_bytes < DISK_WANTED) {
+            doubtful(self, "disk", text, "writes are refused with `disk` when it is full");
+        } else {
+            good("disk", text);
+        }
+    }
+}
+
+static void look_at_server(struct doctor *self)
+{
+    char url[1024], why[256], text[256];
+    websocket_client *client = NULL;
+    tw_err err = websocket_client_open(&client, cli_path(&self->common, "/ws", url, sizeof(url)),
+                                       CONNECT_MS, why, sizeof(why));
+    if (err != TW_OK) {
+        bad(self, "server", why, "start one with: tidewire serve   (or give --url)");
+        return;
+    }
+    tw_str frame = {0};
+    tw_bson welcome = {0};
+    tw_arena arena;
+    tw_arena_init(&arena, 16 << 20);
+    err = websocket_client_send(client, TW_STR("{\"type\":\"hello\"}"));
+    if (err == TW_OK) {
+        err = websocket_client_receive(client, CONNECT_MS, &frame);
+    }
+    if (err == TW_OK) {
+        err = tw_json_read(&arena, frame, TW_DEPTH_MAX, &welcome, NULL);
+    }
+    if (err != TW_OK ||
+        !tw_str_equal(tw_bson_get_str(welcome, TW_STR("type")), TW_STR("welcome"))) {
+        bad(self, "server", "does not welcome a client", "look at the server's log");
+    } else {
+        tw_format(text, sizeof(text), "srv_id %lld, protocol %lld",
+                  (long long)tw_bson_get_i64_or(welcome, TW_STR("srv_id"), 0),
+                  (long long)tw_bson_get_i64_or(welcome, TW_STR("protocol"), 0));
+        good("server", text);
+    }
+    tw_arena_fini(&arena);
+    websocket_client_close(&client);
+}
+
+int cli_doctor(int argc, char **argv)
+{
+    const struct argp_child children[] = {
+        {config_args_argp(), 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .parser = parse_doctor,
+        .doc = "Looks at the machine, the data and the server, and says what to do about what is wrong."
+               "\vExamples:\n  tidewire doctor\n  tidewire doctor --config tidewire.yaml\n",
+        .children = children};
+    struct doctor self = {0};
+    config loaded;
+    cli_common_init(&self.common);
+    argp_parse(&argp, argc, argv, 0, NULL, &self);
+    if (config_args_load(&self.args, "doctor", &loaded) != 0) {
+        return 1;
+    }
+    good("configuration", loaded.file == NULL ? "defaults" : loaded.file);
+    look_at_machine(&self);
+    look_at_data(&self, &loaded);
+    look_at_server(&self);
+    printf("%u bad, %u doubtful\n", self.bad, self.doubtful);
+    config_free(&loaded);
+    return self.bad == 0 ? 0 : 1;
+}

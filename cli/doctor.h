@@ -1,0 +1,6 @@
+/* doctor.h - the verb doctor. */
+#pragma once
+
+#include "cli/verb.h"
+
+int cli_doctor(int argc, char **argv);

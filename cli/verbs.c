@@ -1,0 +1,23 @@
+/* verbs.c - the one table of commands; serve and actor are added by main.c. */
+#include "cli/changes.h"
+#include "cli/config_verbs.h"
+#include "cli/doctor.h"
+#include "cli/import.h"
+#include "cli/record.h"
+#include "cli/verb.h"
+#include "cli/watch.h"
+
+const cli_verb cli_verbs[] = {
+    {"watch", "print what is stored, then every change", cli_watch},
+    {"get", "print records by id", cli_get},
+    {"put", "insert or replace records", cli_put},
+    {"del", "remove records", cli_del},
+    {"import", "read a file of records: NDJSON, JSON, CSV, mongoexport", cli_import},
+    {"export", "write all records of a collection", cli_export},
+    {"changes", "print the change stream", cli_changes},
+    {"doctor", "look at what commonly goes wrong", cli_doctor},
+    {"config", "print the configuration, with comments", cli_config},
+    {"check-config", "check a configuration file", cli_check_config},
+    {"schema", "print the declared collections", cli_schema},
+    {0},
+};
