@@ -40,7 +40,9 @@ SANITIZER_ENV = {
     },
     # The libraries are not built for the thread sanitizer: what they touch themselves is ignored,
     # their locks are seen.
-    "tsan": {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1:second_deadlock_stack=1:exitcode=66"},
+    "tsan": {
+        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:second_deadlock_stack=1:exitcode=66"
+    },
 }
 
 
@@ -154,7 +156,8 @@ def command_compare(args):
     record(args.results, name, Counts(passed=int(same), failed=int(not same)), 0)
     if not same:
         print(f"FAILED {args.committed} is stale: run zig build docs", file=sys.stderr)
-        subprocess.run(["diff", "-u", str(committed), str(generated)], stdout=sys.stderr, check=False)
+        diff = ["diff", "-u", str(committed), str(generated)]
+        subprocess.run(diff, stdout=sys.stderr, check=False)
     return 0 if same else 1
 
 
@@ -164,8 +167,8 @@ def command_format(args):
     stale = []
     for file in files:
         text = (ROOT / file).read_bytes()
-        wanted = subprocess.run([tool, "--style=file", file], cwd=ROOT, capture_output=True, check=True)
-        if wanted.stdout != text:
+        command = [tool, "--style=file", file]
+        if subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout != text:
             stale.append(file)
     counts = Counts(passed=int(not stale), failed=int(bool(stale)))
     record(args.results, "format", counts, time.monotonic() - began)

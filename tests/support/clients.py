@@ -1,0 +1,85 @@
+"""Clients of the scenarios: an independent websocket library, nothing of Tidewire's own."""
+
+import asyncio
+import itertools
+import json
+
+import websockets
+
+CONNECT_S = 30
+
+
+async def connect(url, **more):
+    """Connects, waiting for a server that is being started again."""
+    end = asyncio.get_running_loop().time() + CONNECT_S
+    while True:
+        try:
+            return await websockets.connect(
+                url, max_size=None, compression=None, ping_interval=None, **more)
+        except (OSError, websockets.exceptions.InvalidMessage,
+                websockets.exceptions.InvalidStatus, EOFError):
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(0.02)  # the poll of a condition: nobody listens yet
+
+
+class Client:
+    """One websocket: requests by reqID, streams by mux_id."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.numbers = itertools.count(1)
+
+    @classmethod
+    async def open(cls, url, **more):
+        return cls(await connect(url, **more))
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.socket.close()
+
+    async def send(self, **message):
+        await self.socket.send(json.dumps(message))
+
+    async def next(self, seconds=10):
+        return json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
+
+    async def ask(self, action, seconds=10, **fields):
+        """All replies of a request up to its end: [reply, ...]."""
+        number = next(self.numbers)
+        await self.send(action=action, reqID=number, **fields)
+        replies = []
+        while True:
+            reply = await self.next(seconds)
+            if reply.get("reqID") != number:
+                continue
+            replies.append(reply)
+            many = action in ("getByIds", "find", "aggregate", "sync", "detail", "find_one")
+            if reply.get("type") == "error" or reply["action"] == "done" or not many:
+                return replies
+
+    async def one(self, action, **fields):
+        """The one reply of a request; an error is an AssertionError."""
+        reply = (await self.ask(action, **fields))[-1]
+        assert reply.get("type") != "error", reply
+        return reply
+
+    async def until(self, condition, seconds=10):
+        """Frames up to the first that fulfils the condition."""
+        frames = []
+        while True:
+            frame = await self.next(seconds)
+            frames.append(frame)
+            if condition(frame):
+                return frames
+
+    async def until_sync(self, mux_id=None, seconds=10):
+        return await self.until(
+            lambda f: f.get("type") == "sync" and mux_id in (None, f["mux_id"]), seconds)
+
+
+def run(coroutine, seconds=100):
+    """Runs a scenario with a deadline."""
+    return asyncio.run(asyncio.wait_for(coroutine, seconds))
