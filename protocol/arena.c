@@ -92,12 +92,12 @@ static tw_arena_block *add_block(tw_arena *arena, size_t bytes)
 void *tw_arena_alloc(tw_arena *arena, size_t bytes)
 {
     size_t left = arena->max - arena->used;
-    if (bytes > left) {
+    if (bytes > left || bytes > SIZE_MAX / 2) { /* the latter so that no sum below wraps */
         return NULL;
     }
     size_t rounded = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
     rounded = rounded == 0 ? ARENA_ALIGN : rounded; /* nothing has an address too */
-    if (rounded < bytes || rounded > left) {
+    if (rounded > left) {
         return NULL;
     }
     tw_arena_block *block = arena->first;

@@ -40,7 +40,11 @@ void *tw_alloc(size_t bytes)
 void *tw_alloc_zero(size_t count, size_t bytes)
 {
     bool is_empty = count == 0 || bytes == 0;
-    return alloc_is_to_fail() ? NULL : calloc(is_empty ? 1 : count, is_empty ? 1 : bytes);
+    bool wraps = !is_empty && count > SIZE_MAX / bytes;
+    if (alloc_is_to_fail() || wraps) {
+        return NULL;
+    }
+    return is_empty ? calloc(1, 1) : calloc(count, bytes);
 }
 
 void *tw_realloc(void *old, size_t bytes)
