@@ -6,6 +6,11 @@
 const std = @import("std");
 const builtin = @import("builtin");
 
+const LazyPath = std.Build.LazyPath;
+const Compile = std.Build.Step.Compile;
+const Run = std.Build.Step.Run;
+const Strings = []const []const u8;
+
 const zig_version_wanted = "0.15.2";
 
 comptime {
@@ -41,8 +46,8 @@ const Steps = struct {
             .scenario = b.step("scenario", "Run tests/scenario against zig-out/bin/tidewire"),
             .fuzz = b.step("fuzz", "Run the fuzz targets (-Dfuzz-seconds=N, -Dfilter=NAME)"),
             .bench = b.step("bench", "Build bench/; with `-- NAME args` also run that program"),
-            .asan = b.step("asan", "zig-out/asan/tidewire, and its unit tests (address, undefined)"),
-            .tsan = b.step("tsan", "zig-out/tsan/tidewire, and its unit tests (thread)"),
+            .asan = b.step("asan", "zig-out/asan/tidewire, and its unit tests (memory)"),
+            .tsan = b.step("tsan", "zig-out/tsan/tidewire, and its unit tests (data races)"),
             .tidy = b.step("tidy", "Check the rules of the architecture (tools/tidy.c)"),
             .format = b.step("format", "Rewrite all C sources with clang-format 14"),
             .format_check = b.step("format-check", "Compare all C sources with clang-format 14"),
@@ -53,7 +58,9 @@ const Steps = struct {
 
 /// Folders whose .c files, and those of the folders below them, are the program. main.c comes on
 /// top; it alone is not in the library.
-const program_roots = [_][]const u8{ "protocol", "broker", "actors", "gateways", "cli", "clients/c" };
+const program_roots = [_][]const u8{
+    "protocol", "broker", "actors", "gateways", "cli", "clients/c",
+};
 
 /// What is embedded into the program: folder on disk, and the prefix of its paths in tw_assets.
 const asset_roots = [_]struct { dir: []const u8, prefix: []const u8 }{
@@ -83,7 +90,13 @@ const libraries = [_]Library{
 const test_libraries = [_]Library{
     .{ .names = &.{"cmocka"} },
 };
-const Library = struct { names: []const []const u8, bare: ?[]const u8 = null };
+const no_clang = "no clang was found: script/test installs it";
+const no_gcc = "no gcc was found: script/test installs it";
+
+/// The main of a fuzz target that runs stored inputs only.
+const replay_source = "tests/support/replay.c";
+
+const Library = struct { names: Strings, bare: ?[]const u8 = null };
 
 /// The one list of flags, for every compiler and every build.
 const flags_all = [_][]const u8{
@@ -99,29 +112,29 @@ const Context = struct {
     b: *std.Build,
     steps: Steps,
     target: std.Build.ResolvedTarget,
-    flags: []const []const u8, // flags_all and what depends on this checkout
+    flags: Strings, // flags_all and what depends on this checkout
     debug: bool,
     filter: ?[]const u8,
     python: []const u8,
     libs: Resolved, // what the program links
     test_libs: Resolved, // what tests link on top
-    program: []const []const u8, // sources of the library
-    support: []const []const u8, // tests/support, linked into tests and fuzz targets
-    assets: std.Build.LazyPath, // web_assets.c
+    program: Strings, // sources of the library
+    support: Strings, // tests/support, linked into tests and fuzz targets
+    assets: LazyPath, // web_assets.c
 };
 
 /// What pkg-config answered for a list of libraries.
 const Resolved = struct {
-    include_dirs: []const []const u8,
-    library_dirs: []const []const u8,
-    names: []const []const u8,
+    include_dirs: Strings,
+    library_dirs: Strings,
+    names: Strings,
 };
 
 pub fn build(b: *std.Build) void {
     const steps = Steps.init(b);
-    const filter = b.option([]const u8, "filter", "Only unit tests and fuzz targets whose path contains this");
+    const filter = b.option([]const u8, "filter", "Only tests whose path contains this");
     const debug = b.option(bool, "debug", "Compile with -O0 for a debugger") orelse false;
-    const fuzz_seconds = b.option(u32, "fuzz-seconds", "Seconds for each fuzz target (20)") orelse 20;
+    const fuzz_seconds = b.option(u32, "fuzz-seconds", "For each target (20)") orelse 20;
 
     const c = Context{
         .b = b,
@@ -140,11 +153,18 @@ pub fn build(b: *std.Build) void {
 
     // Artifacts first ------------------------------------------------------------------------
     const library = zigLibrary(c, "tidewire", c.program, &.{c.assets});
+    // An archive needs a member, and tests/support may have none.
     const support = zigLibrary(c, "support", c.support, &.{
-        b.addWriteFiles().add("support_none.c", "typedef int support_none; /* an archive needs a member */\n"),
+        b.addWriteFiles().add("support_none.c", "typedef int support_none;\n"),
     });
-    const tidewire = if (exists(b, "main.c")) zigProgram(c, "tidewire", &.{"main.c"}, &.{library}, c.flags) else null;
-    const tidy = if (exists(b, "tools/tidy.c")) zigProgram(c, "tidy", &.{"tools/tidy.c"}, &.{}, c.flags) else null;
+    const tidewire = if (exists(b, "main.c"))
+        zigProgram(c, "tidewire", &.{"main.c"}, &.{library})
+    else
+        null;
+    const tidy = if (exists(b, "tools/tidy.c"))
+        zigProgram(c, "tidy", &.{"tools/tidy.c"}, &.{})
+    else
+        null;
 
     // zig build, zig build run ---------------------------------------------------------------
     if (tidewire) |exe| {
@@ -167,7 +187,7 @@ pub fn build(b: *std.Build) void {
     if (filter == null) steps.@"test".dependOn(steps.tidy);
     for (unitSources(b)) |source| {
         if (!selected(c, source)) continue;
-        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{ support, library }, c.flags);
+        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{ support, library });
         linkResolved(exe.root_module, c.test_libs);
         const run = runTest(c, "unit", stem(source), exe.getEmittedBin(), &.{});
         if (tidy) |t| if (std.mem.eql(u8, source, "tools/tidy_test.c")) {
@@ -176,15 +196,16 @@ pub fn build(b: *std.Build) void {
         steps.@"test".dependOn(&run.step);
     }
     for (fuzzSources(b)) |source| {
-        if (!selected(c, source) or !exists(b, "tests/support/replay.c")) continue;
-        const exe = zigProgram(c, targetName(b, source), &.{ source, "tests/support/replay.c" }, &.{ support, library }, c.flags);
+        if (!selected(c, source) or !exists(b, replay_source)) continue;
+        const sources: Strings = &.{ source, replay_source };
+        const exe = zigProgram(c, targetName(b, source), sources, &.{ support, library });
         linkResolved(exe.root_module, c.test_libs);
         const run = runTest(c, "unit", stem(source), exe.getEmittedBin(), &.{corpusDir(b, source)});
         steps.@"test".dependOn(&run.step);
     }
     for (listFiles(b, "clients/c/examples", .{})) |source| { // built, so that they cannot rot
         if (filter != null) continue;
-        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{library}, c.flags);
+        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{library});
         steps.@"test".dependOn(&exe.step);
     }
 
@@ -193,17 +214,19 @@ pub fn build(b: *std.Build) void {
     // another program.
     const bench_shared = benchShared(b);
     for (listFiles(b, "bench", .{ .skip = &.{"_link.c"} })) |source| {
-        const sources = std.mem.concat(b.allocator, []const u8, &.{ &.{source}, bench_shared }) catch @panic("OOM");
-        const exe = zigProgram(c, baseName(source), sources, &.{ support, library }, c.flags);
+        const sources = concat(b, &.{source}, bench_shared);
+        const exe = zigProgram(c, baseName(source), sources, &.{ support, library });
         linkResolved(exe.root_module, c.test_libs);
-        const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "bench" } } });
+        const install = b.addInstallArtifact(exe, .{
+            .dest_dir = .{ .override = .{ .custom = "bench" } },
+        });
         steps.bench.dependOn(&install.step);
         const args = b.args orelse continue;
         if (args.len > 0 and std.mem.eql(u8, args[0], baseName(source))) {
             const run = b.addRunArtifact(exe);
             run.addArgs(args[1..]);
             run.setCwd(b.path("."));
-            if (tidewire) |program| run.setEnvironmentVariable("TIDEWIRE_BIN", b.getInstallPath(.bin, program.out_filename));
+            run.setEnvironmentVariable("TIDEWIRE_BIN", b.getInstallPath(.bin, "tidewire"));
             run.step.dependOn(b.getInstallStep());
             steps.bench.dependOn(&run.step);
         }
@@ -213,7 +236,7 @@ pub fn build(b: *std.Build) void {
     const rewrite = b.addUpdateSourceFiles();
     steps.docs.dependOn(&rewrite.step);
     for (toolSources(b)) |source| {
-        const exe = zigProgram(c, baseName(source), &.{source}, &.{library}, c.flags);
+        const exe = zigProgram(c, baseName(source), &.{source}, &.{library});
         if (filter == null) steps.@"test".dependOn(&exe.step);
         for (generated_docs) |generated| {
             if (!std.mem.eql(u8, baseName(source), generated.tool)) continue;
@@ -261,14 +284,14 @@ pub fn build(b: *std.Build) void {
 // ---------------------------------------------------------------------------------------------
 // Flags and libraries
 
-fn allFlags(b: *std.Build, debug: bool) []const []const u8 {
+fn allFlags(b: *std.Build, debug: bool) Strings {
     var flags: std.ArrayList([]const u8) = .empty;
-    flags.appendSlice(b.allocator, &flags_all) catch @panic("OOM");
+    pushAll(b, &flags, &flags_all);
     const root = b.pathFromRoot(".");
     // Paths in asserts and logs read the same on every machine.
-    flags.append(b.allocator, b.fmt("-fmacro-prefix-map={s}/=", .{root})) catch @panic("OOM");
-    flags.append(b.allocator, b.fmt("-I{s}", .{root})) catch @panic("OOM");
-    flags.append(b.allocator, if (debug) "-O0" else "-O2") catch @panic("OOM");
+    push(b, &flags, b.fmt("-fmacro-prefix-map={s}/=", .{root}));
+    push(b, &flags, b.fmt("-I{s}", .{root}));
+    push(b, &flags, if (debug) "-O0" else "-O2");
     return flags.items;
 }
 
@@ -281,9 +304,10 @@ fn resolve(b: *std.Build, wanted: []const Library) Resolved {
     for (wanted) |library| {
         const answer = for (library.names) |name| {
             var code: u8 = undefined;
-            break b.runAllowFail(&.{ "pkg-config", "--cflags", "--libs", name }, &code, .Ignore) catch continue;
+            const ask = [_][]const u8{ "pkg-config", "--cflags", "--libs", name };
+            break b.runAllowFail(&ask, &code, .Ignore) catch continue;
         } else if (library.bare) |bare| b.fmt("-l{s}", .{bare}) else {
-            std.log.warn("library {s} was not found: run script/build, which installs it", .{library.names[0]});
+            std.log.warn("no library {s}: script/build installs it", .{library.names[0]});
             continue;
         };
         var words = std.mem.tokenizeAny(u8, answer, " \r\n\t");
@@ -293,12 +317,28 @@ fn resolve(b: *std.Build, wanted: []const Library) Resolved {
             if (std.mem.startsWith(u8, word, "-l")) addOnce(b, &names, word[2..]);
         }
     }
-    return .{ .include_dirs = include_dirs.items, .library_dirs = library_dirs.items, .names = names.items };
+    return .{
+        .include_dirs = include_dirs.items,
+        .library_dirs = library_dirs.items,
+        .names = names.items,
+    };
+}
+
+fn concat(b: *std.Build, left: Strings, right: Strings) Strings {
+    return std.mem.concat(b.allocator, []const u8, &.{ left, right }) catch @panic("OOM");
+}
+
+fn push(b: *std.Build, list: anytype, item: anytype) void {
+    list.append(b.allocator, item) catch @panic("OOM");
+}
+
+fn pushAll(b: *std.Build, list: anytype, items: anytype) void {
+    list.appendSlice(b.allocator, items) catch @panic("OOM");
 }
 
 fn addOnce(b: *std.Build, list: *std.ArrayList([]const u8), word: []const u8) void {
     for (list.items) |old| if (std.mem.eql(u8, old, word)) return;
-    list.append(b.allocator, b.dupe(word)) catch @panic("OOM");
+    push(b, list, b.dupe(word));
 }
 
 fn linkResolved(module: *std.Build.Module, libs: Resolved) void {
@@ -307,11 +347,11 @@ fn linkResolved(module: *std.Build.Module, libs: Resolved) void {
 }
 
 /// The same for a compiler that is not Zig's.
-fn addIncludes(run: *std.Build.Step.Run, libs: Resolved) void {
+fn addIncludes(run: *Run, libs: Resolved) void {
     for (libs.include_dirs) |dir| run.addArgs(&.{ "-isystem", dir });
 }
 
-fn addLinks(b: *std.Build, run: *std.Build.Step.Run, libs: Resolved) void {
+fn addLinks(b: *std.Build, run: *Run, libs: Resolved) void {
     for (libs.library_dirs) |dir| run.addArg(b.fmt("-L{s}", .{dir}));
     for (libs.names) |name| run.addArg(b.fmt("-l{s}", .{name}));
 }
@@ -321,7 +361,7 @@ fn addLinks(b: *std.Build, run: *std.Build.Step.Run, libs: Resolved) void {
 
 /// ReleaseSafe gives what this program ships with: optimised, fortified, and TW_ASSERT is its own
 /// affair. Zig's implicit undefined-behaviour traps are off; `zig build asan` has the real ones.
-fn zigModule(c: Context, sources: []const []const u8, flags: []const []const u8) *std.Build.Module {
+fn zigModule(c: Context, sources: Strings) *std.Build.Module {
     const module = c.b.createModule(.{
         .target = c.target,
         .optimize = if (c.debug) .Debug else .ReleaseSafe,
@@ -330,27 +370,45 @@ fn zigModule(c: Context, sources: []const []const u8, flags: []const []const u8)
         .strip = false,
         .pic = true,
     });
-    module.addCSourceFiles(.{ .files = sources, .flags = flags });
+    module.addCSourceFiles(.{ .files = sources, .flags = c.flags });
     for ([_]Resolved{ c.libs, c.test_libs }) |libs| {
         for (libs.include_dirs) |dir| module.addSystemIncludePath(.{ .cwd_relative = dir });
     }
     return module;
 }
 
-fn zigLibrary(c: Context, name: []const u8, sources: []const []const u8, generated: []const std.Build.LazyPath) *std.Build.Step.Compile {
-    const module = zigModule(c, sources, c.flags);
+fn zigLibrary(
+    c: Context,
+    name: []const u8,
+    sources: Strings,
+    generated: []const LazyPath,
+) *Compile {
+    const module = zigModule(c, sources);
     for (generated) |file| module.addCSourceFile(.{ .file = file, .flags = c.flags });
-    const library = c.b.addLibrary(.{ .name = name, .linkage = .static, .root_module = module, .use_llvm = true, .use_lld = true });
+    const library = c.b.addLibrary(.{
+        .name = name,
+        .linkage = .static,
+        .root_module = module,
+        .use_llvm = true,
+        .use_lld = true,
+    });
     library.bundle_ubsan_rt = false;
     return library;
 }
 
-fn zigProgram(c: Context, name: []const u8, sources: []const []const u8, links: []const *std.Build.Step.Compile, flags: []const []const u8) *std.Build.Step.Compile {
-    const module = zigModule(c, sources, flags);
+fn zigProgram(c: Context, name: []const u8, sources: Strings, links: []const *Compile) *Compile {
+    const module = zigModule(c, sources);
     for (links) |library| module.linkLibrary(library);
     linkResolved(module, c.libs);
-    for ([_][]const u8{ "m", "pthread" }) |system| module.linkSystemLibrary(system, .{ .use_pkg_config = .no });
-    const exe = c.b.addExecutable(.{ .name = name, .root_module = module, .use_llvm = true, .use_lld = true });
+    for ([_][]const u8{ "m", "pthread" }) |system| {
+        module.linkSystemLibrary(system, .{ .use_pkg_config = .no });
+    }
+    const exe = c.b.addExecutable(.{
+        .name = name,
+        .root_module = module,
+        .use_llvm = true,
+        .use_lld = true,
+    });
     exe.bundle_ubsan_rt = false;
     exe.pie = true;
     return exe;
@@ -360,17 +418,18 @@ fn zigProgram(c: Context, name: []const u8, sources: []const []const u8, links: 
 // Running tests: tests/run.py runs the program with a deadline, prints only what failed, and
 // leaves the counts in zig-out/results/SUITE/ for script/test to add up.
 
-fn runTest(c: Context, suite: []const u8, name: []const u8, exe: std.Build.LazyPath, args: []const []const u8) *std.Build.Step.Run {
+fn runTest(c: Context, suite: []const u8, name: []const u8, exe: LazyPath, args: Strings) *Run {
     const run = c.b.addSystemCommand(&.{c.python});
     run.addFileArg(c.b.path("tests/run.py"));
-    run.addArgs(&.{ "one", "--suite", suite, "--results", resultsDir(c.b, suite), "--name", name, "--" });
+    run.addArgs(&.{ "one", "--suite", suite, "--results", resultsDir(c.b, suite) });
+    run.addArgs(&.{ "--name", name, "--" });
     run.addFileArg(exe);
     run.addArgs(args);
     asTest(c, run, c.b.fmt("{s} {s}", .{ suite, name }));
     return run;
 }
 
-fn asTest(c: Context, run: *std.Build.Step.Run, name: []const u8) void {
+fn asTest(c: Context, run: *Run, name: []const u8) void {
     run.setName(name);
     run.setCwd(c.b.path("."));
     run.setEnvironmentVariable("PYTHONDONTWRITEBYTECODE", "1");
@@ -395,7 +454,14 @@ fn findClang(b: *std.Build) ?[]const u8 {
     return b.findProgram(&.{ "clang-14", "clang-19", "clang" }, &.{}) catch null;
 }
 
-fn compileObject(c: Context, cc: []const u8, kind: []const u8, extra: []const []const u8, source: std.Build.LazyPath, name: []const u8) std.Build.LazyPath {
+fn compileObject(
+    c: Context,
+    cc: []const u8,
+    kind: []const u8,
+    extra: Strings,
+    source: LazyPath,
+    name: []const u8,
+) LazyPath {
     const b = c.b;
     const run = b.addSystemCommand(&.{cc});
     run.setName(b.fmt("{s} {s}", .{ kind, name }));
@@ -412,7 +478,7 @@ fn compileObject(c: Context, cc: []const u8, kind: []const u8, extra: []const []
     return run.addOutputFileArg(b.fmt("{s}.o", .{targetName(b, name)}));
 }
 
-fn archive(c: Context, kind: []const u8, name: []const u8, objects: []const std.Build.LazyPath) std.Build.LazyPath {
+fn archive(c: Context, kind: []const u8, name: []const u8, objects: []const LazyPath) LazyPath {
     const run = c.b.addSystemCommand(&.{ "ar", "rcsD" });
     run.setName(c.b.fmt("{s} archive {s}", .{ kind, name }));
     const out = run.addOutputFileArg(c.b.fmt("lib{s}.a", .{name}));
@@ -420,7 +486,14 @@ fn archive(c: Context, kind: []const u8, name: []const u8, objects: []const std.
     return out;
 }
 
-fn linkProgram(c: Context, clang: []const u8, kind: []const u8, extra: []const []const u8, name: []const u8, inputs: []const std.Build.LazyPath) std.Build.LazyPath {
+fn linkProgram(
+    c: Context,
+    clang: []const u8,
+    kind: []const u8,
+    extra: Strings,
+    name: []const u8,
+    inputs: []const LazyPath,
+) LazyPath {
     const run = c.b.addSystemCommand(&.{clang});
     run.setName(c.b.fmt("{s} link {s}", .{ kind, name }));
     run.addArgs(extra);
@@ -432,19 +505,19 @@ fn linkProgram(c: Context, clang: []const u8, kind: []const u8, extra: []const [
     return run.addOutputFileArg(name);
 }
 
-const Objects = struct { library: std.Build.LazyPath, support: std.Build.LazyPath };
+const Objects = struct { library: LazyPath, support: LazyPath };
 
 /// The program's library and the tests' support, compiled by clang with `extra`.
-fn clangLibraries(c: Context, clang: []const u8, kind: []const u8, extra: []const []const u8) Objects {
+fn clangLibraries(c: Context, clang: []const u8, kind: []const u8, extra: Strings) Objects {
     const b = c.b;
-    var program: std.ArrayList(std.Build.LazyPath) = .empty;
-    var support: std.ArrayList(std.Build.LazyPath) = .empty;
+    var program: std.ArrayList(LazyPath) = .empty;
+    var support: std.ArrayList(LazyPath) = .empty;
     for (c.program) |source| {
-        program.append(b.allocator, compileObject(c, clang, kind, extra, b.path(source), source)) catch @panic("OOM");
+        push(b, &program, compileObject(c, clang, kind, extra, b.path(source), source));
     }
-    program.append(b.allocator, compileObject(c, clang, kind, extra, c.assets, "web_assets.c")) catch @panic("OOM");
+    push(b, &program, compileObject(c, clang, kind, extra, c.assets, "web_assets.c"));
     for (c.support) |source| {
-        support.append(b.allocator, compileObject(c, clang, kind, extra, b.path(source), source)) catch @panic("OOM");
+        push(b, &support, compileObject(c, clang, kind, extra, b.path(source), source));
     }
     return .{
         .library = archive(c, kind, "tidewire", program.items),
@@ -456,10 +529,10 @@ fn sanitized(c: Context, found: ?[]const u8, kind: Sanitizer, step: *std.Build.S
     const b = c.b;
     const name = @tagName(kind);
     const clang = found orelse {
-        step.dependOn(&b.addFail("no clang was found: run script/test, which installs it").step);
+        step.dependOn(&b.addFail(no_clang).step);
         return;
     };
-    const extra: []const []const u8 = switch (kind) {
+    const extra: Strings = switch (kind) {
         .asan => &.{ "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all" },
         .tsan => &.{ "-O1", "-fsanitize=thread" },
     };
@@ -473,14 +546,18 @@ fn sanitized(c: Context, found: ?[]const u8, kind: Sanitizer, step: *std.Build.S
         if (!selected(c, source)) continue;
         if (std.mem.startsWith(u8, source, "tools/")) continue; // no part of the program
         const object = compileObject(c, clang, name, extra, b.path(source), source);
-        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{ object, libs.support, libs.library });
+        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{
+            object, libs.support, libs.library,
+        });
         step.dependOn(&runTest(c, name, stem(source), exe, &.{}).step);
     }
     for (fuzzSources(b)) |source| {
-        if (!selected(c, source) or !exists(b, "tests/support/replay.c")) continue;
+        if (!selected(c, source) or !exists(b, replay_source)) continue;
         const object = compileObject(c, clang, name, extra, b.path(source), source);
-        const replay = compileObject(c, clang, name, extra, b.path("tests/support/replay.c"), "tests/support/replay.c");
-        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{ object, replay, libs.support, libs.library });
+        const replay = compileObject(c, clang, name, extra, b.path(replay_source), replay_source);
+        const exe = linkProgram(c, clang, name, extra, targetName(b, source), &.{
+            object, replay, libs.support, libs.library,
+        });
         step.dependOn(&runTest(c, name, stem(source), exe, &.{corpusDir(b, source)}).step);
     }
 }
@@ -488,24 +565,30 @@ fn sanitized(c: Context, found: ?[]const u8, kind: Sanitizer, step: *std.Build.S
 fn fuzzTargets(c: Context, found: ?[]const u8, seconds: u32) void {
     const b = c.b;
     const clang = found orelse {
-        c.steps.fuzz.dependOn(&b.addFail("no clang was found: run script/test, which installs it").step);
+        c.steps.fuzz.dependOn(&b.addFail(no_clang).step);
         return;
     };
-    const compile: []const []const u8 = &.{ "-O1", "-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all" };
-    const link: []const []const u8 = &.{"-fsanitize=fuzzer,address,undefined"};
+    const compile: Strings = &.{
+        "-O1", "-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all",
+    };
+    const link: Strings = &.{"-fsanitize=fuzzer,address,undefined"};
     const sources = fuzzSources(b);
     if (sources.len == 0) return;
     const libs = clangLibraries(c, clang, "fuzz", compile);
     for (sources) |source| {
         if (!selected(c, source)) continue;
         const object = compileObject(c, clang, "fuzz", compile, b.path(source), source);
-        const exe = linkProgram(c, clang, "fuzz", link, targetName(b, source), &.{ object, libs.support, libs.library });
-        c.steps.fuzz.dependOn(&b.addInstallFileWithDir(exe, .{ .custom = "fuzz" }, targetName(b, source)).step);
+        const exe = linkProgram(c, clang, "fuzz", link, targetName(b, source), &.{
+            object, libs.support, libs.library,
+        });
+        const kept = b.addInstallFileWithDir(exe, .{ .custom = "fuzz" }, targetName(b, source));
+        c.steps.fuzz.dependOn(&kept.step);
         const run = b.addSystemCommand(&.{c.python});
         run.addFileArg(b.path("tests/run.py"));
         run.addArgs(&.{ "fuzz", "--results", resultsDir(b, "fuzz"), "--name", stem(source) });
         run.addArgs(&.{ "--seconds", b.fmt("{d}", .{seconds}), "--seeds", corpusDir(b, source) });
-        run.addArgs(&.{ "--found", b.getInstallPath(.prefix, b.fmt("fuzz-corpus/{s}", .{corpusName(source)})), "--" });
+        const found_dir = b.fmt("fuzz-corpus/{s}", .{corpusName(source)});
+        run.addArgs(&.{ "--found", b.getInstallPath(.prefix, found_dir), "--" });
         run.addFileArg(exe);
         asTest(c, run, b.fmt("fuzz {s}", .{stem(source)}));
         c.steps.fuzz.dependOn(&run.step);
@@ -515,21 +598,21 @@ fn fuzzTargets(c: Context, found: ?[]const u8, seconds: u32) void {
 fn warnings(c: Context, clang: ?[]const u8) void {
     const b = c.b;
     const gcc = b.findProgram(&.{ "gcc-12", "gcc" }, &.{}) catch null;
-    if (gcc == null) c.steps.warnings.dependOn(&b.addFail("no gcc was found: run script/test").step);
-    if (clang == null) c.steps.warnings.dependOn(&b.addFail("no clang was found: run script/test").step);
+    if (gcc == null) c.steps.warnings.dependOn(&b.addFail(no_gcc).step);
+    if (clang == null) c.steps.warnings.dependOn(&b.addFail(no_clang).step);
     for (allC(b, ".c")) |source| {
-        if (gcc) |cc| dependOnFile(b, c.steps.warnings, compileObject(c, cc, "gcc", &.{}, b.path(source), source));
-        if (clang) |cc| dependOnFile(b, c.steps.warnings, compileObject(c, cc, "clang", &.{}, b.path(source), source));
+        for ([_]?[]const u8{ gcc, clang }, [_][]const u8{ "gcc", "clang" }) |found, kind| {
+            const cc = found orelse continue;
+            const object = compileObject(c, cc, kind, &.{}, b.path(source), source);
+            object.addStepDependencies(c.steps.warnings);
+        }
     }
     for (allC(b, ".h")) |header| { // each header compiles alone
         const cc = clang orelse continue;
-        dependOnFile(b, c.steps.warnings, compileObject(c, cc, "header", &.{ "-Wno-pragma-once-outside-header", "-Wno-unused-macros", "-xc" }, b.path(header), header));
+        const alone: Strings = &.{ "-Wno-pragma-once-outside-header", "-xc" };
+        const object = compileObject(c, cc, "header", alone, b.path(header), header);
+        object.addStepDependencies(c.steps.warnings);
     }
-}
-
-fn dependOnFile(b: *std.Build, step: *std.Build.Step, file: std.Build.LazyPath) void {
-    _ = b;
-    file.addStepDependencies(step);
 }
 
 /// Adds `zig build format`; returns the step that only compares, where version 14 is installed:
@@ -544,8 +627,9 @@ fn formatting(c: Context) ?*std.Build.Step {
     const headers = allC(b, ".h");
     if (sources.len + headers.len == 0) return null;
     const rewrite = b.addSystemCommand(&.{ tool, "-i", "--style=file" });
-    const compare = b.addSystemCommand(&.{ c.python, "tests/run.py", "format", "--results", resultsDir(b, "tidy"), "--", tool });
-    for ([_]*std.Build.Step.Run{ rewrite, compare }) |run| {
+    const compare = b.addSystemCommand(&.{ c.python, "tests/run.py", "format" });
+    compare.addArgs(&.{ "--results", resultsDir(b, "tidy"), "--", tool });
+    for ([_]*Run{ rewrite, compare }) |run| {
         run.setCwd(b.path("."));
         run.addArgs(sources);
         run.addArgs(headers);
@@ -560,7 +644,7 @@ fn formatting(c: Context) ?*std.Build.Step {
 // What stands where. Lists are sorted, so that a build does not depend on the file system.
 
 /// The program's folders with all that lie below them; examples are programs of their own.
-fn programDirs(b: *std.Build) []const []const u8 {
+fn programDirs(b: *std.Build) Strings {
     var all: std.ArrayList([]const u8) = .empty;
     for (program_roots) |root| addDirs(b, &all, root);
     return all.items;
@@ -569,7 +653,7 @@ fn programDirs(b: *std.Build) []const []const u8 {
 fn addDirs(b: *std.Build, all: *std.ArrayList([]const u8), dir: []const u8) void {
     var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return;
     defer folder.close();
-    all.append(b.allocator, dir) catch @panic("OOM");
+    push(b, all, dir);
     const first = all.items.len;
     var entries = folder.iterate();
     while (entries.next() catch @panic("a folder cannot be read")) |entry| {
@@ -580,64 +664,65 @@ fn addDirs(b: *std.Build, all: *std.ArrayList([]const u8), dir: []const u8) void
     std.mem.sort([]const u8, all.items[first..], {}, lessThan);
 }
 
-fn programSources(b: *std.Build) []const []const u8 {
+fn programSources(b: *std.Build) Strings {
     var all: std.ArrayList([]const u8) = .empty;
     for (programDirs(b)) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .skip = &.{ "_test.c", "_fuzz.c" } })) catch @panic("OOM");
+        pushAll(b, &all, listFiles(b, dir, .{ .skip = &.{ "_test.c", "_fuzz.c" } }));
     }
     return all.items;
 }
 
 /// Unit tests beside their sources, tests of the tests' support, and regressions.
-fn unitSources(b: *std.Build) []const []const u8 {
+fn unitSources(b: *std.Build) Strings {
     var all: std.ArrayList([]const u8) = .empty;
     for (programDirs(b)) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_test.c" })) catch @panic("OOM");
+        pushAll(b, &all, listFiles(b, dir, .{ .end = "_test.c" }));
     }
     for ([_][]const u8{ "tests/support", "tools" }) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_test.c" })) catch @panic("OOM");
+        pushAll(b, &all, listFiles(b, dir, .{ .end = "_test.c" }));
     }
-    all.appendSlice(b.allocator, listFiles(b, "tests/regress", .{})) catch @panic("OOM");
+    pushAll(b, &all, listFiles(b, "tests/regress", .{}));
     return all.items;
 }
 
-fn fuzzSources(b: *std.Build) []const []const u8 {
+fn fuzzSources(b: *std.Build) Strings {
     var all: std.ArrayList([]const u8) = .empty;
     for (programDirs(b)) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = "_fuzz.c" })) catch @panic("OOM");
+        pushAll(b, &all, listFiles(b, dir, .{ .end = "_fuzz.c" }));
     }
     return all.items;
 }
 
 /// Tools other than tidy, which is built without the program's library.
-fn toolSources(b: *std.Build) []const []const u8 {
+fn toolSources(b: *std.Build) Strings {
     return listFiles(b, "tools", .{ .skip = &.{ "_test.c", "tidy.c" } });
 }
 
-fn benchShared(b: *std.Build) []const []const u8 {
-    return std.mem.concat(b.allocator, []const u8, &.{
-        listFiles(b, "bench", .{ .end = "_link.c" }),
-        listFiles(b, "bench/support", .{}),
-    }) catch @panic("OOM");
+fn benchShared(b: *std.Build) Strings {
+    const links = listFiles(b, "bench", .{ .end = "_link.c" });
+    return concat(b, links, listFiles(b, "bench/support", .{}));
 }
 
 /// Every C file of the tree that ends so.
-fn allC(b: *std.Build, end: []const u8) []const []const u8 {
+fn allC(b: *std.Build, end: []const u8) Strings {
     var all: std.ArrayList([]const u8) = .empty;
-    if (std.mem.eql(u8, end, ".c") and exists(b, "main.c")) all.append(b.allocator, "main.c") catch @panic("OOM");
+    if (std.mem.eql(u8, end, ".c") and exists(b, "main.c")) push(b, &all, "main.c");
     for (programDirs(b)) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = end })) catch @panic("OOM");
+        pushAll(b, &all, listFiles(b, dir, .{ .end = end }));
     }
-    for ([_][]const u8{ "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/support", "tools" }) |dir| {
-        all.appendSlice(b.allocator, listFiles(b, dir, .{ .end = end })) catch @panic("OOM");
+    const others = [_][]const u8{
+        "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/support", "tools",
+    };
+    for (others) |dir| {
+        pushAll(b, &all, listFiles(b, dir, .{ .end = end }));
     }
     return all.items;
 }
 
-const ListOptions = struct { end: []const u8 = ".c", skip: []const []const u8 = &.{} };
+const ListOptions = struct { end: []const u8 = ".c", skip: Strings = &.{} };
 
 /// The files of one folder, not of those below it.
-fn listFiles(b: *std.Build, dir: []const u8, options: ListOptions) []const []const u8 {
+fn listFiles(b: *std.Build, dir: []const u8, options: ListOptions) Strings {
     var found: std.ArrayList([]const u8) = .empty;
     var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return found.items;
     defer folder.close();
@@ -646,7 +731,7 @@ fn listFiles(b: *std.Build, dir: []const u8, options: ListOptions) []const []con
         if (entry.kind == .directory or entry.name[0] == '.') continue;
         if (!std.mem.endsWith(u8, entry.name, options.end)) continue;
         for (options.skip) |end| if (std.mem.endsWith(u8, entry.name, end)) continue :next;
-        found.append(b.allocator, b.fmt("{s}/{s}", .{ dir, entry.name })) catch @panic("OOM");
+        push(b, &found, b.fmt("{s}/{s}", .{ dir, entry.name }));
     }
     std.mem.sort([]const u8, found.items, {}, lessThan);
     return found.items;
@@ -693,41 +778,50 @@ fn corpusDir(b: *std.Build, source: []const u8) []const u8 {
 
 const Asset = struct { file: []const u8, path: []const u8 };
 
-fn webAssets(b: *std.Build) std.Build.LazyPath {
+fn webAssets(b: *std.Build) LazyPath {
     var assets: std.ArrayList(Asset) = .empty;
     for (asset_roots) |root| collectAssets(b, &assets, root.dir, root.prefix);
     std.mem.sort(Asset, assets.items, {}, assetLessThan);
 
     var out: std.ArrayList(u8) = .empty;
-    const gpa = b.allocator;
-    out.appendSlice(gpa, "/* Made by build.zig from web/. */\n#include \"protocol/asset.h\"\n\n") catch @panic("OOM");
+    pushAll(b, &out, "#include \"protocol/asset.h\"\n\n");
     for (assets.items, 0..) |asset, i| {
-        const bytes = b.build_root.handle.readFileAlloc(gpa, asset.file, 64 << 20) catch @panic("a web asset cannot be read");
-        out.appendSlice(gpa, b.fmt("static const unsigned char asset_{d}[{d}] =", .{ i, bytes.len + 1 })) catch @panic("OOM");
+        const bytes = b.build_root.handle.readFileAlloc(b.allocator, asset.file, 64 << 20) catch
+            @panic("a web asset cannot be read");
+        const size = bytes.len + 1;
+        pushAll(b, &out, b.fmt("static const unsigned char asset_{d}[{d}] =", .{ i, size }));
         var rest: []const u8 = bytes;
-        if (rest.len == 0) out.appendSlice(gpa, "\n    \"\"") catch @panic("OOM");
+        if (rest.len == 0) pushAll(b, &out, "\n    \"\"");
         while (rest.len > 0) {
             const line = rest[0..@min(rest.len, 64)];
             rest = rest[line.len..];
-            out.appendSlice(gpa, "\n    \"") catch @panic("OOM");
+            pushAll(b, &out, "\n    \"");
             for (line) |byte| {
-                const plain = std.ascii.isAlphanumeric(byte) or std.mem.indexOfScalar(u8, " .,;:(){}[]<>=+-*/#!&|'_", byte) != null;
-                out.appendSlice(gpa, if (plain) &.{byte} else b.fmt("\\{o:0>3}", .{byte})) catch @panic("OOM");
+                const plain = std.ascii.isAlphanumeric(byte) or
+                    std.mem.indexOfScalar(u8, " .,;:(){}[]<>=+-*/#!&|'_", byte) != null;
+                pushAll(b, &out, if (plain) &.{byte} else b.fmt("\\{o:0>3}", .{byte}));
             }
-            out.appendSlice(gpa, "\"") catch @panic("OOM");
+            pushAll(b, &out, "\"");
         }
-        out.appendSlice(gpa, ";\n") catch @panic("OOM");
+        pushAll(b, &out, ";\n");
     }
-    out.appendSlice(gpa, "\nconst struct tw_asset tw_assets[] = {\n") catch @panic("OOM");
+    pushAll(b, &out, "\nconst struct tw_asset tw_assets[] = {\n");
     for (assets.items, 0..) |asset, i| {
-        out.appendSlice(gpa, b.fmt("    {{\"{s}\", \"{s}\", asset_{d}, sizeof asset_{d} - 1}},\n", .{ asset.path, contentType(asset.path), i, i })) catch @panic("OOM");
+        pushAll(b, &out, b.fmt("    {{\"{s}\", \"{s}\", asset_{d}, sizeof asset_{d} - 1}},\n", .{
+            asset.path, contentType(asset.path), i, i,
+        }));
     }
-    if (assets.items.len == 0) out.appendSlice(gpa, "    {0},\n") catch @panic("OOM");
-    out.appendSlice(gpa, b.fmt("}};\nconst size_t tw_assets_count = {d};\n", .{assets.items.len})) catch @panic("OOM");
+    if (assets.items.len == 0) pushAll(b, &out, "    {0},\n");
+    pushAll(b, &out, b.fmt("}};\nconst size_t tw_assets_count = {d};\n", .{assets.items.len}));
     return b.addWriteFiles().add("web_assets.c", out.items);
 }
 
-fn collectAssets(b: *std.Build, assets: *std.ArrayList(Asset), dir: []const u8, prefix: []const u8) void {
+fn collectAssets(
+    b: *std.Build,
+    assets: *std.ArrayList(Asset),
+    dir: []const u8,
+    prefix: []const u8,
+) void {
     var folder = b.build_root.handle.openDir(dir, .{ .iterate = true }) catch return;
     defer folder.close();
     var entries = folder.iterate();
@@ -739,7 +833,7 @@ fn collectAssets(b: *std.Build, assets: *std.ArrayList(Asset), dir: []const u8, 
         if (entry.kind == .directory) {
             collectAssets(b, assets, file, path);
         } else {
-            assets.append(b.allocator, .{ .file = file, .path = path }) catch @panic("OOM");
+            push(b, assets, Asset{ .file = file, .path = path });
         }
     }
 }
@@ -750,12 +844,18 @@ fn assetLessThan(_: void, left: Asset, right: Asset) bool {
 
 fn contentType(path: []const u8) []const u8 {
     const types = [_][2][]const u8{
-        .{ ".html", "text/html; charset=utf-8" },         .{ ".js", "text/javascript; charset=utf-8" },
-        .{ ".mjs", "text/javascript; charset=utf-8" },    .{ ".css", "text/css; charset=utf-8" },
-        .{ ".json", "application/json" },                 .{ ".map", "application/json" },
-        .{ ".svg", "image/svg+xml" },                     .{ ".png", "image/png" },
-        .{ ".ico", "image/x-icon" },                      .{ ".woff2", "font/woff2" },
-        .{ ".txt", "text/plain; charset=utf-8" },         .{ ".md", "text/plain; charset=utf-8" },
+        .{ ".html", "text/html; charset=utf-8" },
+        .{ ".js", "text/javascript; charset=utf-8" },
+        .{ ".mjs", "text/javascript; charset=utf-8" },
+        .{ ".css", "text/css; charset=utf-8" },
+        .{ ".json", "application/json" },
+        .{ ".map", "application/json" },
+        .{ ".svg", "image/svg+xml" },
+        .{ ".png", "image/png" },
+        .{ ".ico", "image/x-icon" },
+        .{ ".woff2", "font/woff2" },
+        .{ ".txt", "text/plain; charset=utf-8" },
+        .{ ".md", "text/plain; charset=utf-8" },
         .{ ".webmanifest", "application/manifest+json" },
     };
     for (types) |row| if (std.mem.endsWith(u8, path, row[0])) return row[1];
