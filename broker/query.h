@@ -14,6 +14,8 @@ typedef struct query query;
 /* Compiles a filter; len 0 or {} matches everything. TW_E_BAD_FILTER with why; TW_E_NO_MEMORY.
  * *out is the caller's, query_free ends it. Thread: any. */
 tw_err query_compile(tw_bson filter, query **out, broker_why *why);
+/* The same with twice the bounds, for a filter that the server joined from several. */
+tw_err query_compile_joined(tw_bson filter, query **out, broker_why *why);
 void query_free(query **query);
 /* True when the document matches. A $regex out of steps counts as no match and is counted in
  * query_costly. Thread: any number at once. */
