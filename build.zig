@@ -133,6 +133,7 @@ const Resolved = struct {
 pub fn build(b: *std.Build) void {
     const steps = Steps.init(b);
     const filter = b.option([]const u8, "filter", "Only tests whose path contains this");
+    const only = b.option([]const u8, "only", "Build only sources below, as in protocol/,broker/");
     const debug = b.option(bool, "debug", "Compile with -O0 for a debugger") orelse false;
     const fuzz_seconds = b.option(u32, "fuzz-seconds", "For each target (20)") orelse 20;
 
@@ -146,7 +147,7 @@ pub fn build(b: *std.Build) void {
         .python = b.findProgram(&.{ "python3", "python" }, &.{}) catch "python3",
         .libs = resolve(b, &libraries),
         .test_libs = resolve(b, &test_libraries),
-        .program = programSources(b),
+        .program = programSources(b, only),
         .support = listFiles(b, "tests/support", .{ .skip = &.{ "_test.c", "replay.c" } }),
         .assets = webAssets(b),
     };
@@ -295,8 +296,8 @@ fn allFlags(b: *std.Build, debug: bool) Strings {
     return flags.items;
 }
 
-/// Asks pkg-config once per library. A library that nobody knows is linked by its bare name or
-/// the first pkg-config name: the linker then says what is missing.
+/// Asks pkg-config once per library. One that it does not know is linked by its bare name, if it
+/// has one; else a warning says how to get it, before the compiler misses its header.
 fn resolve(b: *std.Build, wanted: []const Library) Resolved {
     var include_dirs: std.ArrayList([]const u8) = .empty;
     var library_dirs: std.ArrayList([]const u8) = .empty;
@@ -664,12 +665,24 @@ fn addDirs(b: *std.Build, all: *std.ArrayList([]const u8), dir: []const u8) void
     std.mem.sort([]const u8, all.items[first..], {}, lessThan);
 }
 
-fn programSources(b: *std.Build) Strings {
+/// The library's sources. `only` leaves out the rest, so that a test of one folder can be built
+/// while another folder does not compile.
+fn programSources(b: *std.Build, only: ?[]const u8) Strings {
     var all: std.ArrayList([]const u8) = .empty;
     for (programDirs(b)) |dir| {
-        pushAll(b, &all, listFiles(b, dir, .{ .skip = &.{ "_test.c", "_fuzz.c" } }));
+        for (listFiles(b, dir, .{ .skip = &.{ "_test.c", "_fuzz.c" } })) |source| {
+            if (isBelow(source, only)) push(b, &all, source);
+        }
     }
     return all.items;
+}
+
+fn isBelow(source: []const u8, only: ?[]const u8) bool {
+    var prefixes = std.mem.tokenizeScalar(u8, only orelse return true, ',');
+    while (prefixes.next()) |prefix| {
+        if (std.mem.startsWith(u8, source, prefix)) return true;
+    }
+    return false;
 }
 
 /// Unit tests beside their sources, tests of the tests' support, and regressions.
