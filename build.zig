@@ -115,6 +115,7 @@ const Context = struct {
     flags: Strings, // flags_all and what depends on this checkout
     debug: bool,
     filter: ?[]const u8,
+    whole: bool, // false under -Donly: the program itself cannot be linked
     python: []const u8,
     libs: Resolved, // what the program links
     test_libs: Resolved, // what tests link on top
@@ -144,6 +145,7 @@ pub fn build(b: *std.Build) void {
         .flags = allFlags(b, debug),
         .debug = debug,
         .filter = filter,
+        .whole = only == null and exists(b, "main.c"),
         .python = b.findProgram(&.{ "python3", "python" }, &.{}) catch "python3",
         .libs = resolve(b, &libraries),
         .test_libs = resolve(b, &test_libraries),
@@ -158,7 +160,7 @@ pub fn build(b: *std.Build) void {
     const support = zigLibrary(c, "support", c.support, &.{
         b.addWriteFiles().add("support_none.c", "typedef int support_none;\n"),
     });
-    const tidewire = if (exists(b, "main.c"))
+    const tidewire = if (c.whole)
         zigProgram(c, "tidewire", &.{"main.c"}, &.{library})
     else
         null;
@@ -175,7 +177,7 @@ pub fn build(b: *std.Build) void {
         steps.run.dependOn(&run.step);
     } else {
         b.installArtifact(library);
-        steps.run.dependOn(&b.addFail("there is no main.c yet").step);
+        steps.run.dependOn(&b.addFail("the program is not built: no main.c, or -Donly").step);
     }
 
     // zig build tidy -------------------------------------------------------------------------
@@ -538,7 +540,7 @@ fn sanitized(c: Context, found: ?[]const u8, kind: Sanitizer, step: *std.Build.S
         .tsan => &.{ "-O1", "-fsanitize=thread" },
     };
     const libs = clangLibraries(c, clang, name, extra);
-    if (exists(b, "main.c")) {
+    if (c.whole) {
         const main = compileObject(c, clang, name, extra, b.path("main.c"), "main.c");
         const exe = linkProgram(c, clang, name, extra, "tidewire", &.{ main, libs.library });
         step.dependOn(&b.addInstallFileWithDir(exe, .{ .custom = name }, "tidewire").step);
@@ -610,7 +612,9 @@ fn warnings(c: Context, clang: ?[]const u8) void {
     }
     for (allC(b, ".h")) |header| { // each header compiles alone
         const cc = clang orelse continue;
-        const alone: Strings = &.{ "-Wno-pragma-once-outside-header", "-xc" };
+        const alone: Strings = &.{
+            "-Wno-pragma-once-outside-header", "-Wno-unused-function", "-xc",
+        };
         const object = compileObject(c, cc, "header", alone, b.path(header), header);
         object.addStepDependencies(c.steps.warnings);
     }
