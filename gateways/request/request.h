@@ -21,6 +21,7 @@ typedef struct request_options {
     const int *readers;      /* links to log_readers; used in turn */
     size_t readers_count;
     size_t running_max;      /* requests at once; beyond: busy */
+    bool trusted;            /* a service: read, write and remove_denied are about clients */
 } request_options;
 
 /* Receives each reply of a request in order; final with the last one (exactly once a request, also on

@@ -1,0 +1,525 @@
+/* request.c - the engine: the one table of actions, and the life of a request. */
+#include "gateways/request/request_priv.h"
+
+/* Reading the table: name, fields allowed, required, one of each set, right, may the collection be
+ * left out, operation, first step. To add an action: a row, its function in a file of its own. */
+#define FIELDS_OF_FIND (FIELD_BIT(query) | FIELD_BIT(told) | FIELD_BIT(sort) | FIELD_BIT(skip))
+#define ONE_ID         (FIELD_BIT(id) | FIELD_BIT(ids))
+#define CHANGED        (ONE_ID | FIELD_BIT(query))
+#define SEARCH(action)                                                                             \
+    {                                                                                              \
+        .name = (action), .allowed = FIELDS_ANY, .start = request_search                           \
+    }
+
+static const request_action actions[] = {
+    {.name = "getByIds",
+     .allowed = ONE_ID | FIELD_BIT(told),
+     .one_of = {ONE_ID},
+     .right = RIGHT_READ,
+     .default_collection = true,
+     .start = request_get_by_ids},
+    {.name = "insert",
+     .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
+     .required = FIELD_BIT(doc),
+     .right = RIGHT_WRITE,
+     .op = TW_OP_INSERT,
+     .start = request_insert},
+    {.name = "create",
+     .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
+     .required = FIELD_BIT(doc),
+     .right = RIGHT_WRITE,
+     .op = TW_OP_INSERT,
+     .start = request_insert},
+    {.name = "put",
+     .allowed = FIELD_BIT(doc) | FIELD_BIT(if_version) | FIELDS_WRITE,
+     .required = FIELD_BIT(doc),
+     .right = RIGHT_WRITE,
+     .op = TW_OP_PUT,
+     .start = request_insert},
+    {.name = "update",
+     .allowed = CHANGED | FIELDS_CHANGE | FIELD_BIT(if_version) | FIELDS_WRITE,
+     .one_of = {CHANGED, FIELDS_CHANGE},
+     .right = RIGHT_WRITE,
+     .op = TW_OP_UPDATE,
+     .start = request_update},
+    {.name = "remove",
+     .allowed = CHANGED | FIELD_BIT(if_version) | FIELDS_WRITE,
+     .one_of = {CHANGED},
+     .right = RIGHT_REMOVE,
+     .op = TW_OP_REMOVE,
+     .start = request_change},
+    {.name = "batch",
+     .allowed = FIELD_BIT(ops) | FIELD_BIT(atomic) | FIELDS_WRITE,
+     .required = FIELD_BIT(ops),
+     .start = request_run_batch},
+    {.name = "find",
+     .allowed = FIELDS_OF_FIND | FIELD_BIT(limit),
+     .right = RIGHT_READ,
+     .start = request_find},
+    {.name = "find_one", .allowed = FIELDS_OF_FIND, .right = RIGHT_READ, .start = request_find},
+    {.name = "count", .allowed = FIELD_BIT(query), .right = RIGHT_READ, .start = request_count},
+    {.name = "get_field",
+     .allowed = FIELD_BIT(id) | FIELD_BIT(field),
+     .required = FIELD_BIT(id) | FIELD_BIT(field),
+     .right = RIGHT_READ,
+     .start = request_detail},
+    {.name = "get_new_id", .start = request_get_new_id},
+    {.name = "detail",
+     .allowed = FIELD_BIT(id),
+     .required = FIELD_BIT(id),
+     .right = RIGHT_READ,
+     .start = request_detail},
+    {.name = "dispatch", .allowed = FIELDS_ANY, .start = request_dispatch},
+    {.name = "aggregate", .allowed = FIELDS_ANY, .start = request_aggregate},
+    SEARCH("search"),
+    SEARCH("stream_search"),
+    SEARCH("keys"),
+    SEARCH("get"),
+    SEARCH("get_if_exists"),
+    SEARCH("require"),
+    SEARCH("exists"),
+    SEARCH("multiget"),
+    SEARCH("save"),
+    SEARCH("delete"),
+    SEARCH("update_by_query"),
+    SEARCH("get_bulk_plan"),
+    SEARCH("bulk"),
+    SEARCH("delete_by_query"),
+    SEARCH("archive"),
+    SEARCH("facet"),
+    SEARCH("stats"),
+    SEARCH("histogram"),
+    SEARCH("grouped_search"),
+    SEARCH("fields"),
+    SEARCH("commit"),
+    SEARCH("reindex"),
+    SEARCH("wipe"),
+    SEARCH("fix_ilm"),
+    SEARCH("fix_replicas"),
+    SEARCH("fix_shards"),
+};
+
+const request_action *request_action_find(tw_str name)
+{
+    for (size_t i = 0; i < TW_COUNT(actions); i++) {
+        if (tw_str_equal(name, tw_str_of(actions[i].name))) {
+            return &actions[i];
+        }
+    }
+    return NULL;
+}
+
+bool request_knows(tw_str action)
+{
+    return request_action_find(action) != NULL;
+}
+
+/* ---- the life of a request ---- */
+static size_t bucket_of(uint64_t tag)
+{
+    return (size_t)(tw_hash(&tag, sizeof tag, 0) % REQUEST_BUCKETS);
+}
+
+static request *take(request_engine *engine, uint64_t tag)
+{
+    request *self = engine->spare;
+    if (self != NULL) {
+        engine->spare = self->next;
+        engine->spare_count--;
+    } else {
+        self = tw_alloc_zero(1, sizeof *self);
+        if (self == NULL) {
+            return NULL;
+        }
+        self->magic = REQUEST_MAGIC;
+        tw_arena_init(&self->arena, REQUEST_MEMORY_MAX);
+        tw_buf_init(&self->page, TW_ACTOR_MESSAGE_MAX);
+    }
+    request **bucket = &engine->tags[bucket_of(tag)];
+    self->engine = engine;
+    self->tag = tag;
+    self->next = *bucket;
+    self->link = bucket;
+    if (self->next != NULL) {
+        self->next->link = &self->next;
+    }
+    *bucket = self;
+    engine->figures.running++;
+    return self;
+}
+
+static void release(request **at)
+{
+    request *self = *at;
+    *at = NULL;
+    tw_arena_fini(&self->arena);
+    tw_buf_fini(&self->page);
+    tw_free(self);
+}
+
+/* The whole state but its memory begins anew, so a field that is added cannot be forgotten here. */
+static void recycle(request *self)
+{
+    request_engine *engine = self->engine;
+    TW_ASSERT(self->holds == 0 && self->asks == 0 && self->writes_left == 0);
+    TW_ASSERT(engine->figures.running > 0);
+    *self->link = self->next;
+    if (self->next != NULL) {
+        self->next->link = self->link;
+    }
+    engine->figures.running--;
+    engine->figures.done++;
+    bool large = self->page.cap > TW_PAGE_BYTES * 2;
+    if (engine->spare_count >= REQUEST_SPARE_MAX || large) {
+        release(&self);
+        return;
+    }
+    tw_arena arena = self->arena;
+    tw_buf page = self->page;
+    tw_arena_reset(&arena);
+    tw_buf_clear(&page);
+    memset(self, 0, sizeof *self);
+    self->magic = REQUEST_MAGIC;
+    self->arena = arena;
+    self->page = page;
+    self->next = engine->spare;
+    engine->spare = self;
+    engine->spare_count++;
+}
+
+void request_enter(request *self)
+{
+    TW_ASSERT(self != NULL && self->magic == REQUEST_MAGIC);
+    self->holds++;
+}
+
+void request_leave(request *self)
+{
+    TW_ASSERT(self->magic == REQUEST_MAGIC);
+    TW_ASSERT(self->holds > 0);
+    self->holds--;
+    bool over = self->finished || self->forgotten;
+    if (over && self->holds == 0 && self->asks == 0 && self->writes_left == 0) {
+        recycle(self);
+    }
+}
+
+void request_pause(request *self, request_step go_on)
+{
+    TW_ASSERT(!self->paused && !self->finished);
+    self->go_on = go_on;
+    self->paused = !self->forgotten;
+    self->engine->figures.paused += self->paused ? 1 : 0;
+}
+
+/* ---- asking readers ---- */
+static int next_reader(request_engine *engine)
+{
+    const request_options *options = &engine->options;
+    size_t at = 0;
+    for (size_t i = 0; i < options->readers_count; i++) {
+        at = engine->reader_next++ % options->readers_count;
+        if (tw_link_up(options->actor, engine->readers[at])) {
+            break; /* the first that is there; none: the ask itself says so */
+        }
+    }
+    return engine->readers[at];
+}
+
+static void fail_of_reader(request *self, tw_err err, const tw_envelope *in)
+{
+    char message[TW_ERROR_TEXT_MAX + 1] = "";
+    char hint[TW_ERROR_TEXT_MAX + 1] = "";
+    tw_bson extra = {0};
+    uint64_t after_ms = err == TW_E_BUSY ? REQUEST_BUSY_MS : 0;
+    if (in != NULL && in->id == TW_MSG_error) {
+        const tw_msg_error *error = &in->body->error;
+        tw_format(message, sizeof message, "%.*s", (int)error->why.len,
+                  error->why.len != 0 ? error->why.ptr : "");
+        tw_format(hint, sizeof hint, "%.*s", (int)error->hint.len,
+                  error->hint.len != 0 ? error->hint.ptr : "");
+        after_ms = error->after_ms != 0 ? error->after_ms : after_ms;
+    }
+    if (after_ms != 0) {
+        tw_buf *scratch = &self->engine->scratch;
+        tw_bson_builder b;
+        tw_buf_clear(scratch);
+        tw_bson_begin(&b, scratch);
+        tw_bson_add_i64(&b, TW_STR("after_ms"), (int64_t)after_ms);
+        extra = tw_bson_end(&b);
+        extra = scratch->err == TW_OK ? extra : (tw_bson){0};
+    }
+    request_fail(self, err, message, hint, extra);
+}
+
+static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err err,
+                             const tw_envelope *in)
+{
+    (void)state;
+    (void)tag;
+    request *self;
+    TW_CAST(self, context, REQUEST_MAGIC);
+    TW_ASSERT(self->asks > 0);
+    request_enter(self);
+    self->asks--;
+    if (self->forgotten) {
+        /* nobody waits for it */
+    } else if (err == TW_E_UNAVAILABLE && !self->retried) {
+        self->retried = true;
+        self->ask(self);
+    } else if (err != TW_OK) {
+        fail_of_reader(self, err, in);
+    } else {
+        self->retried = false;
+        self->answered(self, in);
+    }
+    request_leave(self);
+}
+
+void request_ask(request *self, tw_msg_id id, const void *body)
+{
+    request_engine *engine = self->engine;
+    if (engine->options.readers_count == 0) {
+        request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
+        return;
+    }
+    self->asks++;
+    tw_ask(engine->options.actor, next_reader(engine), id, body, TW_ASK_TIMEOUT_MS,
+           on_reader_answer, self, 0);
+}
+
+/* ---- where a request belongs ---- */
+tw_err request_place(const request_engine *engine, const request_given *given,
+                     const request_action *action, tw_str *db, tw_str *coll,
+                     const catalog_collection **rules, request_why *why)
+{
+    const catalog *known = engine->options.catalog;
+    *db = (given->set & FIELD_BIT(database)) != 0 ? tw_bson_value_str(given->at[FIELD_database])
+                                                  : tw_str_of(known->default_database);
+    if ((given->set & FIELD_BIT(collection)) != 0) {
+        *coll = tw_bson_value_str(given->at[FIELD_collection]);
+    } else if (action->default_collection && known->default_collection != NULL) {
+        *coll = tw_str_of(known->default_collection);
+    } else {
+        return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "%s needs \"collection\".", action->name);
+    }
+    *rules = catalog_rules(known, *db, *coll);
+    if (*rules == NULL) {
+        return broker_refuse(&why->why, TW_E_FORBIDDEN, "\"%s\" is not declared on this server.",
+                             request_show(*coll).text);
+    }
+    if (engine->options.trusted) {
+        return TW_OK;
+    }
+    bool denied = action->right == RIGHT_READ ? (*rules)->read_denied : (*rules)->write_denied;
+    if (action->right == RIGHT_REMOVE && (*rules)->remove_denied) {
+        tw_format(why->hint, sizeof why->hint, "Archive it, or ask the server's operator.");
+        denied = true;
+    }
+    if (denied) {
+        return broker_refuse(&why->why, TW_E_FORBIDDEN, "Clients may not %s \"%s\".",
+                             action->right == RIGHT_READ    ? "read"
+                             : action->right == RIGHT_WRITE ? "write"
+                                                            : "remove from",
+                             request_show(*coll).text);
+    }
+    return TW_OK;
+}
+
+/* ---- public ---- */
+tw_err request_engine_new(request_engine **out, const request_options *options)
+{
+    TW_ASSERT(options->readers_count <= TW_LINKS_MAX);
+    TW_ASSERT(options->running_max > 0 && options->catalog->magic == (uint32_t)CATALOG_MAGIC);
+    *out = NULL;
+    request_engine *engine = tw_alloc_zero(1, sizeof *engine);
+    if (engine == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    engine->magic = REQUEST_ENGINE_MAGIC;
+    engine->options = *options;
+    if (options->readers_count != 0) {
+        memcpy(engine->readers, options->readers,
+               options->readers_count * sizeof engine->readers[0]);
+    }
+    engine->options.readers = engine->readers;
+    tw_buf_init(&engine->reply, TW_ACTOR_MESSAGE_MAX);
+    tw_buf_init(&engine->scratch, TW_ACTOR_MESSAGE_MAX);
+    tw_arena_init(&engine->again, TW_ACTOR_MESSAGE_MAX * 2);
+    if (!tw_buf_reserve(&engine->reply, TW_ERROR_TEXT_MAX)) { /* so that errors can be told */
+        request_engine_free(&engine);
+        return TW_E_NO_MEMORY;
+    }
+    *out = engine;
+    return TW_OK;
+}
+
+void request_engine_free(request_engine **out)
+{
+    request_engine *engine = *out;
+    *out = NULL;
+    if (engine == NULL) {
+        return;
+    }
+    TW_ASSERT(engine->magic == REQUEST_ENGINE_MAGIC);
+    for (size_t i = 0; i < REQUEST_BUCKETS; i++) { /* their asks die with the actor */
+        while (engine->tags[i] != NULL) {
+            request *self = engine->tags[i];
+            engine->tags[i] = self->next;
+            release(&self);
+        }
+    }
+    while (engine->spare != NULL) {
+        request *self = engine->spare;
+        engine->spare = self->next;
+        release(&self);
+    }
+    while (engine->spare_batches != NULL) {
+        request_batch *batch = engine->spare_batches;
+        engine->spare_batches = batch->next;
+        request_batch_free(&batch);
+    }
+    while (engine->sent_batches != NULL) {
+        request_batch *batch = engine->sent_batches;
+        engine->sent_batches = batch->next;
+        request_batch_free(&batch);
+    }
+    request_batch_free(&engine->queue);
+    tw_buf_fini(&engine->reply);
+    tw_buf_fini(&engine->scratch);
+    tw_arena_fini(&engine->again);
+    tw_free(engine);
+}
+
+/* Refuses what cannot even become a request. */
+static void refuse(request_engine *engine, tw_bson asked, request_emit emit, void *context,
+                   uint64_t tag, tw_err code)
+{
+    tw_buf *reply = &engine->reply;
+    tw_bson_builder b;
+    tw_buf_clear(&engine->scratch);
+    tw_bson_begin(&b, &engine->scratch);
+    tw_bson_add_i64(&b, TW_STR("after_ms"), REQUEST_BUSY_MS);
+    tw_bson extra = tw_bson_end(&b);
+    extra = engine->scratch.err == TW_OK ? extra : (tw_bson){0};
+    engine->figures.refused++;
+    tw_buf_clear(reply);
+    request_error(reply, asked, code, tw_str_of(NULL), tw_str_of(NULL), extra);
+    if (reply->err != TW_OK) {
+        tw_buf_clear(reply);
+        request_error(reply, (tw_bson){0}, code, tw_str_of(NULL), tw_str_of(NULL), (tw_bson){0});
+    }
+    engine->emitting = true;
+    (void)emit(context, tag, (tw_bson){(const uint8_t *)reply->ptr, reply->len}, true);
+    engine->emitting = false;
+}
+
+static tw_err find_action(request *self, request_why *why)
+{
+    tw_str name = request_action_name(self->asked);
+    if (name.ptr == NULL) {
+        return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "\"action\" is missing or no text.");
+    }
+    self->action = request_action_find(name);
+    if (self->action != NULL) {
+        return TW_OK;
+    }
+    const char *names[TW_COUNT(actions)];
+    for (size_t i = 0; i < TW_COUNT(actions); i++) {
+        names[i] = actions[i].name;
+    }
+    const char *nearest = request_nearest(name, names, TW_COUNT(actions));
+    if (nearest != NULL) {
+        tw_format(why->hint, sizeof why->hint, "Did you mean \"%s\"?", nearest);
+    }
+    return broker_refuse(&why->why, TW_E_UNKNOWN, "There is no action \"%s\".",
+                         request_show(name).text);
+}
+
+static tw_err prepare(request *self, tw_bson asked, request_why *why)
+{
+    self->asked = asked; /* for errors, until the copy stands */
+    tw_bson copy = tw_arena_bson(&self->arena, asked);
+    if (copy.ptr == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    self->asked = copy;
+    tw_err err = find_action(self, why);
+    if (err == TW_OK) {
+        err = request_fields_read(self->action, self->asked, &self->given, why);
+    }
+    if (err == TW_OK && self->action->right != RIGHT_NONE) {
+        err = request_place(self->engine, &self->given, self->action, &self->db, &self->coll,
+                            &self->rules, why);
+    }
+    return err;
+}
+
+void request_run(request_engine *engine, tw_bson asked, request_emit emit, void *context,
+                 uint64_t tag)
+{
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    TW_ASSERT(!engine->emitting);
+    bool full = engine->figures.running >= engine->options.running_max;
+    request *self = full ? NULL : take(engine, tag);
+    if (self == NULL) {
+        refuse(engine, asked, emit, context, tag, full ? TW_E_BUSY : TW_E_NO_MEMORY);
+        return;
+    }
+    self->emit = emit;
+    self->context = context;
+    request_why why = {0};
+    request_enter(self);
+    tw_err err = prepare(self, asked, &why);
+    if (err != TW_OK) {
+        request_fail_why(self, err, &why);
+    } else {
+        self->action->start(self);
+    }
+    request_leave(self);
+}
+
+void request_resume(request_engine *engine, uint64_t tag)
+{
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    TW_ASSERT(!engine->emitting);
+    uint64_t pass = ++engine->pass;
+    request *self = engine->tags[bucket_of(tag)];
+    while (self != NULL) {
+        if (self->tag != tag || !self->paused || self->forgotten || self->pass == pass) {
+            self = self->next;
+            continue;
+        }
+        self->pass = pass;
+        self->paused = false;
+        engine->figures.paused--;
+        request_enter(self);
+        self->go_on(self);
+        request_leave(self);
+        self = engine->tags[bucket_of(tag)]; /* the chain may be another now */
+    }
+}
+
+void request_forget(request_engine *engine, uint64_t tag)
+{
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    request *next = NULL;
+    for (request *self = engine->tags[bucket_of(tag)]; self != NULL; self = next) {
+        next = self->next;
+        if (self->tag != tag || self->forgotten) {
+            continue;
+        }
+        self->forgotten = true;
+        if (self->paused) {
+            self->paused = false;
+            engine->figures.paused--;
+        }
+        request_enter(self);
+        request_leave(self);
+    }
+}
+
+request_figures request_engine_figures(const request_engine *engine)
+{
+    return engine->figures;
+}

@@ -1,0 +1,61 @@
+/* request_detail.c - detail and get_field: one record by its id, whole or one value of it. */
+#include "gateways/request/request_priv.h"
+
+static void ask(request *self)
+{
+    const request_id *id = &self->ids[0];
+    tw_item_one_key keys[2] = {{id->key}, {id->also}};
+    tw_msg_get message = {.db = self->db,
+                          .coll = self->coll,
+                          .fields = self->told,
+                          .keys = {keys, id->also.len != 0 ? 2 : 1}};
+    request_ask(self, TW_MSG_get, &message);
+}
+
+static void answered(request *self, const tw_envelope *in)
+{
+    if (in->id != TW_MSG_records) {
+        request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
+        return;
+    }
+    const tw_item_record *record = request_record_of(&in->body->records, &self->ids[0]);
+    if (record == NULL) {
+        request_fail(self, TW_E_NOT_FOUND, NULL, NULL, (tw_bson){0});
+        return;
+    }
+    tw_bson_builder b;
+    request_reply_begin(self, &b, self->action->name);
+    if ((self->given.set & FIELD_BIT(field)) != 0) {
+        tw_str field = tw_bson_value_str(self->given.at[FIELD_field]);
+        tw_bson_value value = tw_bson_get_path(record->doc, field);
+        if (value.type == 0) {
+            tw_bson_add_null(&b, TW_STR("value"));
+        } else {
+            tw_bson_add_value(&b, TW_STR("value"), value);
+        }
+    } else {
+        tw_bson_add_doc(&b, TW_STR("doc"), record->doc);
+    }
+    tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    (void)request_reply_end(self, &b, true);
+}
+
+void request_detail(request *self)
+{
+    request_why why = {0};
+    tw_err err = request_ids_read(&self->arena, self->given.at[FIELD_id], &self->ids,
+                                  &self->ids_count, &why);
+    if (err == TW_OK && self->ids_count != 1) {
+        err = broker_refuse(&why.why, TW_E_BAD_MESSAGE, "%s takes one id.", self->action->name);
+    }
+    if (err == TW_OK && (self->given.set & FIELD_BIT(field)) != 0) {
+        err = request_told_one(self, tw_bson_value_str(self->given.at[FIELD_field]), &self->told);
+    }
+    if (err != TW_OK) {
+        request_fail_why(self, err, &why);
+        return;
+    }
+    self->ask = ask;
+    self->answered = answered;
+    self->ask(self);
+}

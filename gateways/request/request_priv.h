@@ -1,0 +1,301 @@
+/* request_priv.h - what the files of the request engine share; nobody else includes it.
+ *
+ * A request lives from request_run to its final reply. Invariants
+ * 1. Exactly one final reply, unless the request was forgotten before.
+ * 2. It is recycled when it is over (final or forgotten), no ask or write of it is unanswered, and no
+ *    function of the engine stands on it (holds = 0): callbacks may forget it while it replies.
+ * 3. Views in operations point into its arena, which therefore lives until their outcome is known.
+ * 4. Each operation that is sent carries an opid, so sending a whole write message again is safe. */
+#pragma once
+
+#include "broker/why.h"
+#include "gateways/request/request.h"
+
+enum {
+    REQUEST_MAGIC = 0x4e95e571,
+    REQUEST_ENGINE_MAGIC = 0x4e9e2614,
+    REQUEST_BATCH_MAGIC = 0x4eba7c31,
+    REQUEST_MEMORY_MAX = 67108864,      /* bytes of one request: a page kept, keys, its own text */
+    REQUEST_MATCH_MAX = TW_SORT_MAX,    /* records that one update or remove by query may change */
+    REQUEST_CHUNK = 64,                 /* ids of one get: its documents are then given out */
+    REQUEST_SPARE_MAX = 256,            /* requests kept for reuse */
+    REQUEST_BATCH_SPARE_MAX = 8,        /* write messages kept for reuse */
+    REQUEST_BUSY_MS = 100,              /* told as after_ms where there is no room */
+};
+
+typedef enum request_kind {
+    KIND_TEXT,   /* min and max are bytes */
+    KIND_NAME,   /* of a database or a collection */
+    KIND_NUMBER, /* whole; min and max are values */
+    KIND_BOOL,
+    KIND_DOC,    /* max is bytes */
+    KIND_LIST,   /* max is items */
+    KIND_IDS,    /* one id or a list of them; max is items */
+    KIND_QUERY,  /* a filter, or what coerce_query makes one of: an id, a list of ids; max is bytes */
+    KIND_TOLD,   /* a projection: one name, a list of names, an object; max is bytes */
+    KIND_SCALAR, /* max is bytes */
+} request_kind;
+
+/* F(field, name, kind, min, max) */
+#define REQUEST_FIELDS(F)                                                                          \
+    F(action, "action", KIND_TEXT, 1, TW_MUX_ID_MAX)                                               \
+    F(op, "op", KIND_TEXT, 1, TW_MUX_ID_MAX)                                                       \
+    F(req_id, "reqID", KIND_SCALAR, 0, TW_MUX_ID_MAX)                                              \
+    F(collection, "collection", KIND_NAME, 1, TW_NAME_MAX)                                         \
+    F(database, "database", KIND_NAME, 1, TW_NAME_MAX)                                             \
+    F(id, "id", KIND_IDS, 1, TW_IDS_MAX)                                                           \
+    F(ids, "ids", KIND_IDS, 1, TW_IDS_MAX)                                                         \
+    F(query, "query", KIND_QUERY, 0, TW_QUERY_MAX)                                                 \
+    F(told, "fields", KIND_TOLD, 0, TW_QUERY_MAX)                                                  \
+    F(sort, "sort", KIND_DOC, 0, TW_QUERY_MAX)                                                     \
+    F(limit, "limit", KIND_NUMBER, 1, TW_FIND_MAX)                                                 \
+    F(skip, "skip", KIND_NUMBER, 0, TW_SEQNO_MAX)                                                  \
+    F(field, "field", KIND_TEXT, 1, TW_KEY_MAX)                                                    \
+    F(doc, "doc", KIND_DOC, 0, TW_DOCUMENT_MAX)                                                    \
+    F(set, "fields", KIND_DOC, 0, TW_DOCUMENT_MAX)                                                 \
+    F(operations, "operations", KIND_LIST, 1, TW_WRITE_OPS_MAX)                                    \
+    F(update, "update", KIND_DOC, 0, TW_DOCUMENT_MAX)                                              \
+    F(if_version, "if_version", KIND_NUMBER, 0, TW_SEQNO_MAX)                                      \
+    F(opid, "opid", KIND_TEXT, 1, TW_OPID_MAX)                                                     \
+    F(dispatch, "dispatch", KIND_BOOL, 0, 0)                                                       \
+    F(ops, "ops", KIND_LIST, 1, TW_WRITE_OPS_MAX)                                                  \
+    F(atomic, "atomic", KIND_BOOL, 0, 0)
+
+typedef enum request_field {
+#define F(field, name, kind, min, max) FIELD_##field,
+    REQUEST_FIELDS(F)
+#undef F
+        FIELDS_COUNT
+} request_field;
+static_assert(FIELDS_COUNT <= 64, "a set of fields is 64 bits");
+
+#define FIELD_BIT(field) (1ULL << FIELD_##field)
+#define FIELDS_COMMON                                                                              \
+    (FIELD_BIT(action) | FIELD_BIT(op) | FIELD_BIT(req_id) | FIELD_BIT(collection) |               \
+     FIELD_BIT(database))
+#define FIELDS_WRITE (FIELD_BIT(opid) | FIELD_BIT(dispatch))
+#define FIELDS_CHANGE (FIELD_BIT(set) | FIELD_BIT(operations) | FIELD_BIT(update))
+
+/* A request's fields by number; type 0 = not given. Views. */
+typedef struct request_given {
+    tw_bson_value at[FIELDS_COUNT];
+    uint64_t set; /* which */
+} request_given;
+
+/* Why a request is refused, and what would help. */
+typedef struct request_why {
+    broker_why why;
+    char hint[192]; /* terminated; "" = none */
+} request_why;
+
+typedef struct request request;
+typedef void (*request_step)(request *self);
+typedef void (*request_answered)(request *self, const tw_envelope *in);
+
+typedef enum request_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_REMOVE } request_right;
+
+/* One row of the table of actions. */
+typedef struct request_action {
+    const char *name;
+    uint64_t allowed;   /* FIELD_BITs besides the common ones; FIELDS_ANY: not looked at */
+    uint64_t required;
+    uint64_t one_of[2]; /* of each set exactly one is given; 0: no such demand */
+    request_right right; /* RIGHT_NONE: needs no collection */
+    bool default_collection; /* may be left out where the catalog names one */
+    uint64_t op;        /* of a write: enum tw_op */
+    request_step start;
+} request_action;
+#define FIELDS_ANY UINT64_MAX
+
+/* An id as it was spelled, and the keys that it may mean. */
+typedef struct request_id {
+    tw_bson_value spelled;
+    tw_key key;
+    tw_key also; /* len 0: one reading only */
+    bool found;
+    bool missing;
+} request_id;
+
+/* Keys without repetition, in the order of their coming. Memory of an arena. */
+typedef struct request_keys {
+    tw_key *at;
+    size_t count, cap;
+    uint32_t *slots; /* open addressing: index + 1 */
+    size_t slots_count;
+} request_keys;
+
+/* The outcome of an operation; key, why, rule in the request's arena. */
+typedef struct request_result {
+    tw_err code;
+    tw_str why, rule;
+    tw_key key;
+    int64_t version;
+    uint64_t count;
+} request_result;
+
+/* The highest position of each origin among outcomes. */
+typedef struct request_since {
+    tw_position at[TW_ORIGINS_MAX];
+    size_t count;
+} request_since;
+
+struct request {
+    uint32_t magic;
+    uint32_t holds;       /* functions of the engine that stand on it */
+    uint32_t asks;        /* unanswered asks to readers */
+    size_t writes_left;   /* operations without outcome */
+    bool finished;        /* the final reply was given */
+    bool forgotten;
+    bool paused;
+    bool retried;         /* the last ask went to a second reader */
+    request_engine *engine;
+    request *next, **link; /* of its tag's chain; next: of the spare ones */
+    uint64_t pass;        /* of request_resume, so that one call resumes it once */
+    const request_action *action;
+    const catalog_collection *rules;
+    tw_str db, coll;
+    request_emit emit;
+    void *context;
+    uint64_t tag;
+    tw_arena arena;       /* own */
+    tw_bson asked;        /* own copy in arena */
+    request_given given;  /* views into asked */
+    request_step ask;     /* sends the current question (again) */
+    request_answered answered;
+    request_step go_on;   /* after a pause */
+    request_step written; /* all outcomes are in results */
+    request_id *ids;
+    size_t ids_count;
+    uint16_t chunk[REQUEST_CHUNK]; /* indices of ids of the current get */
+    size_t chunk_count;
+    request_keys keys;
+    size_t keys_at;       /* the next one to be changed */
+    tw_bson query, told, sort, update;
+    uint64_t after, skip, limit, count;
+    tw_buf page;          /* own; an answer whose rest waits for request_resume */
+    size_t page_at;       /* its next item */
+    request_result *results;
+    size_t results_cap, results_count;
+    request_since since;
+    request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
+};
+
+typedef struct request_owner {
+    request *of;
+    uint32_t index; /* of its results */
+} request_owner;
+
+/* A write message that is being collected or waits for its outcome. */
+typedef struct request_batch {
+    uint32_t magic;
+    bool retried;
+    struct request_batch *next, **link; /* of the sent or of the spare ones */
+    request_engine *engine;
+    tw_item_write_op *ops; /* own */
+    request_owner *owners; /* own */
+    size_t count, cap, bytes;
+} request_batch;
+
+enum { REQUEST_BUCKETS = 1024 };
+
+struct request_engine {
+    uint32_t magic;
+    bool emitting; /* a reply is being received: no further request may start */
+    request_options options;
+    int readers[TW_LINKS_MAX];
+    size_t reader_next;
+    request *tags[REQUEST_BUCKETS]; /* chains of running requests */
+    request *spare;                 /* own */
+    size_t spare_count;
+    request_batch *queue; /* own; being collected; NULL: nothing */
+    request_batch *sent_batches; /* own; without outcome yet */
+    request_batch *spare_batches;
+    size_t spare_batches_count;
+    tw_buf reply;   /* own; the reply being given out */
+    tw_buf scratch; /* own; BSON on its way into an arena */
+    tw_arena again; /* own; a kept page, read again */
+    uint64_t pass;
+    request_figures figures;
+};
+
+/* ---- request.c ---- */
+/* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next: ask
+ * is called again. Errors end the request. */
+void request_ask(request *self, tw_msg_id id, const void *body);
+/* Sleeps until request_resume: go_on is called then. */
+void request_pause(request *self, request_step go_on);
+/* Pairs around everything that may reply; leave may recycle the request. */
+void request_enter(request *self);
+void request_leave(request *self);
+const request_action *request_action_find(tw_str name);
+/* The collection that is meant and its rules, as the right demands. */
+tw_err request_place(const request_engine *engine, const request_given *given,
+                     const request_action *action, tw_str *db, tw_str *coll,
+                     const catalog_collection **rules, request_why *why);
+
+/* ---- request_fields.c: the strict validator ---- */
+tw_err request_fields_read(const request_action *action, tw_bson asked, request_given *out,
+                           request_why *why);
+tw_str request_action_name(tw_bson asked); /* of action, or of op; ptr NULL: neither is text */
+/* Text of an outsider made fit to be shown: cut at TW_SHOWN_INPUT_MAX, what is not printable as '?'. */
+typedef struct request_shown {
+    char text[TW_SHOWN_INPUT_MAX + 4];
+} request_shown;
+request_shown request_show(tw_str text);
+/* The name of the list that was most likely meant, or NULL. */
+const char *request_nearest(tw_str given, const char *const *names, size_t count);
+
+/* ---- request_reply.c ---- */
+/* Begins a reply: action, reqID, collection, database. */
+void request_reply_begin(request *self, tw_bson_builder *b, const char *action);
+/* Ends and gives it out; false: the asker wants a pause. */
+bool request_reply_end(request *self, tw_bson_builder *b, bool final);
+bool request_reply_doc(request *self, tw_bson doc);
+void request_fail(request *self, tw_err code, const char *message, const char *hint, tw_bson extra);
+void request_fail_why(request *self, tw_err code, const request_why *why);
+void request_fail_result(request *self, const request_result *result, bool with_count);
+/* Keeps an answer over a pause, and reads it again; false: no memory (again: the request failed). */
+bool request_page_keep(request *self, tw_str bytes);
+bool request_page_again(request *self, tw_body *out);
+void request_add_since(tw_bson_builder *b, const request_since *since);
+
+/* ---- request_keys.c: ids, keys, queries as they are spelled ---- */
+tw_err request_ids_read(tw_arena *arena, tw_bson_value ids, request_id **out, size_t *count,
+                        request_why *why);
+tw_err request_keys_add(tw_arena *arena, request_keys *keys, tw_key key);
+tw_err request_coerce_query(request *self, tw_bson_value query, tw_bson *out, request_why *why);
+tw_err request_coerce_told(request *self, tw_bson_value told, tw_bson *out, request_why *why);
+/* A projection of one name. */
+tw_err request_told_one(request *self, tw_str name, tw_bson *out);
+/* The record that an id means: its first reading before its second; NULL: none. */
+const tw_item_record *request_record_of(const tw_msg_records *records, const request_id *id);
+/* Copies what was built in scratch. */
+tw_err request_keep(request *self, const tw_buf *scratch, tw_bson *out);
+
+/* ---- request_write.c ---- */
+/* Queues operations; written is called when all their outcomes stand in results. atomic: they are one
+ * transaction. Adds opids and the origin where they are missing. */
+tw_err request_write(request *self, tw_item_write_op *ops, size_t count, bool atomic,
+                     request_step written);
+/* An operation of a request or of an item of a batch: all but key and doc. */
+tw_item_write_op request_op(const request *self, const request_given *given, uint64_t op);
+/* The update document of fields, operations or update. */
+tw_err request_update_of(request *self, const request_given *given, tw_bson *out,
+                         request_why *why);
+void request_batch_free(request_batch **batch);
+/* opid of one of several operations: the asker's, a slash, and what tells it from the others. */
+tw_err request_opid_part(request *self, tw_str opid, uint64_t part, tw_str *out, request_why *why);
+
+/* ---- the actions ---- */
+void request_get_by_ids(request *self);
+void request_find(request *self); /* and find_one */
+void request_count(request *self);
+void request_detail(request *self); /* and get_field */
+void request_get_new_id(request *self);
+void request_insert(request *self); /* and put */
+void request_update(request *self);
+void request_change(request *self); /* remove, and the second half of update */
+void request_run_batch(request *self);
+void request_dispatch(request *self);
+void request_aggregate(request *self);
+void request_search(request *self);
