@@ -130,6 +130,8 @@ typedef struct tw_system_options {
 extern const char *const tw_actor_names[];
 
 tw_err tw_system_new(tw_system **out, const tw_system_options *options);
+/* Where its actors are: what tw_caller_open wants as base. View of the system. Thread: any. */
+const char *tw_system_base(const tw_system *system);
 /* Adds an actor; instance -1: the name alone, otherwise "name.instance". Before start. */
 tw_err tw_system_add(tw_system *system, const tw_actor_class *class, int instance,
                      const void *options);

@@ -1,0 +1,22 @@
+/* actor_names.c - every actor of the program. The place of a name gives its tcp ports, so that
+ * processes agree on them without being told: append, never reorder. */
+#include "actors/runtime/actor.h"
+
+const char *const tw_actor_names[] = {
+    "store",
+    "log_reader.0",
+    "log_reader.1",
+    "log_reader.2",
+    "log_reader.3",
+    "subscription_manager",
+    "gateway",
+    "service",
+    "mongo_reader",
+    "mongo_writer",
+    "change_tailer",
+    "es_proxy",
+    "embedded_search",
+    "indexer",
+    "supervisor",
+    NULL,
+};
