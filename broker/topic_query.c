@@ -1,0 +1,198 @@
+/* topic_query.c - compiling a canonical topic query, and what changes mean to its parts.
+ *
+ * topic_query_read.c makes the canonical form; topic_query_render.c writes what is told. */
+#include "broker/topic_query.h"
+
+#include "protocol/limits.h"
+#include "broker/rules.h"
+
+enum { TOPIC_QUERY_MAGIC = 0x70c19e41, TOPIC_QUERY_SEED = 0x51ab };
+
+void topic_query_name(tw_bson canonical, char out[17])
+{
+    TW_ASSERT(canonical.len >= 5);
+    TW_ASSERT(out != NULL);
+    uint64_t hash = tw_hash(canonical.ptr, canonical.len, TOPIC_QUERY_SEED);
+    tw_format(out, 17, "%016llx", (unsigned long long)hash);
+}
+
+static char *own_text(tw_str text)
+{
+    TW_ASSERT(text.len <= TW_NAME_MAX);
+    char *copy = tw_alloc(text.len + 1);
+    if (copy != NULL) {
+        memcpy(copy, text.ptr, text.len);
+        copy[text.len] = '\0';
+    }
+    return copy;
+}
+
+static tw_err refuse_form(broker_why *why)
+{
+    return broker_refuse(why, TW_E_BAD_QUERY, "the topic query is not in canonical form");
+}
+
+/* The key of the scope value, in the memory of the canonical form: its type byte is not beside its
+ * value there, so the key is made once and kept. */
+static tw_err compile_scope(topic_query_part *part, tw_bson_value scope)
+{
+    tw_arena arena;
+    tw_key key;
+    TW_ASSERT(scope.type != 0);
+    tw_arena_init(&arena, 65536);
+    tw_err err = tw_key_of_value(&arena, scope, &key);
+    if (err == TW_OK) {
+        uint8_t *copy = tw_alloc(key.len);
+        if (copy == NULL) {
+            err = TW_E_NO_MEMORY;
+        } else {
+            memcpy(copy, key.ptr, key.len);
+            part->scope = (tw_key){copy, key.len};
+            part->has_scope = true;
+        }
+    }
+    tw_arena_fini(&arena);
+    return err;
+}
+
+static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part *part,
+                           broker_why *why)
+{
+    tw_str db = tw_bson_get_str(item, TW_STR("d"));
+    tw_str name = tw_bson_get_str(item, TW_STR("n"));
+    TW_ASSERT(part->db == NULL);
+    if (db.ptr == NULL || catalog_check_name(db) != TW_OK || name.ptr == NULL ||
+        catalog_check_name(name) != TW_OK) {
+        return refuse_form(why);
+    }
+    part->db = own_text(db);
+    part->name = own_text(name);
+    if (part->db == NULL || part->name == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    part->rules = catalog_rules(known, db, name);
+    if (part->rules == NULL) {
+        return broker_refuse(why, TW_E_FORBIDDEN, "there is no collection %s", part->name);
+    }
+    tw_err err = projection_init(&part->fields, tw_bson_get_doc(item, TW_STR("p")));
+    if (err != TW_OK) {
+        return refuse_form(why);
+    }
+    tw_bson_value scope = tw_bson_get(item, TW_STR("s"));
+    if (scope.type != 0) {
+        err = compile_scope(part, scope);
+    }
+    return err != TW_OK ? err
+                        : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+}
+
+static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson list, broker_why *why)
+{
+    tw_bson_iter iter;
+    TW_ASSERT(self->parts != NULL);
+    for (tw_bson_iter_init(&iter, list); tw_bson_iter_next(&iter);) {
+        tw_bson item = tw_bson_value_doc(iter.value);
+        if (item.len == 0) {
+            return refuse_form(why);
+        }
+        topic_query_part *part = &self->parts[self->parts_count++];
+        tw_err err = compile_part(known, item, part, why);
+        if (err != TW_OK) {
+            return err;
+        }
+    }
+    return TW_OK;
+}
+
+tw_err topic_query_compile(const catalog *known, tw_bson canonical, topic_query **out,
+                           broker_why *why)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(out != NULL);
+    *out = NULL;
+    if (canonical.len < 5 || canonical.len > TW_TOPIC_QUERY_MAX ||
+        tw_bson_get_i64_or(canonical, TW_STR("v"), 0) != 1) {
+        return refuse_form(why);
+    }
+    topic_query *self = tw_alloc_zero(1, sizeof *self);
+    uint8_t *copy = tw_alloc(canonical.len);
+    tw_err err = self == NULL || copy == NULL ? TW_E_NO_MEMORY : TW_OK;
+    if (err != TW_OK) {
+        tw_free(copy);
+        tw_free(self);
+        return err;
+    }
+    memcpy(copy, canonical.ptr, canonical.len);
+    self->magic = TOPIC_QUERY_MAGIC;
+    self->canonical = (tw_bson){copy, canonical.len};
+    self->include_archived = tw_bson_get_bool_or(self->canonical, TW_STR("a"), false);
+    tw_bson list = tw_bson_get_doc(self->canonical, TW_STR("c"));
+    size_t count = list.len == 0 ? 0 : tw_bson_count(list);
+    if (count == 0 || count > TW_COLLECTIONS_PER_TOPIC_MAX) {
+        err = refuse_form(why);
+    } else {
+        self->parts = tw_alloc_zero(count, sizeof *self->parts);
+        err = self->parts == NULL ? TW_E_NO_MEMORY : compile_parts(known, self, list, why);
+    }
+    if (err != TW_OK) {
+        topic_query_free(&self);
+        return err;
+    }
+    *out = self;
+    return TW_OK;
+}
+
+void topic_query_free(topic_query **asked)
+{
+    topic_query *self;
+    TW_ASSERT(asked != NULL);
+    if (*asked == NULL) {
+        return;
+    }
+    TW_CAST(self, *asked, TOPIC_QUERY_MAGIC);
+    for (size_t i = 0; i < self->parts_count; i++) {
+        query_free(&self->parts[i].filter);
+        tw_free((void *)(uintptr_t)self->parts[i].db);
+        tw_free((void *)(uintptr_t)self->parts[i].name);
+        tw_free((void *)(uintptr_t)self->parts[i].scope.ptr);
+    }
+    tw_free(self->parts);
+    tw_free((void *)(uintptr_t)self->canonical.ptr);
+    self->magic = 0;
+    tw_free(self);
+    *asked = NULL;
+}
+
+int topic_query_part_of(const topic_query *self, tw_str db, tw_str coll)
+{
+    TW_ASSERT(self != NULL && self->magic == TOPIC_QUERY_MAGIC);
+    TW_ASSERT(self->parts_count <= TW_COLLECTIONS_PER_TOPIC_MAX);
+    for (size_t i = 0; i < self->parts_count; i++) {
+        if (tw_str_equal(tw_str_of(self->parts[i].name), coll) &&
+            tw_str_equal(tw_str_of(self->parts[i].db), db)) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+unsigned topic_query_meaning(const topic_query *self, int part, uint64_t flags, tw_bson doc,
+                             tw_bson old, tw_position at, bool live)
+{
+    TW_ASSERT(self != NULL && self->magic == TOPIC_QUERY_MAGIC);
+    TW_ASSERT(part >= 0 && (size_t)part < self->parts_count);
+    const topic_query_part *held = &self->parts[part];
+    if ((flags & TW_ROW_DROP) != 0) {
+        return live ? TW_MEANS_DROP : 0;
+    }
+    bool deleted = (flags & TW_ROW_DELETE) != 0;
+    if (!deleted && doc.len > 0 && query_match(held->filter, doc)) {
+        bool hidden = !live && !self->include_archived && held->rules->archives &&
+                      rules_archived(doc, at);
+        return hidden ? 0 : TW_MEANS_PUT;
+    }
+    if (!live || old.len == 0 || !query_match(held->filter, old)) {
+        return 0;
+    }
+    return deleted ? TW_MEANS_DELETED : TW_MEANS_LEFT;
+}

@@ -1,0 +1,364 @@
+/* topic_query_read.c - from a subscribe message to the canonical form of what it asks for. */
+#include <stdlib.h>
+
+#include "protocol/limits.h"
+#include "broker/topic_query.h"
+
+/* One collection that was asked for. */
+typedef struct asked {
+    tw_str db;
+    tw_str name;
+    const catalog_collection *rules;
+    tw_bson filter;       /* len 0: all */
+    tw_bson_value fields; /* array of names, {name: 1}, or type 0 */
+} asked;
+
+typedef struct reader {
+    const catalog *catalog;
+    tw_bson subscribe;
+    broker_why *why;
+    size_t count;
+    asked at[TW_COLLECTIONS_PER_TOPIC_MAX];
+} reader;
+
+static bool is_reserved(const catalog *known, tw_str name)
+{
+    static const char *const reserved[] = {"type",   "mux_id",   "project_id",  "project", "since",
+                                           "syncid", "archived", "collections", "query",   "prev"};
+    TW_ASSERT(name.ptr != NULL);
+    for (size_t i = 0; i < TW_COUNT(reserved); i++) {
+        if (tw_str_equal(name, tw_str_of(reserved[i]))) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < known->count; i++) { /* a declared scope is asked for by its own name */
+        const char *param = known->at[i].scope_param;
+        if (param != NULL && tw_str_equal(name, tw_str_of(param))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* {"db":..., "filter":{...}, "fields":[...]} */
+static tw_err read_spec(reader *self, tw_bson spec, asked *out, const char *shown)
+{
+    tw_bson_iter iter;
+    TW_ASSERT(spec.len >= 5);
+    for (tw_bson_iter_init(&iter, spec); tw_bson_iter_next(&iter);) {
+        tw_bson_value value = iter.value;
+        if (tw_str_equal(iter.name, TW_STR("db")) && tw_bson_value_str(value).ptr != NULL) {
+            out->db = tw_bson_value_str(value);
+        } else if (tw_str_equal(iter.name, TW_STR("filter")) && value.type == TW_BSON_DOCUMENT) {
+            out->filter = tw_bson_value_doc(value);
+        } else if (tw_str_equal(iter.name, TW_STR("fields")) &&
+                   (value.type == TW_BSON_DOCUMENT || value.type == TW_BSON_ARRAY)) {
+            out->fields = value;
+        } else {
+            return broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                                 "%s: takes \"*\" or {filter: {}, fields: [], db: \"\"}", shown);
+        }
+    }
+    return TW_OK;
+}
+
+/* The fields that a stream asked for are names, few enough, and fit to be told. */
+static tw_err check_fields(reader *self, const asked *item, const char *shown)
+{
+    tw_bson fields = tw_bson_value_doc(item->fields);
+    if (fields.len == 0) {
+        return TW_OK;
+    }
+    if (tw_bson_count(fields) > TW_FIELDS_MAX) {
+        return broker_refuse(self->why, TW_E_TOO_MANY, "%s: over %d fields", shown, TW_FIELDS_MAX);
+    }
+    bool is_names = true;
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, fields); tw_bson_iter_next(&iter);) {
+        bool text = tw_bson_value_str(iter.value).ptr != NULL;
+        is_names = is_names && text == (item->fields.type == TW_BSON_ARRAY);
+    }
+    projection unused;
+    TW_ASSERT(item->fields.type == TW_BSON_ARRAY || item->fields.type == TW_BSON_DOCUMENT);
+    if (!is_names || projection_init(&unused, fields) != TW_OK) {
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                             "%s: fields must be [name, ...] or {name: 1, ...}", shown);
+    }
+    return TW_OK;
+}
+
+static tw_err check_filter(reader *self, const asked *item, const char *shown)
+{
+    query *unused = NULL;
+    broker_why inner = {0};
+    TW_ASSERT(shown != NULL);
+    tw_err err = query_compile(item->filter, &unused, &inner);
+    query_free(&unused);
+    if (err == TW_E_BAD_FILTER) {
+        return broker_refuse(self->why, err, "%s: %s", shown, inner.text);
+    }
+    return err;
+}
+
+static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
+{
+    char shown[BROKER_SHOWN_MAX];
+    asked item = {.db = tw_str_of(self->catalog->default_database), .name = name};
+    broker_show(name, shown);
+    TW_ASSERT(self->count <= TW_COLLECTIONS_PER_TOPIC_MAX);
+    if (self->count == TW_COLLECTIONS_PER_TOPIC_MAX) {
+        return broker_refuse(self->why, TW_E_TOO_MANY, "over %d collections",
+                             TW_COLLECTIONS_PER_TOPIC_MAX);
+    }
+    tw_str text = tw_bson_value_str(spec);
+    tw_err err = TW_OK;
+    if (spec.type == TW_BSON_DOCUMENT) {
+        err = read_spec(self, tw_bson_value_doc(spec), &item, shown);
+    } else if (text.ptr == NULL || !tw_str_equal(text, TW_STR("*"))) {
+        err = broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                            "%s: takes \"*\" or {filter: {}, fields: [], db: \"\"}", shown);
+    }
+    if (err == TW_OK &&
+        (catalog_check_name(name) != TW_OK || catalog_check_name(item.db) != TW_OK)) {
+        err = broker_refuse(self->why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    item.rules = catalog_rules(self->catalog, item.db, name);
+    if (item.rules == NULL || item.rules->read_denied) {
+        return broker_refuse(self->why, TW_E_FORBIDDEN, "there is no collection %s", shown);
+    }
+    err = check_fields(self, &item, shown);
+    if (err == TW_OK) {
+        err = check_filter(self, &item, shown);
+    }
+    for (size_t i = 0; err == TW_OK && i < self->count; i++) {
+        if (tw_str_equal(self->at[i].name, name) && tw_str_equal(self->at[i].db, item.db)) {
+            err = broker_refuse(self->why, TW_E_BAD_MESSAGE, "%s is named twice", shown);
+        }
+    }
+    if (err == TW_OK) {
+        self->at[self->count++] = item;
+    }
+    return err;
+}
+
+/* "collections": {name: spec}, or a list of names. */
+static tw_err read_collections(reader *self, tw_bson_value value)
+{
+    static const uint8_t star[] = {2, 0, 0, 0, '*', 0};
+    const tw_bson_value all = {.type = TW_BSON_STRING, .ptr = star, .len = sizeof star};
+    tw_bson_iter iter;
+    TW_ASSERT(value.type != 0);
+    if (value.type != TW_BSON_DOCUMENT && value.type != TW_BSON_ARRAY) {
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                             "collections: takes {name: \"*\", ...} or a list of names");
+    }
+    for (tw_bson_iter_init(&iter, tw_bson_value_doc(value)); tw_bson_iter_next(&iter);) {
+        tw_str name = iter.name;
+        tw_bson_value spec = iter.value;
+        if (value.type == TW_BSON_ARRAY) {
+            name = tw_bson_value_str(iter.value);
+            spec = all;
+            if (name.ptr == NULL) {
+                return broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                                     "collections: a list holds names only");
+            }
+        }
+        tw_err err = add_collection(self, name, spec);
+        if (err != TW_OK) {
+            return err;
+        }
+    }
+    return TW_OK;
+}
+
+static tw_err read_archived(reader *self, bool *out)
+{
+    tw_bson_value value = tw_bson_get(self->subscribe, TW_STR("archived"));
+    *out = false;
+    TW_ASSERT(self->subscribe.len >= 5);
+    if (value.type == 0) {
+        return TW_OK;
+    }
+    tw_str text = tw_bson_value_str(value);
+    if (text.ptr == NULL || !tw_str_equal(text, TW_STR("include"))) {
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE, "archived: takes \"include\" only");
+    }
+    *out = true;
+    return TW_OK;
+}
+
+/* ---- writing the canonical form ---- */
+
+/* What the subscribe carries for the collection's scope; len 0 key: all scopes. */
+static tw_err read_scope(reader *self, const asked *item, tw_arena *arena, tw_key *out)
+{
+    *out = (tw_key){0};
+    if (item->rules->scope_param == NULL) {
+        return TW_OK;
+    }
+    TW_ASSERT(item->rules->scope_field != NULL);
+    tw_str param = tw_str_of(item->rules->scope_param);
+    tw_bson_value value = tw_bson_get(self->subscribe, param);
+    if (value.type == 0 && tw_str_equal(param, TW_STR("project_id"))) {
+        value = tw_bson_get(self->subscribe, TW_STR("project"));
+    }
+    if (value.type == 0) {
+        return TW_OK;
+    }
+    tw_err err = TW_E_BAD_DOCUMENT;
+    if (value.type != TW_BSON_DOCUMENT) {
+        err = tw_key_of_value(arena, value, out);
+    }
+    if (err != TW_OK && err != TW_E_NO_MEMORY) {
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE, "%s: takes one plain value",
+                             item->rules->scope_param);
+    }
+    return err;
+}
+
+static void write_scope_clause(tw_bson_builder *b, const asked *item, tw_key scope)
+{
+    TW_ASSERT(scope.len > 0);
+    tw_bson_add_key(b, tw_str_of(item->rules->scope_field), scope);
+}
+
+static void write_filter(tw_bson_builder *b, const asked *item, tw_key scope)
+{
+    bool by_scope = scope.len > 0;
+    bool by_rules = item->rules->filter.len > 5; /* 5: {} */
+    bool by_client = item->filter.len > 5;
+    int count = (int)by_scope + (int)by_rules + (int)by_client;
+    TW_ASSERT(item->rules != NULL);
+    if (count == 0) {
+        return;
+    }
+    if (count > 1) {
+        tw_bson_open_doc(b, TW_STR("f"));
+        tw_bson_open_array(b, TW_STR("$and"));
+    }
+    if (by_scope) {
+        tw_bson_open_doc(b, TW_STR("f"));
+        write_scope_clause(b, item, scope);
+        tw_bson_close(b);
+    }
+    if (by_rules) {
+        tw_bson_add_doc(b, TW_STR("f"), item->rules->filter);
+    }
+    if (by_client) {
+        tw_bson_add_doc(b, TW_STR("f"), item->filter);
+    }
+    if (count > 1) {
+        tw_bson_close(b);
+        tw_bson_close(b);
+    }
+}
+
+static void write_fields(tw_bson_builder *b, const asked *item)
+{
+    tw_bson fields = tw_bson_value_doc(item->fields);
+    bool given = fields.len > 5; /* 5: an empty list */
+    if (!given && (item->rules->fields == NULL || item->rules->fields_count == 0)) {
+        return;
+    }
+    TW_ASSERT(b->out != NULL);
+    tw_bson_open_array(b, TW_STR("p"));
+    if (given) {
+        tw_bson_iter iter;
+        for (tw_bson_iter_init(&iter, fields); tw_bson_iter_next(&iter);) {
+            tw_str text = tw_bson_value_str(iter.value);
+            tw_bson_add_str(b, TW_STR(""), text.ptr != NULL ? text : iter.name);
+        }
+    } else {
+        for (size_t i = 0; i < item->rules->fields_count; i++) {
+            tw_bson_add_str(b, TW_STR(""), tw_str_of(item->rules->fields[i]));
+        }
+    }
+    tw_bson_close(b);
+}
+
+static tw_err write_canonical(reader *self, tw_arena *arena, bool archived, tw_buf *buf)
+{
+    tw_bson_builder b;
+    TW_ASSERT(self->count > 0);
+    tw_bson_begin(&b, buf);
+    tw_bson_add_i64(&b, TW_STR("v"), 1);
+    tw_bson_add_bool(&b, TW_STR("a"), archived);
+    tw_bson_open_array(&b, TW_STR("c"));
+    tw_err err = TW_OK;
+    for (size_t i = 0; i < self->count && err == TW_OK; i++) {
+        tw_key scope;
+        err = read_scope(self, &self->at[i], arena, &scope);
+        if (err != TW_OK) {
+            break;
+        }
+        tw_bson_open_doc(&b, TW_STR(""));
+        tw_bson_add_str(&b, TW_STR("d"), self->at[i].db);
+        tw_bson_add_str(&b, TW_STR("n"), self->at[i].name);
+        if (scope.len > 0) {
+            tw_bson_add_key(&b, TW_STR("s"), scope);
+        }
+        write_filter(&b, &self->at[i], scope);
+        write_fields(&b, &self->at[i]);
+        tw_bson_close(&b);
+    }
+    tw_bson_close(&b);
+    (void)tw_bson_end(&b);
+    if (err == TW_OK && buf->err == TW_E_TOO_BIG) {
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE, "the filters and fields have over %d bytes",
+                             TW_TOPIC_QUERY_MAX);
+    }
+    return err != TW_OK ? err : buf->err;
+}
+
+static int compare_texts(tw_str a, tw_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_asked(const void *a, const void *b)
+{
+    const asked *left = a;
+    const asked *right = b;
+    int order = compare_texts(left->db, right->db);
+    return order != 0 ? order : compare_texts(left->name, right->name);
+}
+
+tw_err topic_query_of_subscribe(const catalog *known, tw_arena *arena, tw_bson subscribe,
+                                tw_bson *out, broker_why *why)
+{
+    reader self = {.catalog = known, .subscribe = subscribe, .why = why};
+    bool archived;
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(subscribe.len >= 5);
+    tw_err err = read_archived(&self, &archived);
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, subscribe); err == TW_OK && tw_bson_iter_next(&iter);) {
+        if (tw_str_equal(iter.name, TW_STR("collections"))) {
+            err = read_collections(&self, iter.value);
+        } else if (!is_reserved(known, iter.name)) {
+            err = add_collection(&self, iter.name, iter.value);
+        }
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    if (self.count == 0) {
+        return broker_refuse(why, TW_E_BAD_MESSAGE,
+                             "no collection is named: add one, such as \"entries\": \"*\"");
+    }
+    qsort(self.at, self.count, sizeof *self.at, compare_asked);
+    tw_buf buf;
+    tw_buf_init(&buf, TW_TOPIC_QUERY_MAX);
+    err = write_canonical(&self, arena, archived, &buf);
+    if (err == TW_OK) {
+        *out = tw_arena_bson(arena, (tw_bson){(const uint8_t *)buf.ptr, buf.len});
+        err = out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    }
+    tw_buf_fini(&buf);
+    return err;
+}

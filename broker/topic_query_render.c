@@ -1,0 +1,183 @@
+/* topic_query_render.c - the bytes that are told of a change, the same for all streams of a projection.
+ *
+ * Without a projection the document is written field by field as it stands; the server's own names
+ * and the hidden field _content are left out. */
+#include "protocol/json.h"
+#include "protocol/limits.h"
+#include "broker/rules.h"
+#include "broker/topic_query.h"
+
+tw_str topic_query_type(const topic_query_part *part, unsigned meaning)
+{
+    TW_ASSERT(part != NULL && part->rules != NULL);
+    TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
+    switch ((enum tw_meaning)meaning) {
+    case TW_MEANS_PUT:
+        if (part->rules->shape == CATALOG_FLAT && part->rules->message != NULL) {
+            return tw_str_of(part->rules->message);
+        }
+        return TW_STR("record");
+    case TW_MEANS_LEFT:
+    case TW_MEANS_DELETED:
+        return TW_STR("remove");
+    case TW_MEANS_DROP:
+        return TW_STR("drop");
+    }
+    return TW_STR("");
+}
+
+static void add_name(tw_buf *out, tw_str name)
+{
+    TW_ASSERT(name.ptr != NULL);
+    tw_json_write_str(out, name);
+    tw_buf_add_byte(out, ':');
+}
+
+static void add_collection(const catalog *known, const topic_query_part *part, tw_buf *out)
+{
+    char full[2 * TW_NAME_MAX + 2];
+    TW_ASSERT(known->default_database != NULL);
+    TW_ASSERT(part->db[0] != '\0');
+    tw_str name = tw_str_of(part->name);
+    if (strcmp(part->db, known->default_database) != 0) {
+        name = (tw_str){full, tw_format(full, sizeof full, "%s.%s", part->db, part->name)};
+    }
+    tw_buf_add_str(out, TW_STR("\"collection\":"));
+    tw_json_write_str(out, name);
+}
+
+static void add_position(tw_buf *out, const topic_change *change)
+{
+    TW_ASSERT(change->at.seqno <= TW_SEQNO_MAX);
+    tw_buf_add_str(out, TW_STR("\"srv_id\":"));
+    tw_buf_add_u64(out, change->at.srv);
+    tw_buf_add_str(out, TW_STR(",\"seqno\":"));
+    tw_buf_add_u64(out, change->at.seqno);
+    if ((change->flags & TW_ROW_MULTI) != 0) {
+        tw_buf_add_str(out, (change->flags & TW_ROW_LAST) != 0 ? TW_STR(",\"last\":true")
+                                                               : TW_STR(",\"last\":false"));
+    }
+}
+
+/* Names that the event itself carries, so that a document's own may not stand beside them. */
+static bool is_taken(tw_str name, bool multi, bool edited)
+{
+    static const char *const taken[] = {"type", "mux_id", "prev", "srv_id", "seqno"};
+    for (size_t i = 0; i < TW_COUNT(taken); i++) {
+        if (tw_str_equal(name, tw_str_of(taken[i]))) {
+            return true;
+        }
+    }
+    return (multi && tw_str_equal(name, TW_STR("last"))) ||
+           (edited && tw_str_equal(name, TW_STR("edited_after_archive")));
+}
+
+static void add_flat_fields(tw_buf *out, tw_bson doc, bool multi, bool edited)
+{
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
+        if (is_taken(iter.name, multi, edited) || tw_str_equal(iter.name, TW_STR("_content"))) {
+            continue;
+        }
+        tw_buf_add_byte(out, ',');
+        add_name(out, iter.name);
+        tw_json_write_value(out, iter.value);
+    }
+}
+
+static void add_document(tw_buf *out, tw_bson doc)
+{
+    tw_bson_iter iter;
+    bool first = true;
+    tw_buf_add_byte(out, '{');
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
+        if (tw_str_equal(iter.name, TW_STR("_content"))) {
+            continue;
+        }
+        if (!first) {
+            tw_buf_add_byte(out, ',');
+        }
+        first = false;
+        add_name(out, iter.name);
+        tw_json_write_value(out, iter.value);
+    }
+    tw_buf_add_byte(out, '}');
+}
+
+static void render_put(const catalog *known, const topic_query_part *part,
+                       const topic_change *change, tw_bson told, tw_buf *out)
+{
+    bool flat = part->rules->shape == CATALOG_FLAT;
+    bool edited = part->rules->archives && rules_edited_after_archive(change->doc, change->at);
+    TW_ASSERT(told.len >= 5);
+    TW_ASSERT(change->doc.len >= 5);
+    if (!flat) {
+        add_collection(known, part, out);
+        tw_buf_add_str(out, TW_STR(",\"op\":\"put\",\"key\":"));
+        tw_json_write_key(out, change->key);
+        tw_buf_add_str(out, TW_STR(",\"version\":"));
+        tw_buf_add_i64(out, change->version);
+        tw_buf_add_byte(out, ',');
+    }
+    add_position(out, change);
+    if (edited) {
+        tw_buf_add_str(out, TW_STR(",\"edited_after_archive\":true"));
+    }
+    if (flat) {
+        add_flat_fields(out, told, (change->flags & TW_ROW_MULTI) != 0, edited);
+    } else {
+        tw_buf_add_str(out, TW_STR(",\"doc\":"));
+        add_document(out, told);
+    }
+    tw_buf_add_byte(out, '}');
+}
+
+void topic_query_render(const catalog *known, const topic_query_part *part, unsigned meaning,
+                        const topic_change *change, tw_buf *out)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
+    if (meaning == TW_MEANS_PUT) {
+        if (part->fields.count == 0) {
+            render_put(known, part, change, change->doc, out);
+            return;
+        }
+        tw_buf projected;
+        tw_buf_init(&projected, TW_DOCUMENT_MAX + 4096);
+        projection_apply(&part->fields, tw_str_of(part->rules->key), change->doc, &projected);
+        if (projected.err != TW_OK) {
+            out->err = projected.err;
+        } else {
+            tw_bson told = {(const uint8_t *)projected.ptr, projected.len};
+            render_put(known, part, change, told, out);
+        }
+        tw_buf_fini(&projected);
+        return;
+    }
+    add_collection(known, part, out);
+    if (meaning != TW_MEANS_DROP) {
+        tw_buf_add_str(out, TW_STR(",\"key\":"));
+        tw_json_write_key(out, change->key);
+        tw_buf_add_str(out, meaning == TW_MEANS_LEFT ? TW_STR(",\"why\":\"left\"")
+                                                     : TW_STR(",\"why\":\"deleted\""));
+    }
+    tw_buf_add_byte(out, ',');
+    add_position(out, change);
+    tw_buf_add_byte(out, '}');
+}
+
+bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b)
+{
+    TW_ASSERT(a != NULL && b != NULL);
+    TW_ASSERT(a->fields.count <= TW_FIELDS_MAX);
+    if (strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 || a->rules != b->rules ||
+        a->fields.count != b->fields.count) {
+        return false;
+    }
+    for (size_t i = 0; i < a->fields.count; i++) {
+        if (!tw_str_equal(a->fields.names[i], b->fields.names[i])) {
+            return false;
+        }
+    }
+    return true;
+}
