@@ -1,10 +1,19 @@
-/* codec_priv.h - for codec.c and codec_map.c alone: msgpack values written to a buffer.
+/* codec_priv.h - for codec.c, codec_map_in.c and codec_map_out.c alone: msgpack values in a buffer.
  *
  * Errors are in out->err, as with every append to a tw_buf. Lengths are at most UINT32_MAX, which
  * TW_ACTOR_MESSAGE_MAX keeps far away. */
 #pragma once
 
 #include "protocol/base.h"
+
+/* Words of the maps, both ways. */
+enum {
+    EXT_TIMESTAMP = -1, /* msgpack's own extension */
+    NS_PER_MS = 1000000,
+    MS_PER_S = 1000,
+    OID_BYTES = 12,
+    OID_DIGITS = 24,
+};
 
 void codec_pack_nil(tw_buf *out);
 void codec_pack_bool(tw_buf *out, bool value);
