@@ -1,0 +1,54 @@
+/* lws_link.h - what the gateway uses libwebsockets for: the loop, its sockets and their adoption.
+ *
+ * Every connection is adopted as a raw socket, and HTTP and frames are read by the gateway itself
+ * (see websocket_frame.h for why). Plain sockets are written by the gateway's own sendmsg: a partial
+ * lws_write copies the rest to the heap, and stops reading that socket while its poll spins on what
+ * could be read (4.1.6). Thread: the one that made it. */
+#pragma once
+
+#include <sys/uio.h>
+
+#include "protocol/base.h"
+
+typedef struct lws_link lws_link;
+typedef struct lws_socket lws_socket; /* a connection, as the library knows it */
+
+typedef struct lws_link_handler {
+    void *context;
+    /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL: it
+     * is closed. The socket is given by on_open right after, or on_close when that failed. */
+    void *(*on_accept)(void *context, int tag, int fd);
+    void (*on_open)(void *context, void *connection, lws_socket *socket);
+    /* Bytes may be changed in place. False: close it now. */
+    bool (*on_bytes)(void *context, void *connection, uint8_t *bytes, size_t len);
+    bool (*on_writable)(void *context, void *connection);
+    void (*on_close)(void *context, void *connection); /* exactly once; the socket is gone */
+} lws_link_handler;
+
+/* connections_max: beyond it accepting pauses and the kernel's backlog holds what comes.
+ * Sets the process's soft limit of descriptors so that lws's tables fit it. */
+tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max);
+/* Closes all; on_close is called for each connection. Accepts NULL. */
+void lws_link_free(lws_link **link);
+
+/* Listens; port 0: any. *bound is the port. TW_E_UNAVAILABLE with *why: the address is taken or
+ * wrong. */
+tw_err lws_link_listen(lws_link *link, const char *address, int port, int tag, int *bound,
+                       const char **why);
+void lws_link_stop_listening(lws_link *link);
+/* Wakes the loop when fd (not owned: it is duplicated) is readable. */
+tw_err lws_link_watch(lws_link *link, int fd);
+/* One turn of the loop; waits at most timeout_ms, -1: until something comes. */
+void lws_link_service(lws_link *link, int timeout_ms);
+/* Tries to accept again where descriptors had run out. At each tick. */
+void lws_link_resume(lws_link *link);
+
+/* Writes; *sent is what the kernel took, maybe 0. TW_E_UNAVAILABLE: the peer is gone. */
+tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent);
+void lws_link_want_write(lws_socket *socket); /* on_writable once, when there is room */
+void lws_link_shutdown(lws_socket *socket);   /* nothing more is sent; the peer sees the end */
+void lws_link_close(lws_socket *socket);      /* soon, from the loop; on_close follows */
+void lws_link_read(lws_socket *socket, bool on); /* pauses or resumes reading */
+
+/* Sec-WebSocket-Accept of a key; out is terminated. */
+void lws_link_accept_key(tw_str key, char out[32]);

@@ -1,0 +1,18 @@
+/* service.h - options and class of the service gateway: other programs over nng, in msgpack.
+ *
+ * url       where requests are answered (REP): ipc:///path (mode 0600, peers of this user only),
+ *           inproc://name, or tcp://127.0.0.1:port (loopback only, port + 1 is the feed's)
+ * feed      published (PUB) at url + ".feed", for tcp at port + 1 */
+#pragma once
+
+#include "actors/runtime/actor.h"
+#include "broker/catalog.h"
+
+typedef struct service_options {
+    const catalog *catalog; /* borrow */
+    const char *url;        /* borrow */
+    size_t readers_count;   /* actors log_reader.0 .. */
+    size_t running_max;     /* requests at once; 0: a default */
+} service_options;
+
+extern const tw_actor_class service_class;

@@ -1,0 +1,92 @@
+/* streams.h - the streams of all connections of a gateway: what each was told, what it is told next.
+ *
+ * Pure: what must be asked of others, and who has something to send, goes out through a sink; answers
+ * and publications come in by calls. Time is data. The life of a stream:
+ *   WAITING  its topic is not open at the manager    -> topic_opened
+ *   CATCHING it reads pages behind its cursor        -> caught up at row W; L is the live head
+ *   AHEAD    W > L: live, but events up to W are skipped
+ *   LIVE     every batch of its topic reaches it
+ * A live stream holds no position: all of them stand at L. One whose connection is full, and all of
+ * them after a lost publication, fall back to CATCHING with the cursor at L.
+ *
+ * Invariants
+ * 1. `since` in sync and closed is what the stream was told completely, never more.
+ * 2. A page is asked only while its connection's queue is below STREAMS_QUEUE_LOW, one at a time for
+ *    a stream, STREAMS_PAGES_MAX for all; streams take turns.
+ * 3. A stream goes live only where its cursor is at or above what its topic's events cover. */
+#pragma once
+
+#include "protocol/messages.h"
+
+#include "broker/catalog.h"
+#include "broker/why.h"
+
+#include "gateways/outbound.h"
+
+enum {
+    STREAMS_QUEUE_LOW = TW_PAGE_BYTES, /* bytes; below it the next page is asked */
+    STREAMS_PAGES_MAX = 8,             /* page_reads in flight */
+    STREAMS_OPENS_MAX = 16,            /* topic_opens in flight */
+    STREAMS_RETRY_MS = 100,            /* after a failure that may pass */
+};
+
+typedef struct streams streams;
+struct stream;
+
+/* What streams know of a connection; stands inside it. All zero at first. */
+typedef struct streams_conn {
+    outbound out;
+    struct stream *first; /* its streams */
+    uint32_t count;
+    bool parked; /* a stream waits for the queue to drain */
+    bool dirty;  /* told to the sink; the connection clears it when it writes */
+    bool failed; /* no memory to tell what had to be told: the connection is to be closed */
+} streams_conn;
+
+typedef struct streams_sink {
+    void *context;
+    void (*dirty)(void *context, streams_conn *conn); /* has something to write, or failed */
+    void (*topic_open)(void *context, uint64_t tag, tw_bson query);
+    void (*page_read)(void *context, uint64_t tag, const tw_msg_page_read *page_read);
+} streams_sink;
+
+typedef struct streams_figures {
+    uint64_t streams, live, topics, classes;
+    uint64_t frames, deliveries, pages, gaps, behind, resets, joined_from_ring, ring_bytes;
+} streams_figures;
+
+tw_err streams_new(streams **out, const catalog *collections, const streams_sink *sink);
+void streams_free(streams **self); /* after streams_conn_gone for every connection */
+
+/* `subscribe` and `close` of a client. On an error the caller answers with it and *why. */
+tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
+                         broker_why *why);
+tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_why *why);
+void streams_conn_gone(streams *self, streams_conn *conn);
+void streams_conn_drained(streams *self, streams_conn *conn); /* its queue fell below LOW */
+
+/* Queues a frame to a connection: also for messages that are no stream's. False: no memory. */
+bool streams_send(streams *self, streams_conn *conn, tw_shared *frame);
+bool streams_send_text(streams *self, streams_conn *conn, tw_str payload);
+
+/* Answers, by the tag that the sink was given. why: for the client. */
+void streams_opened(streams *self, uint64_t tag, tw_err err, const tw_msg_topic_opened *opened,
+                    tw_str why);
+void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why);
+
+/* Publications; arena is temporary memory. */
+void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch);
+void streams_gap(streams *self); /* lost some, or the manager began anew: topics are opened again */
+
+/* Every 50 to 250 ms. */
+void streams_tick(streams *self, uint64_t now_ms);
+
+/* Lists the open topics for topics_keep after dropping those without streams; false: not now, one is
+ * being opened. No topic is opened until streams_kept: a keep that overtakes an open ends a topic
+ * that this gateway believes in. */
+bool streams_keep(streams *self, tw_arena *arena, tw_list_one_id *out);
+void streams_kept(streams *self);
+
+streams_figures streams_tell(const streams *self);
+/* Appends a JSON array of topics: [{"topic":id,"query":hash,"streams":n,"live":n},...], at most max. */
+void streams_describe(const streams *self, tw_buf *out, size_t max);
