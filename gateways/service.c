@@ -236,7 +236,7 @@ static void on_request(service *self, const service_route *route, tw_str body)
         return;
     }
     if (tw_str_equal(tw_bson_get_str(asked, TW_STR("op")), TW_STR("replay"))) {
-        service_replay(self, tag, asked);
+        service_replay_start(self, tag, asked);
     } else {
         request_run(self->engine, asked, on_reply, self, tag);
     }
@@ -333,6 +333,7 @@ static void service_fini(void *arg)
     }
     tw_free(self->slots);
     self->slots = NULL;
+    service_replays_free(self);
     service_feed_fini(self);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->answer);

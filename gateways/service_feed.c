@@ -10,16 +10,17 @@
 
 #include "gateways/service_priv.h"
 
-typedef struct replay {
+typedef struct service_replay {
     uint32_t magic;
     bool retried;
-    service *gateway; /* borrow */
+    struct service_replay *next, **link; /* of the gateway's */
+    service *gateway;                    /* borrow */
     uint64_t tag;
     uint64_t after, limit;
     unsigned pages;
     char db[TW_NAME_MAX + 1], coll[TW_NAME_MAX + 1];
     char req_id[TW_MUX_ID_MAX + 1]; /* text; "" = none */
-} replay;
+} service_replay;
 
 enum { FEED_TOPIC_MAX = 2 * TW_NAME_MAX + 2 };
 
@@ -248,21 +249,34 @@ void service_on_gap(void *arg, const char *source)
 }
 
 /* ---- replay ---- */
-static void replay_ask(replay *self);
+static void replay_ask(service_replay *self);
 
-static void replay_end(replay **at)
+static void replay_end(service_replay **at)
 {
-    tw_free(*at);
+    service_replay *self = *at;
     *at = NULL;
+    *self->link = self->next;
+    if (self->next != NULL) {
+        self->next->link = self->link;
+    }
+    tw_free(self);
 }
 
-static void replay_fail(replay **at, tw_err err, const char *message)
+void service_replays_free(service *gateway)
+{
+    while (gateway->replays != NULL) {
+        service_replay *self = gateway->replays;
+        replay_end(&self);
+    }
+}
+
+static void replay_fail(service_replay **at, tw_err err, const char *message)
 {
     service_answer_error((*at)->gateway, (*at)->tag, (tw_bson){0}, err, message);
     replay_end(at);
 }
 
-static void answer_begin(replay *self, tw_bson_builder *b)
+static void answer_begin(service_replay *self, tw_bson_builder *b)
 {
     service *gateway = self->gateway;
     char topic[FEED_TOPIC_MAX];
@@ -277,7 +291,7 @@ static void answer_begin(replay *self, tw_bson_builder *b)
     tw_bson_open_array(b, TW_STR("rows"));
 }
 
-static void answer_end(replay **at, tw_bson_builder *b, uint64_t upto, uint64_t head,
+static void answer_end(service_replay **at, tw_bson_builder *b, uint64_t upto, uint64_t head,
                        uint64_t floor)
 {
     service *gateway = (*at)->gateway;
@@ -299,7 +313,7 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
 {
     (void)state;
     (void)tag;
-    replay *self;
+    service_replay *self;
     TW_CAST(self, context, SERVICE_REPLAY_MAGIC);
     if (err == TW_E_UNAVAILABLE && !self->retried) {
         self->retried = true;
@@ -351,7 +365,7 @@ static void on_replay_state(void *state, void *context, uint64_t tag, tw_err err
 {
     (void)state;
     (void)tag;
-    replay *self;
+    service_replay *self;
     TW_CAST(self, context, SERVICE_REPLAY_MAGIC);
     if (err != TW_OK || in->id != TW_MSG_log_state) {
         replay_fail(&self, err != TW_OK ? err : TW_E_INTERNAL, NULL);
@@ -363,7 +377,7 @@ static void on_replay_state(void *state, void *context, uint64_t tag, tw_err err
     answer_end(&self, &b, log->head, log->head, log->floor);
 }
 
-static void replay_ask(replay *self)
+static void replay_ask(service_replay *self)
 {
     service *gateway = self->gateway;
     TW_ASSERT(self->magic == SERVICE_REPLAY_MAGIC);
@@ -386,7 +400,8 @@ static bool take_name(tw_bson_value value, char out[TW_NAME_MAX + 1])
 }
 
 /* NULL: all is well; otherwise what is wrong with the field. */
-static const char *take_field(replay *self, tw_str name, tw_bson_value value, bool *from_now)
+static const char *take_field(service_replay *self, tw_str name, tw_bson_value value,
+                              bool *from_now)
 {
     int64_t number = -1;
     bool whole = tw_bson_value_i64(value, &number) && number >= 0;
@@ -418,9 +433,9 @@ static const char *take_field(replay *self, tw_str name, tw_bson_value value, bo
     return "replay has the fields collection, database, after, limit and reqID.";
 }
 
-void service_replay(service *gateway, uint64_t tag, tw_bson asked)
+void service_replay_start(service *gateway, uint64_t tag, tw_bson asked)
 {
-    replay *self = tw_alloc_zero(1, sizeof *self);
+    service_replay *self = tw_alloc_zero(1, sizeof *self);
     if (self == NULL) {
         service_answer_error(gateway, tag, asked, TW_E_NO_MEMORY, NULL);
         return;
@@ -428,6 +443,12 @@ void service_replay(service *gateway, uint64_t tag, tw_bson asked)
     self->magic = SERVICE_REPLAY_MAGIC;
     self->gateway = gateway;
     self->tag = tag;
+    self->next = gateway->replays;
+    self->link = &gateway->replays;
+    if (self->next != NULL) {
+        self->next->link = &self->next;
+    }
+    gateway->replays = self;
     self->limit = TW_BATCH_ROWS_MAX;
     tw_format(self->db, sizeof self->db, "%s", gateway->options->catalog->default_database);
     bool from_now = true;

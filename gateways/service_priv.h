@@ -76,6 +76,7 @@ struct service {
     tw_buf answer;      /* own; BSON */
     tw_buf packed;      /* own; msgpack */
     uint64_t requests, bad, refused;
+    struct service_replay *replays; /* own; those that wait for an answer */
     service_feed feed;
 };
 
@@ -92,4 +93,5 @@ tw_err service_feed_init(service *self);
 void service_feed_fini(service *self);
 tw_err service_on_log_batch(void *arg, const tw_envelope *in);
 void service_on_gap(void *arg, const char *source);
-void service_replay(service *self, uint64_t tag, tw_bson asked);
+void service_replays_free(service *self);
+void service_replay_start(service *self, uint64_t tag, tw_bson asked);
