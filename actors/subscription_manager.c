@@ -43,6 +43,14 @@ struct subscription_manager {
     position_set at; /* positions at applied */
 };
 
+/* Notes the position of a row that is applied. More than TW_ORIGINS_MAX origins: the log refuses them
+ * before it has a row of theirs. */
+static void raise_at(struct subscription_manager *self, tw_position position)
+{
+    tw_err err = position_set_raise(&self->at, position);
+    TW_ASSERT(err == TW_OK);
+}
+
 static void publish(struct subscription_manager *self, uint64_t prev_head, uint64_t head,
                     const topic_set_events *events)
 {
@@ -85,13 +93,13 @@ static tw_err apply_rows(struct subscription_manager *self, tw_arena *arena,
         if (err == TW_E_TOO_BIG || events.bytes - before > TW_DOCUMENT_MAX) {
             events = (topic_set_events){0};
             self->applied = row->n;
-            position_set_raise(&self->at, (tw_position){row->srv, row->seqno});
+            raise_at(self, (tw_position){row->srv, row->seqno});
             publish_unreadable(self, row->n);
             from = row->n;
             continue;
         }
         self->applied = row->n;
-        position_set_raise(&self->at, (tw_position){row->srv, row->seqno});
+        raise_at(self, (tw_position){row->srv, row->seqno});
         if (events.bytes >= TW_BATCH_BYTES) {
             publish(self, from, self->applied, &events);
             events = (topic_set_events){0};
@@ -171,7 +179,7 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
         self->srv = log->srv;
         self->applied = self->seen = log->head;
         for (size_t i = 0; i < log->at.count; i++) {
-            position_set_raise(&self->at, log->at.at[i]);
+            raise_at(self, log->at.at[i]);
         }
         return;
     }
