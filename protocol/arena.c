@@ -1,4 +1,4 @@
-/* arena.c - a list of blocks; the first is bumped until it is full, then a larger one goes before it.
+/* arena.c - a list of blocks; the first is bumped until it is full; a larger goes before it.
  *
  * Invariants
  * 1. first is the block that is bumped; those behind it are full, or hold one large request each.

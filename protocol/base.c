@@ -218,7 +218,7 @@ tw_err tw_parse_u64(tw_str text, uint64_t max, uint64_t *out)
  * exclusive or, so that each input bit reaches each output bit in one instruction or two. 16 bytes
  * are folded at a time, each word first masked by a constant or by the state; short inputs are read
  * as two words that overlap, so that no byte is read one by one.
- * Source  the construction of wyhash (Wang Yi); the constants are the first digits of pi, made odd */
+ * Source  the construction of wyhash (Wang Yi); the constants are digits of pi, made odd */
 static const uint64_t HASH_A = 0x243f6a8885a308d3;
 static const uint64_t HASH_B = 0x13198a2e03707345;
 static const uint64_t HASH_C = 0xa4093822299f31d1;

@@ -51,8 +51,8 @@ typedef struct tw_bson {
     size_t len;
 } tw_bson;
 
-/* The canonical form of a record's key: the BSON type byte, then the value's bytes. Whole numbers of
- * any BSON type become int64, so that equal ids are equal bytes (see protocol/bson.h). */
+/* The canonical form of a record's key: the BSON type byte, then the value's bytes. Whole numbers
+ * of any BSON type become int64, so that equal ids are equal bytes (see protocol/bson.h). */
 typedef struct tw_key {
     const uint8_t *ptr;
     size_t len;
@@ -76,7 +76,7 @@ typedef struct tw_vector {
     size_t count; /* at most TW_ORIGINS_MAX */
 } tw_vector;
 
-/* Memory from the heap that is counted and can be made to fail on purpose (tests). NULL = none left.
+/* Memory from the heap that is counted and can be made to fail (tests). NULL = none left.
  * tw_free accepts NULL. Thread: any. */
 void *tw_alloc(size_t bytes);
 void *tw_alloc_zero(size_t count, size_t bytes);
@@ -86,8 +86,8 @@ void tw_free(void *ptr);
 void tw_alloc_fail_at(uint64_t nth);
 uint64_t tw_alloc_count(void); /* allocations asked for so far, the failed ones too */
 
-/* A growable byte buffer with a bound. A failed append leaves the bytes before it untouched and sets
- * err, which stays until tw_buf_clear: append freely, check err once at the end. */
+/* A growable byte buffer with a bound. A failed append leaves the bytes before it untouched and
+ * sets err, which stays until tw_buf_clear: append freely, check err once at the end. */
 typedef struct tw_buf {
     char *ptr; /* own */
     size_t len;

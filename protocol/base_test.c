@@ -1,4 +1,4 @@
-/* base_test.c - memory that fails on purpose, buffers and their bound, numbers, the hash, the end. */
+/* base_test.c - memory that fails on purpose, buffers, numbers, the hash, the end on a bug. */
 #include "protocol/base.h"
 
 #include <pthread.h>

@@ -1,14 +1,14 @@
 /* codec.c - messages as msgpack: the expansions of messages.h that write and read them.
  *
- * A message is [version, id, request, fields...], an item [fields...], a vector [[srv, seqno], ...].
- * Writing goes through msgpack-c. Reading does not: msgpack-c trusts counts, so that five bytes make
- * it reserve gigabytes; and a tree of objects would be built only to be walked once. The cursor below
- * checks each field where it stands.
+ * A message is [version, id, request, fields...], an item [fields...], a vector a list of
+ * [srv, seqno]. Writing goes through msgpack-c. Reading does not: msgpack-c trusts counts, so that
+ * five bytes make it reserve gigabytes; and a tree of objects would be built to be walked once.
+ * The cursor below checks each field where it stands.
  *
  * Invariants of reading
  * 1. at <= end, and no byte at or behind end is read.
- * 2. A count is checked against its limit, then against the bytes left (an item has a header and one
- *    byte for each of its fields at least), and only then is memory asked for.
+ * 2. A count is checked against its limit, then against the bytes left (an item has a header and
+ *    one byte for each of its fields at least), and only then is memory asked for.
  * 3. The first failure is kept in err and ends the reading.
  *
  * To add a kind of field: a type in messages.h, write_<kind>, read_<kind>, the kind's line in the
@@ -24,7 +24,7 @@ enum { ENVELOPE_FIELDS = 3 }; /* version, id, request */
 #define F_COUNT(kind, name, max, unit, doc) +1
 #define L_COUNT(item, name, max, unit, doc) +1
 
-/* ---- msgpack-c into a buffer: the packer is built in place, so that its callback is inlined ---- */
+/* ---- msgpack-c into a buffer: the packer is built in place, so its callback is inlined ---- */
 
 static int append(void *data, const char *bytes, size_t len)
 {
@@ -414,8 +414,8 @@ static inline bool read_tuple(struct cursor *in, uint64_t count)
     return read_array(in, &found) && (found == count || fail(in, TW_E_BAD_MESSAGE));
 }
 
-/* Reads the head of a list and asks for its memory, *out, which is NULL for an empty list. Each item
- * has item_bytes_min bytes in the message and item_size in memory. */
+/* Reads the head of a list and asks for its memory, *out, which is NULL for an empty list. An item
+ * has item_bytes_min bytes in the message at least, and item_size in memory. */
 static bool read_list(struct cursor *in, uint64_t max, size_t item_bytes_min, size_t item_size,
                       size_t *count, void **out)
 {

@@ -7,7 +7,8 @@
  *   other types    in their Extended JSON form ({"$numberDecimal": "1.5"}); a map is one when its
  *                  first name is of typed_names below
  * Refused: an int over INT64_MAX, other ext types, names that are no text, hold NUL or stand twice,
- * text that is not UTF-8. The outermost map is always a document.
+ * text that is not UTF-8, forms that the JSON reader refuses. A form that it does not know stays a
+ * document, and so is the outermost map always.
  *
  * Reading is recursive, to depth_max levels at most. Each value is checked against the bytes left
  * before memory is asked for.      Source  msgpack specification, Extended JSON v2 */
@@ -177,7 +178,7 @@ static double float_of(uint64_t bits, size_t width)
     return value;
 }
 
-/* Adds a timestamp: 4 bytes of seconds; 30 bits of ns and 34 of seconds; or 4 of ns and 8 of seconds. */
+/* Adds a timestamp: 32 bits of seconds; 30 of ns, 34 of seconds; or 32 of ns, 64 of seconds. */
 static bool add_date(struct reader *in, tw_str name, const struct token *token)
 {
     const uint8_t *at = (const uint8_t *)token->span.ptr;

@@ -1,7 +1,7 @@
 /* codec_map_out.c - documents of the service socket: BSON becomes a msgpack map.
  *
- * The reverse of codec_map_in.c, which has the table of types. Types that msgpack has no word for are
- * written in their Extended JSON form.      Source  msgpack specification, Extended JSON v2 */
+ * The reverse of codec_map_in.c, which has the table of types. Types that msgpack has no word for
+ * are written in their Extended JSON form.      Source  msgpack specification, Extended JSON v2 */
 #include "protocol/bson.h"
 #include "protocol/codec.h"
 #include "protocol/codec_priv.h"
@@ -73,7 +73,7 @@ static void write_date(tw_buf *out, int64_t unix_ms)
     }
 }
 
-/* The nth text in quotes (from 0) of a JSON text that has no escapes; empty when there are fewer. */
+/* The nth text in quotes (from 0) of a JSON text without escapes; empty when there are fewer. */
 static tw_str quoted(tw_str text, size_t nth)
 {
     size_t quotes = 0; /* passed so far */

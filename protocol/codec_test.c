@@ -143,7 +143,7 @@ static const struct {
 
 /* ---- there and back ---- */
 
-/* Decodes; what is accepted is written again into again. bytes stands at its exact size on the heap,
+/* Decodes; what is accepted is written into again. bytes is copied to the heap at its exact size,
  * so that the address sanitizer sees a read of one byte too many. */
 static tw_err decode(tw_str bytes, tw_msg_id *id, tw_buf *again)
 {

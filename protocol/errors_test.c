@@ -1,4 +1,4 @@
-/* errors_test.c - every result has a code, a text, a retry and a number, and is found by its code. */
+/* errors_test.c - every result has a code, a text, a retry, a number; its code finds it. */
 #include "protocol/errors.h"
 
 #include <setjmp.h>
