@@ -1,0 +1,138 @@
+"""The filter language and updates against a MongoDB server, over generated documents.
+
+The server is TEST_MONGO_URI or one started by tests/support/mongo.sh; without one the tests are
+skipped, and the skip is reported. The probe is broker/query_test.c, compiled here.
+TIDEWIRE_ORACLE_FILTERS sets how many filters are compared (default 1500, 60 documents each).
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+pymongo = pytest.importorskip("pymongo")
+from bson import json_util  # noqa: E402
+
+from tests.support import mongo_oracle as oracle  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILTERS = int(os.environ.get("TIDEWIRE_ORACLE_FILTERS", "1500"))
+DOCS = 60
+
+
+@pytest.fixture(scope="module")
+def server():
+    uri = os.environ.get("TEST_MONGO_URI")
+    script = ROOT / "tests" / "support" / "mongo.sh"
+    started = False
+    if not uri:
+        if not script.exists():
+            pytest.skip("no MongoDB server: TEST_MONGO_URI is not set")
+        done = subprocess.run([script, "start"], stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode == 77:
+            pytest.skip("tests/support/mongo.sh cannot start a server here")
+        assert done.returncode == 0
+        uri, started = done.stdout.strip().splitlines()[-1], True
+    client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
+    yield client
+    client.drop_database("tw_oracle")
+    client.close()
+    if started:
+        subprocess.run([script, "stop"], check=False)
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory):
+    compiler = shutil.which("gcc") or shutil.which("clang-14") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler for the probe")
+    sources = [ROOT / "broker" / "query_test.c", ROOT / "tests" / "support" / "bson_text.c"]
+    for folder in ("broker", "protocol"):
+        for path in sorted((ROOT / folder).glob("*.c")):
+            if not path.stem.endswith(("_test", "_fuzz")) and "codec" not in path.stem:
+                sources.append(path)
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "libbson-1.0", "libpcre2-8", "cmocka"],
+        stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout.split()
+    out = tmp_path_factory.mktemp("probe") / "query_probe"
+    command = [compiler, "-std=c17", "-D_GNU_SOURCE", "-O1", "-I", ROOT, "-o", out, *sources]
+    subprocess.run([*command, *flags, "-lm", "-lpthread"], check=True)
+    return out
+
+
+def ask(probe, lines):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = subprocess.run([probe, "--probe"], input=text, stdout=subprocess.PIPE, text=True, check=True)
+    answers = done.stdout.splitlines()
+    assert len(answers) == len(lines)
+    return answers
+
+
+def from_json(value):
+    return json_util.loads(json.dumps(value), json_options=json_util.CANONICAL_JSON_OPTIONS)
+
+
+def test_filters_match_what_the_server_matches(server, probe):
+    rng = oracle.seeded(20240601)
+    docs = [dict(oracle.document(rng), _id=i) for i in range(DOCS)]
+    coll = server["tw_oracle"]["filters"]
+    coll.drop()
+    coll.insert_many([from_json(doc) for doc in docs])
+    filters = [oracle.filter_(rng) for _ in range(FILTERS)]
+    answers = ask(probe, [{"filter": each, "docs": docs} for each in filters])
+    differ, compared, matched = [], 0, 0
+    for each, answer in zip(filters, answers):
+        ours = json.loads(answer)
+        try:
+            found = {doc["_id"] for doc in coll.find(from_json(each), {"_id": 1})}
+        except pymongo.errors.OperationFailure as error:
+            if "error" not in ours:
+                differ.append((each, "the server refuses it", str(error)[:120]))
+            continue
+        if "error" in ours:
+            differ.append((each, "we refuse it", ours["error"]))
+            continue
+        for doc, held in zip(docs, ours["matches"]):
+            compared += 1
+            matched += held
+            if held != (doc["_id"] in found) and not known(each, doc):
+                differ.append((each, doc, "we say %s" % held))
+    print("compared %d pairs, %d matches" % (compared, matched))
+    assert compared > FILTERS * DOCS // 2 and 0 < matched < compared
+    assert not differ, "%d differ, such as %s" % (len(differ), differ if os.environ.get("ALL") else differ[:5])
+
+
+def known(each, doc):
+    """Where this server is known to differ from mongod's documented behaviour, with the reason."""
+    del each, doc
+    return False
+
+
+def test_updates_change_what_the_server_changes(server, probe):
+    rng = oracle.seeded(20240602)
+    docs = [dict(oracle.document(rng), _id=i) for i in range(20)]
+    coll = server["tw_oracle"]["updates"]
+    updates = [oracle.update(rng) for _ in range(FILTERS // 5)]
+    answers = ask(probe, [{"update": each, "docs": docs} for each in updates])
+    differ, changed = [], 0
+    for each, answer in zip(updates, answers):
+        ours = from_json(json.loads(answer)["docs"])
+        coll.drop()
+        coll.insert_many([from_json(doc) for doc in docs])
+        for doc, mine in zip(docs, ours):
+            try:
+                coll.update_one({"_id": doc["_id"]}, from_json(each))
+                theirs = coll.find_one({"_id": doc["_id"]})
+            except (pymongo.errors.OperationFailure, pymongo.errors.WriteError) as error:
+                theirs, reason = None, str(error)[:100]
+            else:
+                reason = ""
+                changed += theirs != from_json(doc)
+            if theirs != mine:
+                differ.append((each, doc, mine, theirs, reason))
+    print("compared %d updates, %d changed" % (len(updates) * len(docs), changed))
+    assert changed > 0
+    assert not differ, "%d differ, such as %s" % (len(differ), differ if os.environ.get("ALL") else differ[:5])
