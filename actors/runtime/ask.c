@@ -8,11 +8,10 @@
  * that it is the same one. nng's header carries its low 31 bits.
  *
  * Asks wait LINK_GRACE_MS for a link that is down, as a restart takes less; then they fail at once. */
+#include "actors/runtime/log.h"
 #include "actors/runtime/run.h"
 
-#include "actors/runtime/log.h"
-
-#define HEADER_END 0x80000000U  /* marks the last word of nng's header: the request's number */
+#define HEADER_END  0x80000000U /* marks the last word of nng's header: the request's number */
 #define HEADER_BITS 0x7fffffffU /* what that word holds of the number */
 
 /* ---- lists and places ---- */
@@ -140,8 +139,7 @@ int tw_link(tw_actor *actor, const char *to)
     }
     char address[TRANSPORT_ADDRESS_MAX];
     ask_link *link = tw_alloc_zero(1, sizeof *link);
-    tw_err err = link == NULL ? TW_E_NO_MEMORY
-                              : transport_address(actor->base, to, false, address);
+    tw_err err = link == NULL ? TW_E_NO_MEMORY : transport_address(actor->base, to, false, address);
     if (err == TW_OK) {
         tw_format(link->name, sizeof link->name, "%s", to);
         link->down_since_ms = actor->now_ms;
@@ -182,10 +180,9 @@ static tw_err ask_encode(tw_actor *actor, ask *one, tw_msg_id id, const void *bo
         return err;
     }
     uint32_t number = (uint32_t)(one->request & HEADER_BITS) | HEADER_END;
-    char header[TRANSPORT_REQUEST_BYTES] = {(char)(unsigned char)(number >> 24),
-                                            (char)(unsigned char)(number >> 16),
-                                            (char)(unsigned char)(number >> 8),
-                                            (char)(unsigned char)number};
+    char header[TRANSPORT_REQUEST_BYTES] = {
+        (char)(unsigned char)(number >> 24), (char)(unsigned char)(number >> 16),
+        (char)(unsigned char)(number >> 8), (char)(unsigned char)number};
     return transport_packet_new(&one->packet, (tw_str){header, sizeof header}, TW_STR(""), bytes);
 }
 
@@ -258,7 +255,8 @@ tw_err ask_error_code(uint64_t code)
 
 /* The ask that an answer belongs to; NULL: none waits for it any more. A peer that could not read a
  * request knows only the header's bits of its number, and says 0. */
-static ask *ask_of(tw_actor *actor, const ask_link *link, tw_str header, tw_msg_id id, uint64_t request)
+static ask *ask_of(tw_actor *actor, const ask_link *link, tw_str header, tw_msg_id id,
+                   uint64_t request)
 {
     if (header.len < TRANSPORT_REQUEST_BYTES) {
         return NULL;
@@ -299,7 +297,8 @@ static void answer_take(tw_actor *actor, ask_link *link, const transport_packet 
     if (one == NULL) {
         return; /* it came after its timeout */
     }
-    tw_envelope in = {.actor = actor, .id = id, .body = &body, .arena = &actor->arena, .bytes = bytes};
+    tw_envelope in = {
+        .actor = actor, .id = id, .body = &body, .arena = &actor->arena, .bytes = bytes};
     actor->handled++;
     ask_deliver(actor, one, id == TW_MSG_error ? ask_error_code(body.error.code) : TW_OK, &in);
 }

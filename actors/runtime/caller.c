@@ -45,8 +45,8 @@ static tw_err caller_connect(tw_caller *caller, const char *base, const char *to
                              uint32_t timeout_ms)
 {
     char address[TRANSPORT_ADDRESS_MAX];
-    tw_err err = run_name_is_right(to) ? transport_address(base, to, false, address)
-                                       : TW_E_BAD_CONFIG;
+    tw_err err =
+        run_name_is_right(to) ? transport_address(base, to, false, address) : TW_E_BAD_CONFIG;
     if (err == TW_OK) {
         err = transport_open(&caller->socket, TRANSPORT_LINK, caller->wake_fd);
     }
@@ -76,8 +76,8 @@ tw_err tw_caller_open(tw_caller **out, const char *base, const char *to, uint32_
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    tw_err err = caller->wake_fd < 0 ? TW_E_NO_MEMORY
-                                     : caller_connect(caller, base, to, timeout_ms);
+    tw_err err =
+        caller->wake_fd < 0 ? TW_E_NO_MEMORY : caller_connect(caller, base, to, timeout_ms);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err != TW_OK) {
         tw_caller_close(&caller);
@@ -140,7 +140,8 @@ static bool caller_take(tw_caller *caller, tw_err *err)
         return false;
     }
     *err = id == TW_MSG_error ? ask_error_code(caller->body.error.code) : TW_OK;
-    caller->in = (tw_envelope){.id = id, .body = &caller->body, .arena = &caller->arena, .bytes = bytes};
+    caller->in =
+        (tw_envelope){.id = id, .body = &caller->body, .arena = &caller->arena, .bytes = bytes};
     return true;
 }
 

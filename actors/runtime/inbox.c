@@ -1,7 +1,6 @@
 /* inbox.c - requests that arrive, and the way of a message to its handler. */
-#include "actors/runtime/run.h"
-
 #include "actors/runtime/log.h"
+#include "actors/runtime/run.h"
 
 /* The error of a handler goes to who asked, if nobody has answered yet. */
 static void handler_failed(tw_actor *actor, const tw_envelope *in, tw_err err)
@@ -90,8 +89,7 @@ size_t inbox_receive(tw_actor *actor, size_t max)
     TW_ASSERT(actor->is_in_turn);
     size_t taken = 0;
     transport_packet *packet;
-    while (taken < max && !actor->is_ending &&
-           transport_receive(&actor->inbox, &packet) == TW_OK) {
+    while (taken < max && !actor->is_ending && transport_receive(&actor->inbox, &packet) == TW_OK) {
         request_take(actor, packet);
         transport_packet_free(&packet);
         tw_arena_reset(&actor->arena);

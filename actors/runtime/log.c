@@ -51,9 +51,10 @@ void tw_log(tw_log_level level, const char *who, const char *format, ...)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     char line[TW_LOG_LINE_MAX];
-    size_t len = tw_format(line, sizeof line, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ",
-                           utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
-                           utc.tm_sec, now.tv_nsec / 1000000, level_names[level], who);
+    size_t len = tw_format(line, sizeof line,
+                           "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ", utc.tm_year + 1900,
+                           utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                           now.tv_nsec / 1000000, level_names[level], who);
     va_list args;
     va_start(args, format);
     int more = vsnprintf(line + len, sizeof line - len, format, args);

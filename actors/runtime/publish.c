@@ -1,9 +1,8 @@
 /* publish.c - publications of an actor, and those it follows. */
-#include "actors/runtime/run.h"
-
 #include <sys/random.h>
 
 #include "actors/runtime/log.h"
+#include "actors/runtime/run.h"
 
 /* ---- publishing ---- */
 
@@ -76,8 +75,8 @@ void tw_follow(tw_actor *actor, const char *source)
     TW_ASSERT(actor->follows_count < TW_LINKS_MAX);
     char address[TRANSPORT_ADDRESS_MAX];
     followed *follow = tw_alloc_zero(1, sizeof *follow);
-    tw_err err = follow == NULL ? TW_E_NO_MEMORY
-                                : transport_address(actor->base, source, true, address);
+    tw_err err =
+        follow == NULL ? TW_E_NO_MEMORY : transport_address(actor->base, source, true, address);
     if (err == TW_OK) {
         tw_format(follow->source, sizeof follow->source, "%s", source);
         err = transport_open(&follow->socket, TRANSPORT_FOLLOW, actor->wake_fd);

@@ -1,11 +1,10 @@
 /* reply.c - answers to requests. nng queues 64 of them for each connection and drops what is beyond,
  * in silence; an asker has at most TW_LINK_IN_FLIGHT_MAX under way, so that this does not happen. */
-#include "actors/runtime/run.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "actors/runtime/log.h"
+#include "actors/runtime/run.h"
 
 /* Keeps an answer that nng has no room for; without room here too, its asker runs into its timeout. */
 static void reply_keep(tw_actor *actor, transport_packet **packet)
@@ -117,6 +116,7 @@ void reply_actor_state(tw_actor *actor, const tw_envelope *in)
     const tw_item_gauge own[] = {
         {TW_STR("refused_messages_total"), (int64_t)actor->refused},
         {TW_STR("replies_dropped_total"), (int64_t)actor->replies_dropped},
+        {TW_STR("listeners_replaced_total"), (int64_t)actor->relistened},
         {TW_STR("turn_us_max"), (int64_t)actor->turn_us_max},
     };
     enum { GAUGES_MAX = 256 }; /* as messages.h has it */
@@ -125,8 +125,8 @@ void reply_actor_state(tw_actor *actor, const tw_envelope *in)
     if (actor->class->gauges != NULL) {
         actor->class->gauges(actor->state, &actor->scratch, in->arena, &given);
     }
-    size_t count = given.count < GAUGES_MAX - TW_COUNT(own) ? given.count
-                                                            : GAUGES_MAX - TW_COUNT(own);
+    size_t count =
+        given.count < GAUGES_MAX - TW_COUNT(own) ? given.count : GAUGES_MAX - TW_COUNT(own);
     tw_item_gauge *all = tw_arena_alloc(in->arena, (count + TW_COUNT(own)) * sizeof *all);
     if (all == NULL) {
         tw_reply_error(actor, in->route, TW_E_NO_MEMORY, "no memory for %zu gauges", count);

@@ -183,10 +183,16 @@ static tw_err life_listen(tw_actor *actor)
     if (err == TW_OK) {
         err = transport_listen(&actor->inbox, address);
     }
+    if (err == TW_OK) {
+        guard_begin(actor, &actor->guards[0], &actor->inbox, TRANSPORT_LINK, address);
+    }
     if (err == TW_OK && actor->class->publishes) {
         err = transport_address(actor->base, actor->name, true, address);
         if (err == TW_OK) {
             err = transport_listen(&actor->publications, address);
+        }
+        if (err == TW_OK) {
+            guard_begin(actor, &actor->guards[1], &actor->publications, TRANSPORT_FOLLOW, address);
         }
     }
     if (err != TW_OK) {
@@ -261,6 +267,9 @@ void run_life_end(tw_actor *actor)
     if (actor->state != NULL && actor->class->fini != NULL) {
         actor->class->fini(actor->state);
     }
+    for (size_t i = 0; i < TW_COUNT(actor->guards); i++) {
+        guard_end(&actor->guards[i]);
+    }
     reply_life_end(actor);
     ask_life_end(actor);
     publish_life_end(actor);
@@ -328,8 +337,7 @@ static void turn_timers(tw_actor *actor)
     uint64_t serial_max = actor->timers.serial;
     tw_on_timer fn;
     uint64_t tag;
-    while (!actor->is_ending &&
-           timers_take(&actor->timers, actor->now_ms, serial_max, &fn, &tag)) {
+    while (!actor->is_ending && timers_take(&actor->timers, actor->now_ms, serial_max, &fn, &tag)) {
         fn(actor->state, tag);
     }
 }
@@ -354,6 +362,10 @@ static uint64_t next_ms(const tw_actor *actor)
     uint64_t next = timers_next(&actor->timers);
     uint64_t asks = ask_next_ms(actor);
     next = asks < next ? asks : next;
+    for (size_t i = 0; i < TW_COUNT(actor->guards); i++) {
+        const guard *watch = &actor->guards[i];
+        next = watch->guarded != NULL && watch->due_ms < next ? watch->due_ms : next;
+    }
     return actor->beat_ms < next ? actor->beat_ms : next;
 }
 
@@ -388,6 +400,9 @@ static void turn(tw_actor *actor, int timeout_ms)
     reply_turn(actor);
     turn_timers(actor);
     publish_turn(actor);
+    for (size_t i = 0; i < TW_COUNT(actor->guards); i++) {
+        guard_turn(actor, &actor->guards[i]);
+    }
     turn_drain(actor);
     if (actor->class->on_turn != NULL && !actor->is_ending) {
         tw_err err = actor->class->on_turn(actor->state);
@@ -416,7 +431,8 @@ tw_err run_life(tw_actor *actor)
         if (has_wait) {
             uint64_t next = next_ms(actor);
             uint64_t left = next > run_clock_ms() ? next - run_clock_ms() : 0;
-            actor->class->wait(actor->state, next == UINT64_MAX || left > INT32_MAX ? -1 : (int)left);
+            actor->class->wait(actor->state,
+                               next == UINT64_MAX || left > INT32_MAX ? -1 : (int)left);
         }
         turn(actor, has_wait ? 0 : -1);
     }

@@ -29,6 +29,7 @@ enum {
     TURN_MESSAGES_MAX = 256,   /* handled in one turn; the rest waits in nng */
     SOURCE_MESSAGES_MAX = 32,  /* of one socket before the others have theirs */
     SEND_RETRY_MS = 1,         /* nng had no room: it is emptied within microseconds */
+    GUARD_MS = 1000,           /* between two steps of a guard */
     BEAT_MS = 500,             /* a lost last publication is seen after so much silence */
     LINK_GRACE_MS = 500,       /* asks wait so long for a link that is down, then fail at once */
     ASKS_PER_BLOCK = 64,       /* asks are allocated in blocks that stay until the life ends */
@@ -87,6 +88,16 @@ typedef struct followed {
     publication_reader reader;
 } followed;
 
+/* Watches over a listener; see guard.c. */
+typedef struct guard {
+    transport_socket *guarded; /* borrow; NULL: nothing to watch */
+    transport_kind probe_kind;
+    transport_socket probe; /* own */
+    unsigned gains;         /* of the guarded when the probe set out */
+    uint64_t due_ms;        /* the next step */
+    char address[TRANSPORT_ADDRESS_MAX];
+} guard;
+
 /* How the system sees its actors. One lock for all of them: it is held for a few instructions. */
 typedef struct system_gate {
     pthread_mutex_t lock;
@@ -143,6 +154,7 @@ struct tw_actor {
     timers timers;
     transport_socket inbox;
     transport_socket publications;
+    guard guards[2]; /* of these two */
     publication_head published; /* the last one */
     uint64_t beat_ms;           /* when to repeat its number */
     ask_link *links[TW_LINKS_MAX];  /* own */
@@ -168,6 +180,7 @@ struct tw_actor {
     uint64_t received;        /* publications, for drop_every */
     uint64_t replies_dropped; /* no room, or no memory */
     uint64_t turn_us_max;
+    uint64_t relistened; /* listeners of nng that had died */
 };
 
 /* ---- run.c ---- */
@@ -217,3 +230,11 @@ void publish_turn(tw_actor *actor);
 size_t inbox_receive(tw_actor *actor, size_t max);
 /* Gives a message to its handler; route NULL for a publication. */
 void inbox_dispatch(tw_actor *actor, const tw_envelope *in);
+
+/* ---- guard.c ---- */
+/* Begins to watch over a socket that listens at address; inproc needs none. */
+void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded, transport_kind probe_kind,
+                 const char *address);
+/* Takes the step that is due. */
+void guard_turn(tw_actor *actor, guard *watch);
+void guard_end(guard *watch);

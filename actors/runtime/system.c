@@ -1,8 +1,6 @@
 /* system.c - all actors of a process: start, health, restart, stop.
  *
  * Start and stop are handshakes over one lock and one condition; no loop waits for a time. */
-#include "actors/runtime/run.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +11,7 @@
 #include <unistd.h>
 
 #include "actors/runtime/log.h"
+#include "actors/runtime/run.h"
 
 enum { SYSTEM_MAGIC = 0x5957e301, BASE_MAX = 128, THREAD_NAME_MAX = 16, MS_PER_S = 1000 };
 
@@ -45,8 +44,7 @@ static uint64_t life_note_end(tw_actor *actor, bool was_ready)
     uint64_t now_ms = run_clock_ms();
     pthread_mutex_lock(&actor->gate->lock);
     uint64_t lived_ms = was_ready ? now_ms - actor->ready_ms : 0;
-    uint64_t wait_ms =
-        restart_policy_ended(&actor->restarts, now_ms, lived_ms, tw_random(actor));
+    uint64_t wait_ms = restart_policy_ended(&actor->restarts, now_ms, lived_ms, tw_random(actor));
     actor->ended_err = actor->ending_err;
     tw_format(actor->ended_why, sizeof actor->ended_why, "%s", actor->ending_why);
     actor->phase = ACTOR_WAITING;

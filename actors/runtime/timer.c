@@ -51,8 +51,7 @@ uint64_t timers_next(const timers *self)
     return next;
 }
 
-bool timers_take(timers *self, uint64_t now_ms, uint64_t serial_max, tw_on_timer *fn,
-                 uint64_t *tag)
+bool timers_take(timers *self, uint64_t now_ms, uint64_t serial_max, tw_on_timer *fn, uint64_t *tag)
 {
     TW_ASSERT(fn != NULL);
     TW_ASSERT(tag != NULL);

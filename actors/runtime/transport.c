@@ -32,8 +32,8 @@ enum {
 static_assert((int)LINK_QUEUE >= 2 * (int)TW_LINK_IN_FLIGHT_MAX, "a window fits the queue");
 
 #define INPROC_PREFIX "inproc://"
-#define IPC_PREFIX "ipc://"
-#define TCP_PREFIX "tcp://"
+#define IPC_PREFIX    "ipc://"
+#define TCP_PREFIX    "tcp://"
 
 static const struct kind {
     int (*open)(nng_socket *socket);
@@ -155,8 +155,8 @@ tw_err transport_address(const char *base, const char *name, bool is_publication
 
 /* ---- sockets ---- */
 
-/* A pipe comes or goes. Thread: nng's. `before` and `after` are counted, as these two are the pair
- * that nng always calls both of; between them the pipe may have been rejected. */
+/* A pipe comes or goes. Thread: nng's. ADD_PRE and REM_POST are the pair of which nng always calls
+ * both: a pipe that it rejects in between never gets to ADD_POST. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
     transport_socket *socket = arg;
@@ -164,6 +164,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
     (void)pipe;
     if (event == NNG_PIPE_EV_ADD_PRE) {
         atomic_fetch_add(&socket->pipes, 1);
+        atomic_fetch_add(&socket->gains, 1);
     } else {
         TW_ASSERT(event == NNG_PIPE_EV_REM_POST);
         atomic_fetch_sub(&socket->pipes, 1);
@@ -197,6 +198,7 @@ tw_err transport_open(transport_socket *socket, transport_kind kind, int wake_fd
     TW_ASSERT(socket != NULL);
     TW_ASSERT((size_t)kind < TW_COUNT(kinds));
     *socket = (transport_socket){.fd = -1, .wake_fd = wake_fd};
+    TW_ASSERT(wake_fd >= 0);
     nng_socket opened;
     int rv = kinds[kind].open(&opened);
     if (rv != 0) {
@@ -226,8 +228,19 @@ tw_err transport_listen(transport_socket *socket, const char *address)
     if (rv != 0) {
         nng_listener_close(listener);
         tw_log(TW_LOG_ERROR, "transport", "cannot listen at %s: %s", address, nng_strerror(rv));
+        return failure_of(rv);
     }
-    return failure_of(rv);
+    socket->listener = listener.id;
+    return TW_OK;
+}
+
+void transport_unlisten(transport_socket *socket)
+{
+    TW_ASSERT(socket != NULL);
+    if (socket->listener != 0) {
+        nng_listener_close((nng_listener){.id = socket->listener});
+        socket->listener = 0;
+    }
 }
 
 tw_err transport_dial(transport_socket *socket, const char *address)
@@ -258,6 +271,7 @@ void transport_close(transport_socket *socket)
     int rv = nng_close(socket_of(socket));
     TW_ASSERT(rv == 0); /* only we close it, and once */
     socket->id = 0;
+    socket->listener = 0;
     socket->fd = -1; /* nng's, gone with the socket */
 }
 

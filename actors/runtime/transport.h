@@ -32,9 +32,11 @@ enum {
 /* Stays where it is while it is open: nng's threads hold its address. */
 typedef struct transport_socket {
     uint32_t id;        /* nng's; 0: not open */
+    uint32_t listener;  /* nng's; 0: does not listen */
     int fd;             /* readable: there is something to receive; -1 for publications */
     int wake_fd;        /* borrow: an eventfd, written when a pipe comes or goes */
     atomic_int pipes;   /* that are connected */
+    atomic_uint gains;  /* pipes that have come since the socket was opened */
     atomic_uint losses; /* pipes that have ended since the socket was opened */
 } transport_socket;
 
@@ -54,6 +56,8 @@ tw_err transport_address(const char *base, const char *name, bool is_publication
 tw_err transport_open(transport_socket *socket, transport_kind kind, int wake_fd);
 /* Listens; a stale file of an ipc address is replaced. TW_E_CONFLICT: in use. */
 tw_err transport_listen(transport_socket *socket, const char *address);
+/* Closes the listener, and with it the connections that came by it; the socket stays. */
+void transport_unlisten(transport_socket *socket);
 /* Connects as soon as somebody listens there, again after each loss, by itself. */
 tw_err transport_dial(transport_socket *socket, const char *address);
 /* Closes; when it returns no thread of nng knows the socket. May be called on one that is not open. */
