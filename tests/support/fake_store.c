@@ -63,17 +63,22 @@ fake_log *fake_log_new(void)
     return log;
 }
 
+static void row_free(fake_row *row)
+{
+    union {
+        const uint8_t *kept;
+        void *own;
+    } key = {.kept = row->key.ptr}, doc = {.kept = row->doc.ptr};
+    tw_free(key.own);
+    tw_free(doc.own);
+}
+
 void fake_log_free(fake_log **out)
 {
     fake_log *log = *out;
     *out = NULL;
     for (size_t i = 0; log != NULL && i < log->count; i++) {
-        union {
-            const uint8_t *kept;
-            void *own;
-        } key = {.kept = log->rows[i].key.ptr}, doc = {.kept = log->rows[i].doc.ptr};
-        tw_free(key.own);
-        tw_free(doc.own);
+        row_free(&log->rows[i]);
     }
     if (log != NULL) {
         tw_free(log->rows);
@@ -300,6 +305,7 @@ static void roll_back(fake_log *log, size_t head)
         if (row->prev != 0) {
             log->rows[row->prev - 1].superseded = false;
         }
+        row_free(row);
     }
 }
 
@@ -322,6 +328,9 @@ static void apply_group(fake_log *log, tw_arena *arena, const tw_list_write_op *
     }
     if (failed && to - from > 1) {
         roll_back(log, head);
+        for (size_t i = from; i < to; i++) {
+            results[i] = results[i].code == TW_OK ? (tw_item_write_result){0} : results[i];
+        }
     }
 }
 
