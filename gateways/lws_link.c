@@ -219,8 +219,8 @@ tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t conn
     info.port = CONTEXT_PORT_NO_LISTEN;
     info.protocols = protocols;
     info.user = self;
-    info.gid = (gid_t)-1;
-    info.uid = (uid_t)-1;
+    info.gid = -1;
+    info.uid = -1;
     info.pt_serv_buf_size = LWS_LINK_BUFFER;
     info.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME;
     self->context = lws_create_context(&info);

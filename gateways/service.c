@@ -39,8 +39,8 @@ service_slot *service_slot_of(service *self, uint64_t tag)
 static void docs_free(service *self, service_slot *slot)
 {
     if (slot->docs != NULL) {
-        TW_ASSERT(self->collected_bytes >= slot->docs->buf.len);
-        self->collected_bytes -= slot->docs->buf.len;
+        TW_ASSERT(self->collected_bytes >= slot->docs->counted);
+        self->collected_bytes -= slot->docs->counted;
         tw_buf_fini(&slot->docs->buf);
         tw_free(slot->docs);
         slot->docs = NULL;
@@ -128,11 +128,11 @@ static bool docs_add(service *self, service_slot *slot, tw_bson doc)
         tw_bson_begin(&slot->docs->builder, &slot->docs->buf);
     }
     service_docs *docs = slot->docs;
-    size_t before = docs->buf.len;
     char index[24];
     size_t len = tw_format(index, sizeof index, "%u", docs->builder.index[0]++);
     tw_bson_add_doc(&docs->builder, (tw_str){index, len}, doc);
-    self->collected_bytes += docs->buf.len - before;
+    self->collected_bytes += docs->buf.len - docs->counted;
+    docs->counted = docs->buf.len;
     return docs->buf.err == TW_OK && self->collected_bytes <= SERVICE_COLLECTED_MAX;
 }
 
@@ -152,9 +152,7 @@ static void answer_final(service *self, uint64_t tag, service_slot *slot, tw_bso
     tw_bson_add_bool(&b, TW_STR("ok"), true);
     if (tw_str_equal(tw_bson_get_str(reply, TW_STR("action")), TW_STR("done"))) {
         if (slot->docs != NULL) {
-            size_t begun = slot->docs->buf.len;
             tw_bson_add_array(&b, TW_STR("docs"), tw_bson_end(&slot->docs->builder));
-            self->collected_bytes += slot->docs->buf.len - begun;
         } else {
             tw_bson_open_array(&b, TW_STR("docs"));
             tw_bson_close(&b);

@@ -24,6 +24,7 @@ typedef struct service service;
 typedef struct service_docs {
     tw_buf buf; /* own */
     tw_bson_builder builder;
+    size_t counted; /* bytes of buf in collected_bytes */
 } service_docs;
 
 /* A request that is being answered. */

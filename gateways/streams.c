@@ -806,6 +806,11 @@ void streams_tick(streams *self, uint64_t now_ms)
     sync_due(self);
 }
 
+tw_vector streams_at(const streams *self)
+{
+    return shared_vector_view(self->at);
+}
+
 streams_figures streams_tell(const streams *self)
 {
     streams_figures figures = self->figures;

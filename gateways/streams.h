@@ -87,6 +87,7 @@ void streams_tick(streams *self, uint64_t now_ms);
 bool streams_keep(streams *self, tw_arena *arena, tw_list_one_id *out);
 void streams_kept(streams *self);
 
+tw_vector streams_at(const streams *self); /* positions at the live head; empty: not known yet */
 streams_figures streams_tell(const streams *self);
 /* Appends a JSON array of topics: [{"topic":id,"query":hash,"streams":n,"live":n},...], at most max. */
 void streams_describe(const streams *self, tw_buf *out, size_t max);

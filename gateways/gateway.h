@@ -1,0 +1,34 @@
+/* gateway.h - the actor through which clients come: websocket and HTTP on one port, figures and
+ * health on a second one for the operator.
+ *
+ * Its loop is libwebsockets' (see lws_link.h). State of clients stands in streams.h, their
+ * connections in connection.h, the words they speak in websocket.c and http.c. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "actors/runtime/actor.h"
+#include "broker/catalog.h"
+
+/* What a gateway tells others of this process: the ports that it has bound. */
+typedef struct gateway_ports {
+    atomic_int listen; /* 0: not yet */
+    atomic_int admin;
+} gateway_ports;
+
+typedef struct gateway_options {
+    const catalog *catalog;     /* borrow */
+    const char *listen_address; /* "127.0.0.1" */
+    int listen_port;            /* 0: any; see ports */
+    const char *admin_address;  /* NULL: no admin listener */
+    int admin_port;
+    const char *const *origins; /* allowed Origins; "*" allows all */
+    size_t origins_count;       /* 0: same host and loopback */
+    size_t readers_count;       /* log_reader.0 to log_reader.N-1 */
+    bool demo;                  /* / leads to the demo */
+    gateway_ports *ports;       /* filled in by the gateway; may be NULL */
+    const char *const *actors;  /* whose state /metrics tells; ends with NULL; may be NULL */
+    const tw_system *system;    /* for its health; NULL: always green */
+} gateway_options;
+
+extern const tw_actor_class gateway_class;
