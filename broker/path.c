@@ -2,7 +2,7 @@
  *
  * How a walk goes: names lead through documents until the path ends or an array stands in the way.
  * In an array with path left over each element that is a document is walked with the rest; an element
- * whose index is the next name stands for itself. Nothing found in a document is told as "missing"
+ * whose index is the next name is walked with what is behind that name. Nothing found in a document is told as "missing"
  * once for that document; an array without documents says nothing at all, which is why
  * {"a.b": null} matches {} and {a: [{}]} but not {a: [1]}. */
 #include "broker/path.h"
@@ -32,6 +32,7 @@ bool path_cut(tw_str path, tw_str *head, tw_str *rest)
 }
 
 static bool walk(const walker *self, tw_bson doc, tw_str path);
+static bool walk_elements(const walker *self, tw_bson array, tw_str path);
 
 /* An element whose index is the next name of the path. */
 static bool walk_indexed(const walker *self, tw_bson_value element, tw_str rest, bool more)
@@ -41,10 +42,10 @@ static bool walk_indexed(const walker *self, tw_bson_value element, tw_str rest,
     if (!more) {
         return self->visit(self->context, element);
     }
-    if (element.type == TW_BSON_DOCUMENT || element.type == TW_BSON_ARRAY) {
-        return walk(self, tw_bson_value_doc(element), rest);
+    if (element.type == TW_BSON_ARRAY) {
+        return walk_elements(self, tw_bson_value_doc(element), rest);
     }
-    return false;
+    return element.type == TW_BSON_DOCUMENT && walk(self, tw_bson_value_doc(element), rest);
 }
 
 /* An array with path left over. */

@@ -61,28 +61,32 @@ static tw_err apply_set(update_run *run, const update_change *change)
     return err;
 }
 
-/* What the source of a rename holds; a path through an array is refused. */
+/* What the source of a rename holds. What is missing is no error; a plain value in the way, a name
+ * inside an array and an element of an array are. */
 static tw_err rename_source(update_run *run, tw_str from, tw_bson_value *out)
 {
-    tw_bson doc = run->doc;
+    tw_bson_value at = {.type = TW_BSON_DOCUMENT, .ptr = run->doc.ptr, .len = run->doc.len};
     tw_str rest = from;
     bool more = true;
+    bool in_array = false;
     *out = (tw_bson_value){0};
     TW_ASSERT(from.len > 0);
-    while (more) {
+    while (more && at.type != 0) {
         tw_str name;
         more = path_cut(rest, &name, &rest);
-        tw_bson_value value = tw_bson_get(doc, name);
-        if (!more) {
-            *out = value;
-        } else if (value.type == TW_BSON_ARRAY) {
-            return update_refuse(run, from, "$rename does not go through arrays");
-        } else if (value.type != TW_BSON_DOCUMENT) {
-            return TW_OK;
-        } else {
-            doc = tw_bson_value_doc(value);
+        if (at.type != TW_BSON_DOCUMENT && at.type != TW_BSON_ARRAY) {
+            return update_refuse(run, from, "$rename: a plain value stands in the way");
         }
+        if (at.type == TW_BSON_ARRAY && (name.ptr[0] < '0' || name.ptr[0] > '9')) {
+            return update_refuse(run, from, "$rename: an array has indices, not names");
+        }
+        in_array = in_array || at.type == TW_BSON_ARRAY;
+        at = tw_bson_get(tw_bson_value_doc(at), name);
     }
+    if (at.type != 0 && in_array) {
+        return update_refuse(run, from, "$rename does not go through arrays");
+    }
+    *out = at;
     return TW_OK;
 }
 

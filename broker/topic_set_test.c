@@ -1,0 +1,294 @@
+/* topic_set_test.c - the index finds what a scan of all topics would; holders, marks, memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "protocol/limits.h"
+#include "broker/topic_set.h"
+#include "tests/support/bson_text.h"
+
+enum { TOPICS = 300, ROWS = 600 };
+
+static tw_arena arena;
+static catalog known;
+static catalog_collection preset[3];
+
+static int setup(void **state)
+{
+    (void)state;
+    tw_arena_init(&arena, 256 << 20);
+    catalog_report_preset("main", preset);
+    known = (catalog){.magic = CATALOG_MAGIC, .at = preset, .count = 3, .default_database = "main"};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tw_arena_fini(&arena);
+    return 0;
+}
+
+static tw_bson canonical_of(const char *subscribe)
+{
+    tw_bson out;
+    broker_why why = {0};
+    tw_err err =
+        topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), &out, &why);
+    if (err != TW_OK) {
+        fail_msg("%s: %s", subscribe, why.text);
+    }
+    return out;
+}
+
+static uint64_t open_topic(topic_set *set, uint64_t gateway, const char *subscribe)
+{
+    uint64_t topic = 0;
+    broker_why why = {0};
+    assert_int_equal(topic_set_open(set, gateway, canonical_of(subscribe), &topic, &why), TW_OK);
+    assert_true(topic > 0 && topic < TW_I64_MAX);
+    return topic;
+}
+
+static tw_item_log_row row_of(uint64_t n, const char *coll, const char *doc, const char *old)
+{
+    tw_item_log_row row = {.n = n, .srv = 7, .seqno = n, .db = TW_STR("main"), .version = 1};
+    row.coll = tw_str_of(coll);
+    row.flags = (doc != NULL ? TW_ROW_PUT : TW_ROW_DELETE) | TW_ROW_LAST;
+    row.doc = doc == NULL ? (tw_bson){0} : bson_text(&arena, doc);
+    row.old = old == NULL ? (tw_bson){0} : bson_text(&arena, old);
+    assert_int_equal(tw_key_of_value(&arena, tw_bson_get(doc != NULL ? row.doc : row.old, TW_STR("_id")),
+                                     &row.key),
+                     TW_OK);
+    return row;
+}
+
+/* A number without a library's generator: the same run each time. */
+static uint64_t state = 88172645463325252ULL;
+static unsigned draw(unsigned below)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (unsigned)(state >> 33) % below;
+}
+
+static const char *random_doc(unsigned id)
+{
+    switch (draw(6)) {
+    case 0:
+        return tw_arena_format(&arena, "{'_id':%u,'a':%u,'b':'k%u','c':{'d':%u}}", id, draw(4), draw(4),
+                               draw(3));
+    case 1:
+        return tw_arena_format(&arena, "{'_id':%u,'a':[%u,%u],'b':'k%u'}", id, draw(4), draw(4),
+                               draw(4));
+    case 2:
+        return tw_arena_format(&arena, "{'_id':%u,'c':[{'d':%u},{'d':%u}],'b':null}", id, draw(3),
+                               draw(3));
+    case 3:
+        return tw_arena_format(&arena, "{'_id':%u,'a':{'$numberDecimal':'%u'}}", id, draw(4));
+    case 4:
+        return tw_arena_format(&arena, "{'_id':%u,'a':%u.0,'c':{'d':%u.5}}", id, draw(4), draw(3));
+    default:
+        return tw_arena_format(&arena, "{'_id':%u}", id);
+    }
+}
+
+static const char *random_filter(void)
+{
+    switch (draw(7)) {
+    case 0:
+        return tw_arena_format(&arena, "{'a':%u}", draw(4));
+    case 1:
+        return tw_arena_format(&arena, "{'a':%u,'b':'k%u'}", draw(4), draw(4));
+    case 2:
+        return tw_arena_format(&arena, "{'c.d':%u,'a':{'$gte':%u}}", draw(3), draw(4));
+    case 3:
+        return tw_arena_format(&arena, "{'a':{'$gt':%u}}", draw(4));
+    case 4:
+        return tw_arena_format(&arena, "{'b':null,'c.d':{'$ne':%u}}", draw(3));
+    case 5:
+        return tw_arena_format(&arena, "{'c.d':{'$in':[%u,%u.5]}}", draw(3), draw(3));
+    default:
+        return tw_arena_format(&arena, "{'$or':[{'a':%u},{'b':'k%u'}]}", draw(4), draw(4));
+    }
+}
+
+typedef struct held {
+    uint64_t topic;
+    tw_bson canonical;
+    topic_query *query;
+} held;
+
+/* The meaning that the events tell a topic; 0: nothing. */
+static unsigned told(const topic_set_events *events, uint64_t topic)
+{
+    unsigned found = 0;
+    for (size_t i = 0; i < events->count; i++) {
+        const tw_item_event *event = &events->at[i];
+        for (size_t m = 0; m < event->marks.count; m++) {
+            if (event->marks.at[m].topic != topic) {
+                continue;
+            }
+            assert_int_equal(found, 0); /* once at most */
+            found = tw_str_equal(event->type, TW_STR("record")) ? TW_MEANS_PUT
+                    : memmem(event->tail.ptr, event->tail.len, "\"why\":\"left\"", 12) != NULL
+                        ? TW_MEANS_LEFT
+                        : TW_MEANS_DELETED;
+        }
+    }
+    return found;
+}
+
+static void test_topic_set_random_topics_equal_a_scan_of_all(void **unused)
+{
+    (void)unused;
+    static held all[TOPICS];
+    size_t count = 0;
+    topic_set *set = NULL;
+    assert_int_equal(topic_set_new(&set, &known, TW_TOPICS_MAX), TW_OK);
+    topic_set_clock(set, 1);
+    for (int i = 0; i < TOPICS; i++) {
+        const char *text = tw_arena_format(&arena, "{'x':{'filter':%s%s}}", random_filter(),
+                                           draw(2) == 0 ? ",'fields':['a']" : "");
+        tw_bson canonical = canonical_of(text);
+        uint64_t topic = open_topic(set, 1 + draw(3), text);
+        bool again = false;
+        for (size_t k = 0; k < count; k++) {
+            again = again || all[k].topic == topic;
+        }
+        if (!again) {
+            all[count].topic = topic;
+            assert_int_equal(topic_query_compile(&known, canonical, &all[count].query, NULL), TW_OK);
+            count++;
+        }
+    }
+    assert_int_equal(topic_set_figures(set).topics, count);
+    uint64_t matched = 0;
+    for (unsigned n = 1; n <= ROWS; n++) {
+        const char *old = draw(3) == 0 ? NULL : random_doc(n);
+        const char *doc = old != NULL && draw(4) == 0 ? NULL : random_doc(n);
+        tw_item_log_row row = row_of(n, "x", doc, old);
+        topic_set_events events = {0};
+        assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+        for (size_t i = 0; i < count; i++) {
+            unsigned wanted = topic_query_meaning(all[i].query, 0, row.flags, row.doc, row.old,
+                                                  (tw_position){7, n}, true);
+            unsigned got = told(&events, all[i].topic);
+            if (wanted != got) {
+                fail_msg("row %s (before %s) to %s: %u, not %u", doc, old,
+                         bson_shown(&arena, all[i].query->canonical), got, wanted);
+            }
+            matched += wanted != 0;
+        }
+    }
+    topic_set_stats stats = topic_set_figures(set);
+    assert_int_equal(stats.matched, matched);
+    assert_true(stats.tested < (uint64_t)ROWS * count); /* the index leaves something out */
+    for (size_t i = 0; i < count; i++) {
+        topic_query_free(&all[i].query);
+    }
+    topic_set_free(&set);
+}
+
+static void test_topic_set_equal_topics_share_and_render_once(void **unused)
+{
+    (void)unused;
+    topic_set *set = NULL;
+    assert_int_equal(topic_set_new(&set, &known, 100), TW_OK);
+    uint64_t a = open_topic(set, 1, "{'entries':'*','project_id':7}");
+    assert_int_equal(open_topic(set, 2, "{'project':7.0,'entries':'*'}"), a);
+    uint64_t b = open_topic(set, 2, "{'entries':'*'}");
+    assert_true(a != b);
+    tw_item_log_row row = row_of(5, "entries", "{'_id':1,'proj_id':7}", NULL);
+    topic_set_events events = {0};
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    assert_int_equal(events.count, 1);
+    assert_int_equal(events.at[0].marks.count, 2);
+    assert_int_equal(events.at[0].marks.at[0].prev, 0);
+    row = row_of(6, "entries", "{'_id':1,'proj_id':8}", "{'_id':1,'proj_id':7}");
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    assert_int_equal(events.count, 3); /* left for a, put for b */
+    assert_int_equal(events.at[1].marks.at[0].prev, 5);
+    row = row_of(7, "entries", "{'_id':1,'proj_id':7}", NULL);
+    row.flags |= TW_ROW_SILENT;
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    assert_int_equal(events.count, 3);
+    row = (tw_item_log_row){.n = 8, .srv = 7, .seqno = 8, .flags = TW_ROW_DROP | TW_ROW_LAST};
+    row.db = TW_STR("main");
+    row.coll = TW_STR("entries");
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    assert_int_equal(events.count, 4);
+    assert_int_equal(events.at[3].marks.count, 2);
+    assert_true(tw_str_equal(events.at[3].type, TW_STR("drop")));
+    topic_set_free(&set);
+}
+
+static void test_topic_set_topics_end_with_their_last_holder(void **unused)
+{
+    (void)unused;
+    topic_set *set = NULL;
+    uint64_t topic = 0;
+    assert_int_equal(topic_set_new(&set, &known, 2), TW_OK);
+    topic_set_clock(set, 1000);
+    uint64_t a = open_topic(set, 1, "{'x':{'filter':{'a':1}}}");
+    uint64_t b = open_topic(set, 2, "{'x':'*'}");
+    assert_int_equal(open_topic(set, 2, "{'x':{'filter':{'a':1}}}"), a);
+    assert_int_equal(topic_set_open(set, 1, canonical_of("{'y':'*'}"), &topic, NULL), TW_E_BUSY);
+    topic_set_keep(set, 1, NULL, 0);
+    assert_int_equal(topic_set_figures(set).topics, 2); /* gateway 2 has both */
+    topic_set_keep(set, 2, &b, 1);
+    assert_int_equal(topic_set_figures(set).topics, 1);
+    uint64_t again = open_topic(set, 1, "{'x':{'filter':{'a':1}}}");
+    assert_true(again > a); /* ids are not used twice */
+    topic_set_clock(set, 2000);
+    topic_set_keep(set, 1, &again, 1);
+    topic_set_expire(set, 2000);
+    assert_int_equal(topic_set_figures(set).topics, 1);
+    topic_set_expire(set, 2001);
+    assert_int_equal(topic_set_figures(set).topics, 0);
+    assert_int_equal(topic_set_open(set, 1, (tw_bson){0}, &topic, NULL), TW_E_BAD_QUERY);
+    topic_set_free(&set);
+}
+
+static void test_topic_set_without_memory_changes_nothing(void **unused)
+{
+    (void)unused;
+    tw_bson canonical = canonical_of("{'x':{'filter':{'a':1}},'y':'*'}");
+    tw_err err = TW_E_NO_MEMORY;
+    for (uint64_t nth = 1; err == TW_E_NO_MEMORY; nth++) {
+        topic_set *set = NULL;
+        uint64_t topic = 0;
+        topic_set_events events = {0};
+        tw_item_log_row row = row_of(1, "x", "{'_id':1,'a':1}", NULL);
+        tw_alloc_fail_at(nth);
+        err = topic_set_new(&set, &known, 10);
+        if (err == TW_OK) {
+            err = topic_set_open(set, 1, canonical, &topic, NULL);
+        }
+        if (err == TW_OK) {
+            err = topic_set_apply(set, &arena, &row, &events);
+        }
+        tw_alloc_fail_at(0);
+        assert_true(err == TW_OK || err == TW_E_NO_MEMORY);
+        topic_set_free(&set);
+        assert_true(nth < 500);
+    }
+    assert_int_equal(err, TW_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_topic_set_random_topics_equal_a_scan_of_all),
+        cmocka_unit_test(test_topic_set_equal_topics_share_and_render_once),
+        cmocka_unit_test(test_topic_set_topics_end_with_their_last_holder),
+        cmocka_unit_test(test_topic_set_without_memory_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
