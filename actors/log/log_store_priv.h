@@ -1,0 +1,75 @@
+/* log_store_priv.h - for log_store.c and log_store_<part>.c alone. */
+#pragma once
+
+#include "actors/log/log_guard.h"
+#include "actors/log/log_ring.h"
+#include "actors/log/log_store.h"
+
+enum {
+    LOG_STORE_MAGIC = 0x10657042,
+    LOG_PREPARED_MAX = 2 * TW_BATCH_ROWS_MAX, /* a full batch, and a drop of all collections */
+    LOG_OVERLAY_SLOTS = 4 * LOG_PREPARED_MAX,
+    LOG_MARK_MS = 1000,
+    LOG_MARK_ROWS = 4096,
+    LOG_FLOOR_ROWS = 512, /* rows below the floor that are looked at in one go */
+};
+
+typedef struct log_new_scope {
+    uint32_t code;
+    tw_key value; /* own */
+} log_new_scope;
+
+struct log_store {
+    uint32_t magic;
+    tw_rwlock lock;
+    /* under the lock for readers; the writer changes them holding it, and reads them freely */
+    log_index *index;    /* own; NULL: closed */
+    uint64_t generation;
+    char path[4096];
+    uint64_t sweeping;   /* chunk + 1 whose rows are being deleted; 0: none */
+    atomic_bool damaged;
+
+    /* the writer's own */
+    log_table *table; /* own */
+    log_guard guard;
+    log_ring ring;
+    log_store_options options;
+    char directory[4000];
+    char memory_directory[64]; /* "" = none was made */
+    char why[512];
+    uint64_t own_srv;
+
+    log_pending *prepared; /* own; LOG_PREPARED_MAX */
+    size_t prepared_count;
+    bool is_committed;     /* what is prepared is on disk: only clear is left */
+    uint32_t *overlay;     /* own; hash of (coll, key): index + 1 of the newest prepared row */
+    log_opid *opids;       /* own; LOG_PREPARED_MAX */
+    size_t opids_count;
+    log_new_scope *scopes; /* own; not stored yet */
+    size_t scopes_count, scopes_cap;
+    bool incarnations_unstored;
+    uint32_t token_origin; /* 0: none is prepared */
+    tw_str token;
+    uint64_t token_applied_ms;
+
+    log_mark *marks; /* own; ascending */
+    size_t marks_count, marks_cap;
+    uint64_t bytes;  /* of superseded versions since the log began */
+    uint64_t passed; /* rows up to here were looked at for what the floor made dead */
+    uint32_t kill_coll; /* incarnation whose rows are being marked; 0: none */
+    uint64_t kill_upto;
+    size_t kill_at;
+    uint64_t sweep_at;      /* chunk to look at next */
+    log_row swept[LOG_CHUNK_ROWS]; /* of the chunk being deleted; keys in swept_keys */
+    size_t swept_count;
+    tw_buf swept_keys;
+    bool opids_known; /* some may be old enough to be forgotten */
+};
+
+void log_store_overlay_clear(log_store *store);
+/* Deletes the dead rows of one chunk inside the open transaction; nothing where none is worth it. */
+tw_err log_store_sweep(log_store *store);
+void log_store_swept(log_store *store, bool committed); /* after the transaction; takes the lock */
+tw_err log_store_load(log_store *store, uint64_t unix_ms);
+tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t size);
+uint64_t log_store_draw_srv(void);

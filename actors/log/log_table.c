@@ -1,0 +1,485 @@
+/* log_table.c - see log_table.h; here the connection and the rows, in log_table_beside.c the rest.
+ *
+ * body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes), numbers little
+ * endian. The checksum covers every column of the row, so that a flipped bit anywhere is seen. */
+#include "actors/log/log_table.h"
+
+#include <errno.h>
+
+#include "actors/log/log_table_priv.h"
+
+enum {
+    PAGE_BYTES = 8192,
+    CHECKPOINT_PAGES = 500, /* 4 MB: larger gave longer commits, smaller more of them (LOG.md 1) */
+    CACHE_KIB = 16384,
+    READER_CACHE_KIB = 4096,
+    BODY_CHECKED_MAX = 4096, /* bytes; longer bodies lie on pages that the start need not read */
+    TRAILER = 11,            /* bytes behind by */
+    SCAN_GAP = 24,           /* rows that a scan steps over rather than seek anew */
+};
+
+#define ROW_COLUMNS "n, coll, flags, ver, scope, lscope, prev, srv, seqno, key"
+
+static const char *const texts[SQL_COUNT] = {
+    [SQL_BEGIN] = "BEGIN",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_ROLLBACK] = "ROLLBACK",
+    [SQL_INSERT] = "INSERT INTO log(" ROW_COLUMNS ", body) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
+    [SQL_DELETE] = "DELETE FROM log WHERE n = ?",
+    [SQL_READ] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n = ?",
+    [SQL_SCAN] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
+    [SQL_SCAN_HEAD] = "SELECT " ROW_COLUMNS " FROM log WHERE n >= ? AND n <= ? ORDER BY n",
+    [SQL_LOAD] = "SELECT " ROW_COLUMNS ", CASE WHEN length(body) <= 4096 THEN body END FROM log"
+                 " ORDER BY n",
+    [SQL_LOAD_ALL] = "SELECT " ROW_COLUMNS ", body FROM log ORDER BY n",
+    [SQL_INCARNATIONS] = "SELECT id, db, name, scope_field, dropped, base FROM incarnation ORDER BY id",
+    [SQL_INCARNATION_SAVE] = "REPLACE INTO incarnation(id, db, name, scope_field, dropped, base)"
+                             " VALUES(?,?,?,?,?,?)",
+    [SQL_INCARNATION_DELETE] = "DELETE FROM incarnation WHERE id = ?",
+    [SQL_SCOPES] = "SELECT id, value FROM scope ORDER BY id",
+    [SQL_SCOPE_SAVE] = "REPLACE INTO scope(id, value) VALUES(?,?)",
+    [SQL_ORIGINS] = "SELECT id, srv, floor, floor_multi, token, applied FROM origin ORDER BY id",
+    [SQL_ORIGIN_SAVE] = "REPLACE INTO origin(id, srv, floor, floor_multi, token, applied)"
+                        " VALUES(?,?,?,?,?,?)",
+    [SQL_MARKS] = "SELECT n, ts, bytes FROM mark ORDER BY n",
+    [SQL_MARK_SAVE] = "REPLACE INTO mark(n, ts, bytes) VALUES(?,?,?)",
+    [SQL_MARKS_FORGET] = "DELETE FROM mark WHERE n < ?",
+    [SQL_NUMBER] = "SELECT v FROM meta WHERE k = ?",
+    [SQL_NUMBER_SAVE] = "REPLACE INTO meta(k, v) VALUES(?,?)",
+    [SQL_OPID] = "SELECT ts, key, ver, seqno, count FROM opid WHERE id = ?",
+    [SQL_OPID_SAVE] = "REPLACE INTO opid(id, ts, key, ver, seqno, count) VALUES(?,?,?,?,?,?)",
+    [SQL_OPID_LAST] = "SELECT ifnull(max(k), 0) FROM opid",
+    [SQL_OPIDS_FORGET] = "DELETE FROM opid WHERE k IN (SELECT k FROM opid ORDER BY k LIMIT ?)"
+                         " AND (ts < ? OR k <= ?)",
+    [SQL_SALVAGE_UP] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
+    [SQL_SALVAGE_LAST] = "SELECT n FROM log ORDER BY n DESC LIMIT 1",
+};
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS log(n INTEGER PRIMARY KEY, coll INT NOT NULL, flags INT NOT NULL,"
+    " ver INT NOT NULL, scope INT, lscope INT, prev INT NOT NULL, srv INT NOT NULL,"
+    " seqno INT NOT NULL, key BLOB, body BLOB);"
+    "CREATE TABLE IF NOT EXISTS incarnation(id INTEGER PRIMARY KEY, db TEXT, name TEXT,"
+    " scope_field TEXT, dropped INT NOT NULL DEFAULT 0, base INT NOT NULL DEFAULT 0);"
+    "CREATE TABLE IF NOT EXISTS scope(id INTEGER PRIMARY KEY, value BLOB NOT NULL UNIQUE);"
+    "CREATE TABLE IF NOT EXISTS origin(id INTEGER PRIMARY KEY, srv INT UNIQUE, floor INT,"
+    " floor_multi INT, token BLOB, applied INT);"
+    "CREATE TABLE IF NOT EXISTS mark(n INTEGER PRIMARY KEY, ts INT, bytes INT);"
+    "CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v);"
+    "CREATE TABLE IF NOT EXISTS opid(k INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, ts INT,"
+    " key BLOB, ver INT, seqno INT, count INT);";
+
+/* ---- the connection ---- */
+
+tw_err log_table_fail(log_table *table, int code)
+{
+    TW_ASSERT(table != NULL);
+    bool full = sqlite3_system_errno(table->db) == ENOSPC;
+    tw_format(table->why, sizeof table->why, "%s: %s", table->path, sqlite3_errmsg(table->db));
+    switch (code & 0xff) {
+    case SQLITE_FULL:
+        return TW_E_DISK;
+    case SQLITE_NOMEM:
+        return TW_E_NO_MEMORY;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_ERROR: /* "no such table": the first page was overwritten */
+        return TW_E_CORRUPT;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return TW_E_BUSY;
+    default:
+        return full ? TW_E_DISK : TW_E_INTERNAL;
+    }
+}
+
+sqlite3_stmt *log_table_statement(log_table *table, log_sql which)
+{
+    TW_ASSERT(which < SQL_COUNT);
+    if (table->prepared[which] == NULL &&
+        sqlite3_prepare_v3(table->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT,
+                           &table->prepared[which], NULL) != SQLITE_OK) {
+        table->prepared[which] = NULL;
+    }
+    return table->prepared[which];
+}
+
+tw_err log_table_step(log_table *table, sqlite3_stmt *statement)
+{
+    if (statement == NULL) {
+        return log_table_fail(table, sqlite3_errcode(table->db));
+    }
+    int code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) {
+        return TW_OK;
+    }
+    tw_err err = code == SQLITE_DONE ? TW_E_END : log_table_fail(table, code);
+    sqlite3_reset(statement);
+    return err;
+}
+
+/* Runs a statement that gives no rows. */
+static tw_err run(log_table *table, sqlite3_stmt *statement)
+{
+    tw_err err = log_table_step(table, statement);
+    if (err == TW_OK) {
+        sqlite3_reset(statement);
+    }
+    return err == TW_E_END ? TW_OK : err;
+}
+
+static int on_wal(void *context, sqlite3 *db, const char *name, int pages)
+{
+    (void)db;
+    (void)name;
+    log_table *table = context;
+    table->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+static tw_err set_up(log_table *table, log_table_use use)
+{
+    char pragmas[512];
+    bool is_reader = use == LOG_TABLE_READER;
+    tw_format(pragmas, sizeof pragmas,
+              "%sPRAGMA synchronous=%s; PRAGMA cache_size=-%d; PRAGMA mmap_size=0;"
+              "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY;%s",
+              is_reader ? "" : "PRAGMA page_size=8192; PRAGMA journal_mode=WAL;",
+              use == LOG_TABLE_WRITER ? "FULL" : "OFF", is_reader ? READER_CACHE_KIB : CACHE_KIB,
+              is_reader ? "PRAGMA query_only=ON;" : "");
+    int code = sqlite3_exec(table->db, pragmas, NULL, NULL, NULL);
+    if (code == SQLITE_OK && !is_reader) {
+        code = sqlite3_exec(table->db, schema, NULL, NULL, NULL);
+    }
+    if (code != SQLITE_OK) {
+        return log_table_fail(table, code);
+    }
+    if (is_reader) {
+        sqlite3_db_config(table->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        sqlite3_busy_timeout(table->db, 1000);
+    } else {
+        sqlite3_wal_hook(table->db, on_wal, table); /* in place of the automatic checkpoint */
+    }
+    return TW_OK;
+}
+
+tw_err log_table_open(log_table **out, const char *path, log_table_use use, char *why, size_t size)
+{
+    TW_ASSERT(out != NULL && path != NULL && why != NULL);
+    *out = NULL;
+    log_table *table = tw_alloc_zero(1, sizeof *table);
+    if (table == NULL) {
+        tw_format(why, size, "no memory");
+        return TW_E_NO_MEMORY;
+    }
+    tw_format(table->path, sizeof table->path, "%s", path);
+    tw_buf_init(&table->body, TW_DOCUMENT_MAX + 65536);
+    table->is_writer = use != LOG_TABLE_READER;
+    int flags = table->is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    int code = sqlite3_open_v2(path, &table->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    tw_err err = TW_E_NO_MEMORY;
+    if (table->db != NULL) {
+        sqlite3_extended_result_codes(table->db, 1);
+        err = code == SQLITE_OK ? set_up(table, use) : log_table_fail(table, code);
+    }
+    if (err != TW_OK) {
+        tw_format(why, size, "%s", table->why);
+        log_table_close(&table);
+        return err;
+    }
+    *out = table;
+    return TW_OK;
+}
+
+void log_table_close(log_table **table)
+{
+    log_table *self = *table;
+    *table = NULL;
+    if (self == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        sqlite3_finalize(self->prepared[i]);
+    }
+    int code = sqlite3_close(self->db);
+    TW_ASSERT(code == SQLITE_OK); /* every statement is finalized */
+    tw_buf_fini(&self->body);
+    tw_free(self);
+}
+
+const char *log_table_why(const log_table *table)
+{
+    return table->why;
+}
+
+void log_table_limit(log_table *table, uint64_t bytes_max)
+{
+    TW_ASSERT(table->is_writer);
+    uint64_t pages = bytes_max == 0 ? INT32_MAX : bytes_max / PAGE_BYTES;
+    char text[64];
+    tw_format(text, sizeof text, "PRAGMA max_page_count=%llu",
+              (unsigned long long)(pages > INT32_MAX ? INT32_MAX : pages));
+    sqlite3_exec(table->db, text, NULL, NULL, NULL);
+}
+
+uint64_t log_table_bytes(log_table *table)
+{
+    uint64_t pages = 0;
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(table->db, "PRAGMA page_count", -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW) {
+        pages = (uint64_t)sqlite3_column_int64(statement, 0);
+    }
+    sqlite3_finalize(statement);
+    return pages * PAGE_BYTES;
+}
+
+/* ---- transactions ---- */
+
+tw_err log_table_begin(log_table *table)
+{
+    TW_ASSERT(!table->in_transaction);
+    tw_err err = run(table, log_table_statement(table, SQL_BEGIN));
+    table->in_transaction = err == TW_OK;
+    return err;
+}
+
+tw_err log_table_commit(log_table *table)
+{
+    TW_ASSERT(table->in_transaction);
+    tw_err err = run(table, log_table_statement(table, SQL_COMMIT));
+    if (err != TW_OK) {
+        log_table_rollback(table);
+    }
+    table->in_transaction = false;
+    return err;
+}
+
+void log_table_rollback(log_table *table)
+{
+    log_table_scan_end(table);
+    if (table->in_transaction && sqlite3_get_autocommit(table->db) == 0) {
+        char why[sizeof table->why];
+        memcpy(why, table->why, sizeof why);
+        (void)run(table, log_table_statement(table, SQL_ROLLBACK)); /* nothing to be done about it */
+        memcpy(table->why, why, sizeof why);
+    }
+    table->in_transaction = false;
+}
+
+tw_err log_table_checkpoint(log_table *table, bool now)
+{
+    TW_ASSERT(table->is_writer && !table->in_transaction);
+    if (table->wal_pages < CHECKPOINT_PAGES && !now) {
+        return TW_OK;
+    }
+    table->wal_pages = 0;
+    int mode = now ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    int code = sqlite3_wal_checkpoint_v2(table->db, NULL, mode, NULL, NULL);
+    bool later = (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED;
+    return code == SQLITE_OK || later ? TW_OK : log_table_fail(table, code);
+}
+
+/* ---- rows ---- */
+
+static uint32_t checksum(const log_row *row, const void *body, size_t len)
+{
+    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags, (uint64_t)row->ver,
+                       row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
+                       row->seqno};
+    uint64_t hash = tw_hash(head, sizeof head, 4);
+    hash = tw_hash(row->key.ptr, row->key.len, hash);
+    hash = tw_hash(body, len, hash);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+static void put_number(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        at[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+static uint64_t get_number(const uint8_t *at, size_t bytes)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        value |= (uint64_t)at[i] << (8 * i);
+    }
+    return value;
+}
+
+tw_err log_table_insert(log_table *table, const log_row *row)
+{
+    TW_ASSERT(table->in_transaction && row->n > 0 && row->n <= TW_SEQNO_MAX);
+    TW_ASSERT(row->by.len <= TW_OPID_MAX && row->key.len <= LOG_KEY_BYTES_MAX);
+    tw_buf *body = &table->body;
+    uint8_t trailer[TRAILER];
+    tw_buf_clear(body);
+    tw_buf_add(body, row->doc.ptr, row->doc.len);
+    tw_buf_add(body, row->by.ptr, row->by.len);
+    trailer[0] = (uint8_t)row->by.len;
+    put_number(trailer + 1, row->time_ms, 6);
+    tw_buf_add(body, trailer, 7);
+    if (body->err != TW_OK) {
+        return body->err;
+    }
+    put_number(trailer, checksum(row, body->ptr, body->len), 4);
+    tw_buf_add(body, trailer, 4);
+    sqlite3_stmt *to = log_table_statement(table, SQL_INSERT);
+    if (body->err != TW_OK || to == NULL) {
+        return to == NULL ? log_table_fail(table, sqlite3_errcode(table->db)) : body->err;
+    }
+    sqlite3_bind_int64(to, 1, (sqlite3_int64)row->n);
+    sqlite3_bind_int64(to, 2, row->coll);
+    sqlite3_bind_int64(to, 3, row->flags);
+    sqlite3_bind_int64(to, 4, row->ver);
+    sqlite3_bind_int64(to, 5, row->scope);
+    sqlite3_bind_int64(to, 6, row->lscope);
+    sqlite3_bind_int64(to, 7, (sqlite3_int64)row->prev);
+    sqlite3_bind_int64(to, 8, row->origin);
+    sqlite3_bind_int64(to, 9, (sqlite3_int64)row->seqno);
+    sqlite3_bind_blob(to, 10, row->key.len == 0 ? (const void *)"" : row->key.ptr,
+                      (int)row->key.len, SQLITE_STATIC);
+    sqlite3_bind_blob(to, 11, body->ptr, (int)body->len, SQLITE_STATIC);
+    return run(table, to);
+}
+
+tw_err log_table_delete(log_table *table, uint64_t n)
+{
+    TW_ASSERT(table->in_transaction);
+    sqlite3_stmt *statement = log_table_statement(table, SQL_DELETE);
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)n);
+    return run(table, statement);
+}
+
+static tw_err damaged(log_table *table, uint64_t n)
+{
+    tw_format(table->why, sizeof table->why, "%s: row %llu of the log is damaged", table->path,
+              (unsigned long long)n);
+    return TW_E_CORRUPT;
+}
+
+/* Splits a body; false: it is damaged. */
+static bool split_body(log_row *row, const uint8_t *body, size_t len)
+{
+    if (len < TRAILER || get_number(body + len - 4, 4) != checksum(row, body, len - 4)) {
+        return false;
+    }
+    size_t by = body[len - TRAILER];
+    size_t before = len - TRAILER;
+    if (by > before || by > TW_OPID_MAX) {
+        return false;
+    }
+    row->doc = (tw_bson){body, before - by};
+    row->by = (tw_str){(const char *)body + before - by, by};
+    row->time_ms = get_number(body + len - TRAILER + 1, 6);
+    bool is_put = (row->flags & TW_ROW_PUT) != 0;
+    return is_put == (row->doc.len > 0);
+}
+
+tw_err log_table_row(log_table *table, sqlite3_stmt *from, bool checked, log_row *out)
+{
+    TW_ASSERT(from != NULL && out != NULL);
+    *out = (log_row){
+        .n = (uint64_t)sqlite3_column_int64(from, 0),
+        .coll = (uint32_t)sqlite3_column_int64(from, 1),
+        .flags = (uint32_t)sqlite3_column_int64(from, 2),
+        .ver = sqlite3_column_int64(from, 3),
+        .scope = (uint32_t)sqlite3_column_int64(from, 4),
+        .lscope = (uint32_t)sqlite3_column_int64(from, 5),
+        .prev = (uint64_t)sqlite3_column_int64(from, 6),
+        .origin = (uint32_t)sqlite3_column_int64(from, 7),
+        .seqno = (uint64_t)sqlite3_column_int64(from, 8),
+    };
+    out->key.ptr = sqlite3_column_blob(from, 9);
+    out->key.len = (size_t)sqlite3_column_bytes(from, 9);
+    if (checked) {
+        const uint8_t *body = sqlite3_column_blob(from, 10);
+        if (!split_body(out, body, body == NULL ? 0 : (size_t)sqlite3_column_bytes(from, 10))) {
+            return damaged(table, out->n);
+        }
+    }
+    return TW_OK;
+}
+
+tw_err log_table_read(log_table *table, uint64_t n, log_row *out)
+{
+    sqlite3_stmt *from = log_table_statement(table, SQL_READ);
+    if (from == NULL) {
+        return log_table_fail(table, sqlite3_errcode(table->db));
+    }
+    sqlite3_reset(from); /* of the read before, whose views lived until now */
+    sqlite3_bind_int64(from, 1, (sqlite3_int64)n);
+    tw_err err = log_table_step(table, from);
+    if (err != TW_OK) {
+        return err == TW_E_END ? TW_E_NOT_FOUND : err;
+    }
+    return log_table_row(table, from, true, out);
+}
+
+/* Goes on where the last call stood when n is near, and seeks otherwise: a page of a whole collection
+ * is one scan, a page of a few scattered rows is a few look-ups. */
+tw_err log_table_scan(log_table *table, uint64_t n, log_row *out)
+{
+    TW_ASSERT(n > 0);
+    sqlite3_stmt *from = log_table_statement(table, SQL_SCAN);
+    if (table->scan_next == 0 || n < table->scan_next || n - table->scan_next > SCAN_GAP) {
+        sqlite3_reset(from);
+        sqlite3_bind_int64(from, 1, (sqlite3_int64)n);
+    }
+    for (;;) {
+        tw_err err = log_table_step(table, from);
+        if (err != TW_OK) {
+            table->scan_next = 0;
+            return err;
+        }
+        uint64_t at = (uint64_t)sqlite3_column_int64(from, 0);
+        table->scan_next = at + 1;
+        if (at >= n) {
+            return log_table_row(table, from, true, out);
+        }
+    }
+}
+
+tw_err log_table_scan_head(log_table *table, uint64_t n, uint64_t upto, log_row *out)
+{
+    sqlite3_stmt *from = log_table_statement(table, SQL_SCAN_HEAD);
+    if (n != 0) { /* a new scan; 0: the one under way goes on */
+        sqlite3_reset(from);
+        sqlite3_bind_int64(from, 1, (sqlite3_int64)n);
+        sqlite3_bind_int64(from, 2, (sqlite3_int64)upto);
+    }
+    tw_err err = log_table_step(table, from);
+    return err == TW_OK ? log_table_row(table, from, false, out) : err;
+}
+
+void log_table_scan_end(log_table *table)
+{
+    static const log_sql reads[] = {SQL_READ, SQL_SCAN, SQL_SCAN_HEAD};
+    for (size_t i = 0; i < TW_COUNT(reads); i++) {
+        if (table->prepared[reads[i]] != NULL) {
+            sqlite3_reset(table->prepared[reads[i]]);
+        }
+    }
+    table->scan_next = 0;
+}
+
+tw_err log_table_load(log_table *table, bool all, log_table_each each, void *context)
+{
+    sqlite3_stmt *from = log_table_statement(table, all ? SQL_LOAD_ALL : SQL_LOAD);
+    tw_err err;
+    while ((err = log_table_step(table, from)) == TW_OK) {
+        log_row row;
+        bool checked = all || sqlite3_column_type(from, 10) != SQLITE_NULL;
+        err = log_table_row(table, from, checked, &row);
+        if (err == TW_OK) {
+            err = each(context, &row);
+        }
+        if (err != TW_OK) {
+            sqlite3_reset(from);
+            return err;
+        }
+    }
+    return err == TW_E_END ? TW_OK : err;
+}

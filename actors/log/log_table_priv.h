@@ -1,0 +1,31 @@
+/* log_table_priv.h - for log_table.c and log_table_<part>.c alone. */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "actors/log/log_table.h"
+
+typedef enum log_sql {
+    SQL_BEGIN, SQL_COMMIT, SQL_ROLLBACK, SQL_INSERT, SQL_DELETE, SQL_READ, SQL_SCAN, SQL_SCAN_HEAD,
+    SQL_LOAD, SQL_LOAD_ALL, SQL_INCARNATIONS, SQL_INCARNATION_SAVE, SQL_INCARNATION_DELETE,
+    SQL_SCOPES, SQL_SCOPE_SAVE, SQL_ORIGINS, SQL_ORIGIN_SAVE, SQL_MARKS, SQL_MARK_SAVE,
+    SQL_MARKS_FORGET, SQL_NUMBER, SQL_NUMBER_SAVE, SQL_OPID, SQL_OPID_SAVE, SQL_OPID_LAST,
+    SQL_OPIDS_FORGET, SQL_SALVAGE_UP, SQL_SALVAGE_LAST, SQL_COUNT
+} log_sql;
+
+struct log_table {
+    sqlite3 *db;                     /* own */
+    sqlite3_stmt *prepared[SQL_COUNT]; /* own; made when first needed */
+    bool is_writer;
+    bool in_transaction;
+    int wal_pages;      /* pages in the write-ahead log after the last commit */
+    uint64_t scan_next; /* where SQL_SCAN stands; 0: nowhere */
+    tw_buf body;        /* of the row being written */
+    char path[4096];
+    char why[512];
+};
+
+sqlite3_stmt *log_table_statement(log_table *table, log_sql which); /* NULL: why is set */
+tw_err log_table_fail(log_table *table, int code); /* maps a result of SQLite's, sets why */
+tw_err log_table_step(log_table *table, sqlite3_stmt *statement); /* OK: a row; END: none */
+tw_err log_table_row(log_table *table, sqlite3_stmt *statement, bool checked, log_row *out);
