@@ -15,8 +15,10 @@
  * 3. An operating error out of `init` or `on_turn`, or tw_actor_fail, ends that actor; it is started
  *    again from nothing with back-off (10 ms doubling to 5 s, jitter). More than TW_RESTARTS_MAX in
  *    10 s: the system's health is red and says why.
- * 4. A handler never blocks. A turn handles at most 256 messages, then on_turn runs, then timers.
- * 5. All functions below with a tw_actor argument: on the actor's own thread only, unless they say
+ * 4. A handler never blocks. A turn handles at most 256 messages, then timers, then on_turn runs.
+ * 5. After fini nothing calls the class any more: asks that are still open when an actor ends or
+ *    stops are dropped without on_answer, as fini has given back what their context points to.
+ * 6. All functions below with a tw_actor argument: on the actor's own thread only, unless they say
  *    otherwise. */
 #pragma once
 
@@ -64,7 +66,8 @@ typedef struct tw_actor_class {
     size_t handlers_count;
     tw_on_gap on_gap;                                  /* needed by those who follow */
     tw_err (*on_turn)(void *state);                    /* after all that was due was handled */
-    void (*wait)(void *state, int timeout_ms);         /* own loop; see tw_actor_fd */
+    /* Own loop: waits once, at most timeout_ms (-1: no bound), and returns when tw_actor_fd is readable. */
+    void (*wait)(void *state, int timeout_ms);
     void (*on_drain)(void *state);                     /* asked to finish; call tw_actor_drained */
     void (*gauges)(void *state, tw_buf *scratch, tw_arena *arena, tw_list_gauge *out); /* own figures */
     bool publishes;                                    /* has a PUB socket */
@@ -95,18 +98,21 @@ void tw_reply_error(tw_actor *actor, const tw_route *route, tw_err code, const c
 int tw_link(tw_actor *actor, const char *to);
 /* Sends a request over a link; at most TW_LINK_IN_FLIGHT_MAX are unanswered, others wait their turn
  * (bounded by TW_MAILBOX_MAX, beyond: answered TW_E_BUSY from the next turn). on_answer is called
- * exactly once, on this thread, never from inside tw_ask. context and tag are the caller's. Encoding
- * happens at once: body may go. */
+ * exactly once, on this thread, never from inside tw_ask (rule 5 for the end). context and tag are the
+ * caller's. Encoding happens at once: body may go. A link that is down keeps asks for 500 ms, as a
+ * restart takes less; after that they fail with TW_E_UNAVAILABLE at the next turn. */
 void tw_ask(tw_actor *actor, int link, tw_msg_id id, const void *body, uint32_t timeout_ms,
             tw_on_answer on_answer, void *context, uint64_t tag);
 /* True when the peer of the link is connected. */
 bool tw_link_up(const tw_actor *actor, int link);
 
 /* ---- publications ---- */
-/* Publishes to the followers: [publisher's life, batch number, message]. Followers see lost numbers.
+/* Publishes to the followers: [publisher's life, batch number, message]. Followers see lost numbers,
+ * the loss of the very last too, as the number is repeated every 500 ms of silence.
  * Never blocks, may be dropped by nng: nobody may depend on its delivery. */
 void tw_publish(tw_actor *actor, tw_msg_id id, const void *body);
-/* Follows an actor's publications; they arrive at the handlers of the class with route NULL. */
+/* Follows an actor's publications; they arrive at the handlers of the class with route NULL. Its first
+ * sign of life always calls on_gap. */
 void tw_follow(tw_actor *actor, const char *source);
 
 /* ---- timers ---- */
