@@ -44,8 +44,7 @@ static tw_err next_object(record_reader *self, int c, const char **why)
     for (; c != EOF; c = take(self)) {
         tw_buf_add_byte(&self->text, (char)c);
         if (quoted) {
-            if (c == '\\') {
-                c = take(self);
+            if (c == '\\' && (c = take(self)) != EOF) {
                 tw_buf_add_byte(&self->text, (char)c);
             } else if (c == '"') {
                 quoted = false;
@@ -84,7 +83,8 @@ static tw_err next_json(record_reader *self, const char **why)
     self->line = self->line_now;
     if (c == EOF || (self->array && c == ']')) {
         self->ended = true;
-        return TW_E_END;
+        *why = "the file ends inside the array";
+        return self->array && c == EOF ? TW_E_BAD_MESSAGE : TW_E_END;
     }
     if (c != '{') {
         give_back(self, c);
@@ -94,19 +94,19 @@ static tw_err next_json(record_reader *self, const char **why)
 }
 
 /* ---- CSV ---- */
-/* Reads a cell into cell; returns the byte that ended it: ',' '\n' or EOF. */
+enum { CUT = -2 }; /* ended a cell: the file, inside quotes */
+
+/* Reads a cell into cell; returns what ended it: ',' '\n' EOF or CUT. */
 static int read_cell(record_reader *self, tw_buf *cell)
 {
     tw_buf_clear(cell);
     int c = take(self);
     bool quoted = c == '"';
+    bool bare_return = false; /* the last byte is an unquoted \r */
     if (quoted) {
         c = take(self);
     }
-    for (;; c = take(self)) {
-        if (c == EOF || (!quoted && (c == ',' || c == '\n'))) {
-            break;
-        }
+    for (; c != EOF && (quoted || (c != ',' && c != '\n')); c = take(self)) {
         if (quoted && c == '"') {
             c = take(self);
             if (c != '"') {
@@ -116,11 +116,12 @@ static int read_cell(record_reader *self, tw_buf *cell)
             }
         }
         tw_buf_add_byte(cell, (char)c);
+        bare_return = !quoted && c == '\r';
     }
-    if (cell->len > 0 && cell->ptr[cell->len - 1] == '\r') {
+    if (bare_return && c != ',') {
         cell->len--;
     }
-    return c;
+    return quoted ? CUT : c;
 }
 
 static bool is_json_scalar(tw_str text)
@@ -158,7 +159,11 @@ static tw_err read_header(record_reader *self)
         self->columns++;
     } while (ended == ',' && self->columns < COLUMNS_MAX);
     tw_buf_fini(&cell);
-    return self->header.err == TW_OK && ended != ',' ? TW_OK : TW_E_BAD_MESSAGE;
+    if (self->header.err != TW_OK || ended == ',' || ended == CUT) {
+        self->ended = true;
+        return TW_E_BAD_MESSAGE;
+    }
+    return TW_OK;
 }
 
 static tw_err next_row(record_reader *self, const char **why)
@@ -195,6 +200,11 @@ static tw_err next_row(record_reader *self, const char **why)
     tw_buf_add_byte(&self->text, '}');
     tw_err err = cell.err != TW_OK ? cell.err : self->text.err;
     tw_buf_fini(&cell);
+    if (ended == CUT) {
+        self->ended = true;
+        *why = "the file ends inside a quoted cell";
+        return TW_E_BAD_MESSAGE;
+    }
     if (err == TW_OK && column > self->columns) {
         *why = "the row has more cells than the header";
         return TW_E_BAD_MESSAGE;
