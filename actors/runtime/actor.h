@@ -1,20 +1,20 @@
 /* actor.h - what an actor is, and all that one may do: the machine's public face.
  *
- * An actor is a class (handlers, init, fini) run by one thread, which alone touches its state. It has
- * an inbox (nng REP) where requests arrive, may have followers (nng PUB), may ask others (nng REQ, a
- * link each) and follow others (nng SUB). One epoll descriptor holds everything that can wake it:
- * the receive descriptors of its sockets, its next timer, a wake-up. The default loop waits on that
- * descriptor; an actor whose library owns a loop (libwebsockets, curl) gives `wait` and has the
- * library wait on tw_actor_fd().
+ * An actor is a class (handlers, init, fini) run by one thread, which alone touches its state. It
+ * has an inbox (nng REP) where requests arrive, may have followers (nng PUB), may ask others (nng
+ * REQ, a link each) and follow others (nng SUB). One epoll descriptor holds everything that can
+ * wake it: the receive descriptors of its sockets, its next timer, a wake-up. The default loop
+ * waits on that descriptor; an actor whose library owns a loop (libwebsockets, curl) gives `wait`
+ * and has the library wait on tw_actor_fd().
  *
  * Rules of life
  * 1. init returned TW_OK = ready: its inbox listens and is answered. tw_system_start returns when
  *    every actor is ready; tw_system_stop when every thread is joined. Nobody sleeps for it.
  * 2. Links to actors that are not there yet, or no longer, are no error: asks to them fail with
  *    TW_E_UNAVAILABLE, and the link comes up by itself.
- * 3. An operating error out of `init` or `on_turn`, or tw_actor_fail, ends that actor; it is started
- *    again from nothing with back-off (10 ms doubling to 5 s, jitter). More than TW_RESTARTS_MAX in
- *    10 s: the system's health is red and says why.
+ * 3. An operating error out of `init` or `on_turn`, or tw_actor_fail, ends that actor; it is
+ *    started again from nothing with back-off (10 ms doubling to 5 s, jitter). More than
+ *    TW_RESTARTS_MAX in 10 s: the system's health is red and says why.
  * 4. A handler never blocks. A turn handles at most 256 messages, then timers, then on_turn runs.
  * 5. After fini nothing calls the class any more: asks that are still open when an actor ends or
  *    stops are dropped without on_answer, as fini has given back what their context points to.
@@ -44,15 +44,16 @@ typedef struct tw_envelope {
     tw_str bytes;        /* the encoded message, to keep or pass on */
 } tw_envelope;
 
-/* An error returned by a handler of a request is answered by the runtime as `error` with the code. */
+/* An error returned by a handler of a request is answered by the runtime as `error` with it. */
 typedef tw_err (*tw_handler)(void *state, const tw_envelope *in);
-/* The answer to an ask. err TW_OK: in is the answer (never an `error` message, those arrive as their
- * code; in->body->error then tells why). Otherwise in may be NULL: TW_E_TIMEOUT, TW_E_UNAVAILABLE (the
- * peer went away; the request may or may not have had its effect), TW_E_BUSY (link's queue full). */
+/* The answer to an ask. err TW_OK: in is the answer (never an `error` message, those arrive as
+ * their code; in->body->error then tells why). Otherwise in may be NULL: TW_E_TIMEOUT,
+ * TW_E_UNAVAILABLE (the peer went away; the request may or may not have had its effect), TW_E_BUSY
+ * (link's queue full). */
 typedef void (*tw_on_answer)(void *state, void *context, uint64_t tag, tw_err err,
                              const tw_envelope *in);
-/* Publications of source were lost, or its publisher began anew (restarted: in both cases read again
- * whatever was missed). Called before the batch that showed it is delivered. */
+/* Publications of source were lost, or its publisher began anew (restarted: in both cases read
+ * again whatever was missed). Called before the batch that showed it is delivered. */
 typedef void (*tw_on_gap)(void *state, const char *source);
 typedef void (*tw_on_timer)(void *state, uint64_t tag);
 
@@ -66,10 +67,12 @@ typedef struct tw_actor_class {
     size_t handlers_count;
     tw_on_gap on_gap;                                  /* needed by those who follow */
     tw_err (*on_turn)(void *state);                    /* after all that was due was handled */
-    /* Own loop: waits once, at most timeout_ms (-1: no bound), and returns when tw_actor_fd is readable. */
+    /* Own loop: waits once, at most timeout_ms (-1: no bound), and returns when tw_actor_fd is
+     * readable. */
     void (*wait)(void *state, int timeout_ms);
     void (*on_drain)(void *state);                     /* asked to finish; call tw_actor_drained */
-    void (*gauges)(void *state, tw_buf *scratch, tw_arena *arena, tw_list_gauge *out); /* own figures */
+    /* Own figures, at most 250. */
+    void (*gauges)(void *state, tw_buf *scratch, tw_arena *arena, tw_list_gauge *out);
     bool publishes;                                    /* has a PUB socket */
 } tw_actor_class;
 
@@ -98,21 +101,21 @@ void tw_reply_error(tw_actor *actor, const tw_route *route, tw_err code, const c
 int tw_link(tw_actor *actor, const char *to);
 /* Sends a request over a link; at most TW_LINK_IN_FLIGHT_MAX are unanswered, others wait their turn
  * (bounded by TW_MAILBOX_MAX, beyond: answered TW_E_BUSY from the next turn). on_answer is called
- * exactly once, on this thread, never from inside tw_ask (rule 5 for the end). context and tag are the
- * caller's. Encoding happens at once: body may go. A link that is down keeps asks for 500 ms, as a
- * restart takes less; after that they fail with TW_E_UNAVAILABLE at the next turn. */
+ * exactly once, on this thread, never from inside tw_ask (rule 5 for the end). context and tag are
+ * the caller's. Encoding happens at once: body may go. A link that is down keeps asks for 500 ms,
+ * as a restart takes less; after that they fail with TW_E_UNAVAILABLE at the next turn. */
 void tw_ask(tw_actor *actor, int link, tw_msg_id id, const void *body, uint32_t timeout_ms,
             tw_on_answer on_answer, void *context, uint64_t tag);
 /* True when the peer of the link is connected. */
 bool tw_link_up(const tw_actor *actor, int link);
 
 /* ---- publications ---- */
-/* Publishes to the followers: [publisher's life, batch number, message]. Followers see lost numbers,
- * the loss of the very last too, as the number is repeated every 500 ms of silence.
+/* Publishes to the followers: [publisher's life, batch number, message]. Followers see lost
+ * numbers, the loss of the very last too, as the number is repeated every 500 ms of silence.
  * Never blocks, may be dropped by nng: nobody may depend on its delivery. */
 void tw_publish(tw_actor *actor, tw_msg_id id, const void *body);
-/* Follows an actor's publications; they arrive at the handlers of the class with route NULL. Its first
- * sign of life always calls on_gap. */
+/* Follows an actor's publications; they arrive at the handlers of the class with route NULL. Its
+ * first sign of life always calls on_gap. */
 void tw_follow(tw_actor *actor, const char *source);
 
 /* ---- timers ---- */

@@ -1,13 +1,13 @@
 /* ask.c - links to other actors, and the requests on them.
  *
  * A request waits, is in flight, and is answered: by a message, by its timeout, by the loss of its
- * peer or by a full queue. Whatever the way, ask_deliver is the one place that calls on_answer, after
- * the ask has left its list; so it is called once.
+ * peer or by a full queue. Whatever the way, ask_deliver is the one place that calls on_answer,
+ * after the ask has left its list; so it is called once.
  *
- * The number of a request is (serial << 16 | index): the index finds the ask, the whole number proves
- * that it is the same one. nng's header carries its low 31 bits.
+ * The number of a request is (serial << 16 | index): the index finds the ask, the whole number
+ * proves that it is the same one. nng's header carries its low 31 bits.
  *
- * Asks wait LINK_GRACE_MS for a link that is down, as a restart takes less; then they fail at once. */
+ * Asks wait LINK_GRACE_MS for a link that is down, as a restart takes less; then they fail. */
 #include "actors/runtime/log.h"
 #include "actors/runtime/run.h"
 

@@ -1,9 +1,10 @@
 /* guard.c - notices that a listener of nng no longer accepts, and replaces it.
  *
- * nng 1.5.2: a peer that connects over ipc or tcp and is gone before the greeting is written (EPIPE)
- * ends the accept of the listener for ever: later peers connect, send, and are never heard. So each
- * listener of such an address is dialled by its own actor now and then. A probe that is connected on
- * its side while the socket has gained no pipe for a whole step has found a dead listener. */
+ * nng 1.5.2: a peer that connects over ipc or tcp and is gone before the greeting is written
+ * (EPIPE) ends the accept of the listener for ever: later peers connect, send, and are never heard.
+ * So each listener of such an address is dialled by its own actor now and then. A probe that is
+ * connected on its side while the socket has gained no pipe for a whole step has found a dead
+ * listener. */
 #include "actors/runtime/log.h"
 #include "actors/runtime/run.h"
 

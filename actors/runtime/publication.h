@@ -1,7 +1,7 @@
 /* publication.h - how a follower knows that it has missed something.
  *
- * A publication is [life, number, message]: 16 bytes, big-endian, before the encoded message. life is
- * drawn at random when a publisher starts, number counts its publications from 1. A publication
+ * A publication is [life, number, message]: 16 bytes, big-endian, before the encoded message. life
+ * is drawn at random when a publisher starts, number counts its publications from 1. A publication
  * without a message is a beat: it repeats the last number while nothing is published, so that the
  * loss of the very last one, or of a connection, is seen too. Pure: no I/O, no clock. */
 #pragma once

@@ -1,12 +1,13 @@
-/* reply.c - answers to requests. nng queues 64 of them for each connection and drops what is beyond,
- * in silence; an asker has at most TW_LINK_IN_FLIGHT_MAX under way, so that this does not happen. */
+/* reply.c - answers to requests. nng queues 64 of them for each connection and drops what is
+ * beyond, in silence; an asker has at most TW_LINK_IN_FLIGHT_MAX under way, so that this does not
+ * happen. */
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "actors/runtime/log.h"
 #include "actors/runtime/run.h"
 
-/* Keeps an answer that nng has no room for; without room here too, its asker runs into its timeout. */
+/* Keeps an answer that nng has no room for; without room here too, its asker times out. */
 static void reply_keep(tw_actor *actor, transport_packet **packet)
 {
     TW_ASSERT(*packet != NULL);

@@ -1,8 +1,9 @@
 /* restart.h - when an actor that ended is started again, and when that is too often.
  *
- * The wait doubles from 10 ms to 5 s, with a jitter of half of it, and begins anew once the actor has
- * lived for 10 s. More than TW_RESTARTS_MAX ends within 10 s make it red; it stays so, although the
- * growing waits make the ends rarer, until it has lived for 10 s. Pure: time and chance are data. */
+ * The wait doubles from 10 ms to 5 s, with a jitter of half of it, and begins anew once the actor
+ * has lived for 10 s. More than TW_RESTARTS_MAX ends within 10 s make it red; it stays so, although
+ * the growing waits make the ends rarer, until it has lived for 10 s. Pure: time and chance are
+ * data. */
 #pragma once
 
 #include "protocol/base.h"

@@ -34,7 +34,7 @@ enum {
     LINK_GRACE_MS = 500,       /* asks wait so long for a link that is down, then fail at once */
     ASKS_PER_BLOCK = 64,       /* asks are allocated in blocks that stay until the life ends */
     ASK_BLOCKS_MAX = 1024,     /* an ask's index fits 16 bits */
-    LATE_REPLIES_MAX = 4096,   /* answers that nng had no room for; beyond: dropped, asker times out */
+    LATE_REPLIES_MAX = 4096,   /* that nng had no room for; beyond: dropped, asker times out */
 };
 
 /* What a descriptor that wakes an actor belongs to. */
@@ -233,8 +233,8 @@ void inbox_dispatch(tw_actor *actor, const tw_envelope *in);
 
 /* ---- guard.c ---- */
 /* Begins to watch over a socket that listens at address; inproc needs none. */
-void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded, transport_kind probe_kind,
-                 const char *address);
+void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded,
+                 transport_kind probe_kind, const char *address);
 /* Takes the step that is due. */
 void guard_turn(tw_actor *actor, guard *watch);
 void guard_end(guard *watch);

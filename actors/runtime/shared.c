@@ -43,7 +43,7 @@ void tw_rwlock_init(tw_rwlock *lock)
     TW_ASSERT(lock != NULL);
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
-    /* glibc prefers readers by default, and a steady stream of pages would keep a commit waiting. */
+    /* glibc prefers readers by default, and a steady stream of pages would keep a commit away. */
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     int failed = pthread_rwlock_init(&lock->lock, &attr);
     TW_ASSERT(failed == 0); /* glibc's takes no resources */

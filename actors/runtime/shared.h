@@ -2,7 +2,7 @@
  *
  * tw_shared: made once, then only read; add a holder, never copy. Inside one process only.
  * tw_rwlock: for a structure that one actor writes and others of the same process read (the log's
- * index). Writers are preferred; hold it for microseconds and never across a call that may block. */
+ * index). Writers are preferred; hold it for microseconds and never across a call that blocks. */
 #pragma once
 
 #include <pthread.h>

@@ -804,9 +804,9 @@ static int peer_main(const char *base)
     return EXIT_SUCCESS;
 }
 
-/* nng 1.5.2 stops to accept when a peer goes before it is greeted; the guard has to see it. Whether a
- * rude peer is early enough is chance, so many of them come. The victim is a process of its own, and
- * killed, as nng never frees what waits at a dead listener. */
+/* nng 1.5.2 stops to accept when a peer goes before it is greeted; the guard has to see it. Whether
+ * a rude peer is early enough is chance, so many of them come. The victim is a process of its own,
+ * and killed, as nng never frees what waits at a dead listener. */
 static void test_listener_killed_by_rude_peers_is_replaced(void **unused)
 {
     (void)unused;

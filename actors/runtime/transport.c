@@ -18,9 +18,9 @@
 #include "actors/runtime/actor.h"
 #include "actors/runtime/log.h"
 
-/* Depths of nng's queues, in messages. A request or an answer is never dropped for want of room: the
- * queue before it waits. A publication is, and its follower reads again; at 64 KiB a batch a stalled
- * follower then holds 64 MiB and no more. */
+/* Depths of nng's queues, in messages. A request or an answer is never dropped for want of room:
+ * the queue before it waits. A publication is, and its follower reads again; at 64 KiB a batch a
+ * stalled follower then holds 64 MiB and no more. */
 enum {
     INBOX_RECEIVE = 128,
     INBOX_SEND = 1024, /* answers; emptied by a thread of nng within microseconds */

@@ -1,8 +1,8 @@
 /* transport.h - the sockets of actors. transport.c is the runtime's only user of nng.
  *
  * Four kinds, all polled by their descriptor and never blocking:
- *   inbox         raw REP: requests arrive in any number, each with its route in the header; answers
- *                 go out in any order
+ *   inbox         raw REP: requests arrive in any number, each with its route in the header;
+ *                 answers go out in any order
  *   link          raw REQ: requests to one actor; never sent twice, which cooked REQ would do
  *   publications  PUB: to whoever follows; a follower that lags loses the oldest, silently
  *   follow        SUB: of one actor, everything
@@ -10,7 +10,7 @@
  * 1. A socket is used by the one thread that opened it; only `pipes` and `losses` are written by
  *    threads of nng, which then wake that thread by wake_fd.
  * 2. Nobody waits in a receive, so that closing cannot deadlock (nng 1.5.2 can, #1543).
- * 3. Every listener and dialer refuses messages over TW_ACTOR_MESSAGE_MAX; nng has no limit itself. */
+ * 3. Every listener and dialer refuses messages over TW_ACTOR_MESSAGE_MAX; nng has none itself. */
 #pragma once
 
 #include <stdatomic.h>
@@ -25,7 +25,7 @@ typedef enum transport_kind {
 } transport_kind;
 
 enum {
-    TRANSPORT_ADDRESS_MAX = 256, /* bytes of an address with its end; nng's own limit is 128 and more */
+    TRANSPORT_ADDRESS_MAX = 256, /* bytes of an address with its end; nng's limit is lower */
     TRANSPORT_REQUEST_BYTES = 4, /* of a request's number in a link's header */
 };
 
@@ -43,8 +43,8 @@ typedef struct transport_socket {
 /* A message on its way; own. The struct is nng's. */
 typedef struct transport_packet transport_packet;
 
-/* Checks base ("inproc://x", "ipc:///dir", "tcp://host:port") and makes the folder of an ipc one, for
- * its owner alone. TW_E_BAD_CONFIG, TW_E_DISK. Thread: any; may block on the disk. */
+/* Checks base ("inproc://x", "ipc:///dir", "tcp://host:port") and makes the folder of an ipc one,
+ * for its owner alone. TW_E_BAD_CONFIG, TW_E_DISK. Thread: any; may block on the disk. */
 tw_err transport_base_prepare(const char *base);
 
 /* Writes where an actor's inbox (or its publications) is. TW_E_BAD_CONFIG: too long, or tcp and the
@@ -60,17 +60,18 @@ tw_err transport_listen(transport_socket *socket, const char *address);
 void transport_unlisten(transport_socket *socket);
 /* Connects as soon as somebody listens there, again after each loss, by itself. */
 tw_err transport_dial(transport_socket *socket, const char *address);
-/* Closes; when it returns no thread of nng knows the socket. May be called on one that is not open. */
+/* Closes; when it returns no thread of nng knows the socket. Accepts one that is not open. */
 void transport_close(transport_socket *socket);
 
-/* Makes a packet of a header (route or request number; may be empty) and of two parts of body, which
- * are copied. TW_E_NO_MEMORY. */
+/* Makes a packet of a header (route or request number; may be empty) and of two parts of body,
+ * which are copied. TW_E_NO_MEMORY. */
 tw_err transport_packet_new(transport_packet **out, tw_str header, tw_str prefix, tw_str body);
 void transport_packet_free(transport_packet **packet);
 tw_str transport_packet_header(const transport_packet *packet); /* view */
 tw_str transport_packet_body(const transport_packet *packet);   /* view */
 
-/* Sends: takes the packet. TW_E_BUSY: no room at the moment; TW_E_UNAVAILABLE: closed. Never blocks. */
+/* Sends: takes the packet. TW_E_BUSY: no room at the moment; TW_E_UNAVAILABLE: closed. Never
+ * blocks. */
 tw_err transport_send(transport_socket *socket, transport_packet **packet);
 /* Receives; TW_E_END: there is nothing. Never blocks. */
 tw_err transport_receive(transport_socket *socket, transport_packet **out);
