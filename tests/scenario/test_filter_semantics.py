@@ -113,11 +113,22 @@ def known(each, doc):
 
     $all with null: mongod reads it as $and of equalities, so a missing field matches; this server
     says no. An index behind an array's end: mongod finds nothing there, not even null; this server
-    finds a missing value.
+    finds a missing value. $elemMatch with fields: mongod takes an array inside the array for a
+    document of its indices, this server passes it over.
     """
+    fields = [inner for inner in operands(each, "$elemMatch") if not list(inner)[0].startswith("$")]
+    if fields and nested_array(doc):
+        return True
     if any(None in operand for operand in operands(each, "$all")):
         return True
     return any(beyond_array(doc, path.split(".")) for path in numeric_paths(each))
+
+
+def nested_array(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    if isinstance(value, list) and any(isinstance(each, list) for each in inner):
+        return True
+    return any(nested_array(each) for each in inner)
 
 
 def operands(each, name):
