@@ -294,6 +294,7 @@ static void service_gauges(void *arg, tw_buf *scratch, tw_arena *arena, tw_list_
         {TW_STR("service_refused"), (int64_t)self->refused},
         {TW_STR("service_peers"), (int64_t)service_socket_peers(self->socket)},
         {TW_STR("service_peers_refused"), (int64_t)service_socket_refused(self->socket)},
+        {TW_STR("service_relistened"), (int64_t)service_socket_relistened(self->socket)},
         {TW_STR("service_followers"), (int64_t)service_socket_followers(self->socket)},
         {TW_STR("service_feed_messages"), (int64_t)self->feed.batches},
         {TW_STR("service_feed_dropped"), (int64_t)self->feed.dropped},
@@ -307,6 +308,15 @@ static void service_gauges(void *arg, tw_buf *scratch, tw_arena *arena, tw_list_
 }
 
 /* ---- life ---- */
+static void on_guard(void *arg, uint64_t tag)
+{
+    service *self;
+    TW_CAST(self, arg, SERVICE_MAGIC);
+    TW_ASSERT(self->socket != NULL);
+    service_socket_guard(self->socket);
+    tw_timer_set(self->actor, tw_now_ms(self->actor) + SERVICE_GUARD_MS, on_guard, tag);
+}
+
 static tw_err slots_init(service *self, size_t count)
 {
     self->slots = tw_alloc_zero(count, sizeof *self->slots);
@@ -371,6 +381,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
         return err;
     }
     tw_follow(actor, "store");
+    tw_timer_set(actor, tw_now_ms(actor) + SERVICE_GUARD_MS, on_guard, 0);
     tw_log(TW_LOG_INFO, tw_actor_name(actor), "services are answered at %s", options->url);
     return TW_OK;
 }

@@ -7,7 +7,9 @@
 
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/pub.h>
+#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
 
 #include "protocol/limits.h"
 
@@ -17,15 +19,28 @@
  * does not read in time is dropped, and it reads the log instead. */
 enum { REQUESTS_QUEUE = 128, ANSWERS_QUEUE = 1024, FEED_QUEUE = 256, SEND_TIMEOUT_MS = 1000 };
 
+/* One of the two sockets, and what watches over its listener.
+ * nng 1.5.2 ends a listener's accept for ever when a peer connects and is gone before it is greeted.
+ * So each listener is dialled now and then from here: a probe that is connected on its side while the
+ * socket has gained no pipe has found it dead, and it is replaced. */
+typedef struct service_side {
+    nng_socket socket;
+    nng_listener listener;
+    nng_socket probe;
+    char url[SERVICE_URL_MAX];
+    bool is_ipc;
+    bool is_probing;
+    uint64_t gains_before; /* gains when the probe was begun */
+    atomic_uint_fast64_t gains, pipes, refused, probe_pipes;
+} service_side;
+
+enum { SIDE_REQUESTS, SIDE_FEED, SIDES };
+
 struct service_socket {
-    nng_socket requests;
-    nng_socket feed;
+    service_side sides[SIDES];
     nng_msg *last; /* own; the request whose body is being read */
     int fd;        /* nng's */
-    bool is_ipc;
-    atomic_uint_fast64_t peers;
-    atomic_uint_fast64_t followers;
-    atomic_uint_fast64_t refused;
+    uint64_t relistened;
 };
 
 #define IPC_PREFIX    "ipc://"
@@ -71,10 +86,10 @@ tw_err service_feed_url(const char *url, char out[SERVICE_URL_MAX])
 }
 
 /* A peer comes: over ipc it must be of this user (or root, who may do it all anyway). */
-static bool is_welcome(const service_socket *socket, nng_pipe pipe)
+static bool is_welcome(const service_side *side, nng_pipe pipe)
 {
     uint64_t uid;
-    if (!socket->is_ipc) {
+    if (!side->is_ipc) {
         return true;
     }
     return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
@@ -84,58 +99,124 @@ static bool is_welcome(const service_socket *socket, nng_pipe pipe)
 /* Thread: nng's. nng calls both events for each pipe, for a rejected one too. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
-    service_socket *socket = arg;
-    bool is_feed = nng_socket_id(nng_pipe_socket(pipe)) == nng_socket_id(socket->feed);
-    atomic_uint_fast64_t *count = is_feed ? &socket->followers : &socket->peers;
+    service_side *side = arg;
     if (event == NNG_PIPE_EV_REM_POST) {
-        atomic_fetch_sub(count, 1);
+        atomic_fetch_sub(&side->pipes, 1);
         return;
     }
-    atomic_fetch_add(count, 1);
-    if (!is_welcome(socket, pipe)) {
-        atomic_fetch_add(&socket->refused, 1);
+    atomic_fetch_add(&side->pipes, 1);
+    atomic_fetch_add(&side->gains, 1);
+    if (!is_welcome(side, pipe)) {
+        atomic_fetch_add(&side->refused, 1);
         nng_pipe_close(pipe);
     }
 }
 
-static int watch(service_socket *socket, nng_socket s)
+/* Thread: nng's. */
+static void on_probe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
-    int rv = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, socket);
-    return rv != 0 ? rv : nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, socket);
+    (void)pipe;
+    (void)event;
+    service_side *side = arg;
+    atomic_fetch_add(&side->probe_pipes, 1);
 }
 
-static int listen_at(nng_socket s, const char *url, bool is_ipc)
+static int listen_at(service_side *side)
 {
     nng_listener listener;
-    int rv = nng_listener_create(&listener, s, url);
+    int rv = nng_listener_create(&listener, side->socket, side->url);
     if (rv != 0) {
         return rv;
     }
     rv = nng_listener_set_size(listener, NNG_OPT_RECVMAXSZ, TW_SERVICE_MESSAGE_MAX);
-    if (rv == 0 && is_ipc) {
+    if (rv == 0 && side->is_ipc) {
         rv = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, S_IRUSR | S_IWUSR);
     }
     rv = rv != 0 ? rv : nng_listener_start(listener, 0);
     if (rv != 0) {
         nng_listener_close(listener);
+        return rv;
     }
-    return rv;
+    side->listener = listener;
+    return 0;
+}
+
+static int side_begin(service_side *side, const char *url)
+{
+    tw_format(side->url, sizeof side->url, "%s", url);
+    side->is_ipc = starts_with(url, IPC_PREFIX);
+    int rv = nng_pipe_notify(side->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, side);
+    rv = rv != 0 ? rv : nng_pipe_notify(side->socket, NNG_PIPE_EV_REM_POST, on_pipe, side);
+    return rv != 0 ? rv : listen_at(side);
 }
 
 static int open_both(service_socket *socket, const char *url, const char *feed_url)
 {
-    int rv = nng_rep0_open_raw(&socket->requests);
-    rv = rv != 0 ? rv : nng_pub0_open(&socket->feed);
-    nng_socket s = socket->requests;
+    service_side *requests = &socket->sides[SIDE_REQUESTS];
+    service_side *feed = &socket->sides[SIDE_FEED];
+    int rv = nng_rep0_open_raw(&requests->socket);
+    rv = rv != 0 ? rv : nng_pub0_open(&feed->socket);
+    nng_socket s = requests->socket;
     rv = rv != 0 ? rv : nng_socket_set_int(s, NNG_OPT_RECVBUF, REQUESTS_QUEUE);
     rv = rv != 0 ? rv : nng_socket_set_int(s, NNG_OPT_SENDBUF, ANSWERS_QUEUE);
     rv = rv != 0 ? rv : nng_socket_set_ms(s, NNG_OPT_SENDTIMEO, SEND_TIMEOUT_MS);
     rv = rv != 0 ? rv : nng_socket_get_int(s, NNG_OPT_RECVFD, &socket->fd);
-    rv = rv != 0 ? rv : nng_socket_set_int(socket->feed, NNG_OPT_SENDBUF, FEED_QUEUE);
-    rv = rv != 0 ? rv : watch(socket, socket->requests);
-    rv = rv != 0 ? rv : watch(socket, socket->feed);
-    rv = rv != 0 ? rv : listen_at(socket->feed, feed_url, socket->is_ipc);
-    return rv != 0 ? rv : listen_at(socket->requests, url, socket->is_ipc);
+    rv = rv != 0 ? rv : nng_socket_set_int(feed->socket, NNG_OPT_SENDBUF, FEED_QUEUE);
+    rv = rv != 0 ? rv : side_begin(feed, feed_url);
+    return rv != 0 ? rv : side_begin(requests, url);
+}
+
+static void probe_end(service_side *side)
+{
+    if (side->is_probing) {
+        (void)nng_close(side->probe);
+        side->is_probing = false;
+    }
+}
+
+static void probe_begin(service_side *side, bool is_feed)
+{
+    atomic_store(&side->probe_pipes, 0);
+    side->gains_before = atomic_load(&side->gains);
+    if ((is_feed ? nng_sub0_open(&side->probe) : nng_req0_open(&side->probe)) != 0) {
+        return; /* no memory: the next step tries again */
+    }
+    side->is_probing = true;
+    int rv = nng_pipe_notify(side->probe, NNG_PIPE_EV_ADD_POST, on_probe, side);
+    rv = rv != 0 ? rv : nng_dial(side->probe, side->url, NULL, NNG_FLAG_NONBLOCK);
+    if (rv != 0) {
+        probe_end(side);
+    }
+}
+
+void service_socket_guard(service_socket *socket)
+{
+    for (size_t i = 0; i < SIDES; i++) {
+        service_side *side = &socket->sides[i];
+        if (starts_with(side->url, INPROC_PREFIX)) {
+            continue;
+        }
+        if (!side->is_probing) {
+            probe_begin(side, i == SIDE_FEED);
+            continue;
+        }
+        if (atomic_load(&side->probe_pipes) == 0) {
+            continue; /* to close it before it is greeted would do to the listener what is feared */
+        }
+        bool is_dead = atomic_load(&side->gains) == side->gains_before;
+        probe_end(side);
+        if (is_dead) {
+            tw_log(TW_LOG_WARN, "service", "%s accepted nobody any more: it listens anew",
+                   side->url);
+            nng_listener_close(side->listener);
+            socket->relistened++;
+            int rv = listen_at(side);
+            if (rv != 0) {
+                tw_log(TW_LOG_ERROR, "service", "cannot listen at %s: %s", side->url,
+                       nng_strerror(rv));
+            }
+        }
+    }
 }
 
 tw_err service_socket_open(service_socket **out, const char *url)
@@ -154,7 +235,6 @@ tw_err service_socket_open(service_socket **out, const char *url)
     if (socket == NULL) {
         return TW_E_NO_MEMORY;
     }
-    socket->is_ipc = starts_with(url, IPC_PREFIX);
     int rv = open_both(socket, url, feed_url);
     if (rv != 0) {
         tw_log(TW_LOG_ERROR, "service", "cannot listen at %s: %s", url, nng_strerror(rv));
@@ -177,11 +257,11 @@ void service_socket_close(service_socket **out)
     if (socket->last != NULL) {
         nng_msg_free(socket->last);
     }
-    if (nng_socket_id(socket->requests) > 0) {
-        (void)nng_close(socket->requests);
-    }
-    if (nng_socket_id(socket->feed) > 0) {
-        (void)nng_close(socket->feed);
+    for (size_t i = 0; i < SIDES; i++) {
+        probe_end(&socket->sides[i]);
+        if (nng_socket_id(socket->sides[i].socket) > 0) {
+            (void)nng_close(socket->sides[i].socket);
+        }
     }
     tw_free(socket);
 }
@@ -198,7 +278,7 @@ tw_err service_socket_receive(service_socket *socket, service_route *route, tw_s
             nng_msg_free(socket->last);
             socket->last = NULL;
         }
-        int rv = nng_recvmsg(socket->requests, &socket->last, NNG_FLAG_NONBLOCK);
+        int rv = nng_recvmsg(socket->sides[SIDE_REQUESTS].socket, &socket->last, NNG_FLAG_NONBLOCK);
         if (rv != 0) {
             socket->last = NULL;
             return TW_E_END;
@@ -234,29 +314,37 @@ tw_err service_socket_reply(service_socket *socket, const service_route *route, 
 {
     tw_str header = {(const char *)route->bytes, route->len};
     tw_str none = {NULL, 0};
-    tw_err err = send_parts(socket->requests, header, none, body, NNG_FLAG_NONBLOCK);
+    tw_err err =
+        send_parts(socket->sides[SIDE_REQUESTS].socket, header, none, body, NNG_FLAG_NONBLOCK);
     if (err == TW_E_BUSY) { /* a thread of nng empties the queue at once, whoever does not read */
-        err = send_parts(socket->requests, header, none, body, 0);
+        err = send_parts(socket->sides[SIDE_REQUESTS].socket, header, none, body, 0);
     }
     return err;
 }
 
 tw_err service_socket_publish(service_socket *socket, tw_str topic, tw_str body)
 {
-    return send_parts(socket->feed, (tw_str){NULL, 0}, topic, body, NNG_FLAG_NONBLOCK);
+    return send_parts(socket->sides[SIDE_FEED].socket, (tw_str){NULL, 0}, topic, body,
+                      NNG_FLAG_NONBLOCK);
 }
 
 uint64_t service_socket_followers(const service_socket *socket)
 {
-    return atomic_load(&socket->followers);
+    return atomic_load(&socket->sides[SIDE_FEED].pipes);
 }
 
 uint64_t service_socket_peers(const service_socket *socket)
 {
-    return atomic_load(&socket->peers);
+    return atomic_load(&socket->sides[SIDE_REQUESTS].pipes);
 }
 
 uint64_t service_socket_refused(const service_socket *socket)
 {
-    return atomic_load(&socket->refused);
+    return atomic_load(&socket->sides[SIDE_FEED].refused) +
+           atomic_load(&socket->sides[SIDE_REQUESTS].refused);
+}
+
+uint64_t service_socket_relistened(const service_socket *socket)
+{
+    return socket->relistened;
 }

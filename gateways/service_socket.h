@@ -26,6 +26,9 @@ int service_socket_fd(const service_socket *socket); /* readable when a request 
 tw_err service_socket_receive(service_socket *socket, service_route *route, tw_str *body);
 tw_err service_socket_reply(service_socket *socket, const service_route *route, tw_str body);
 tw_err service_socket_publish(service_socket *socket, tw_str topic, tw_str body);
+/* To be called each second: replaces a listener that nng has let die. */
+void service_socket_guard(service_socket *socket);
 uint64_t service_socket_followers(const service_socket *socket);
 uint64_t service_socket_peers(const service_socket *socket);
 uint64_t service_socket_refused(const service_socket *socket); /* peers of another user */
+uint64_t service_socket_relistened(const service_socket *socket);

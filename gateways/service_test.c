@@ -3,12 +3,16 @@
 #include "clients/c/service.h"
 
 #include <setjmp.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -201,6 +205,55 @@ static void test_service_garbage_refused_or_pipe_closed(void **state)
     end(&w);
 }
 
+/* Connects and is gone before it is greeted. */
+static void connect_rudely(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    tw_format(to.sun_path, sizeof to.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    (void)connect(fd, (const struct sockaddr *)&to, sizeof to); /* refused: it is dead already */
+    (void)close(fd);
+}
+
+/* Whether a peer is early enough to do harm is chance, so many come. nng leaks what it had begun for
+ * them, and a process that ends by _exit is not asked for it. */
+static void be_visited_rudely(void)
+{
+    world w;
+    char path[128];
+    begin(&w, 0);
+    tw_format(path, sizeof path, "%s/service", w.folder);
+    for (int i = 0; i < 300; i++) {
+        connect_rudely(path);
+    }
+    tw_err err = TW_E_TIMEOUT;
+    for (int tries = 0; err != TW_OK && tries < 40; tries++) { /* each waits for an answer */
+        service_client *client = NULL;
+        tw_bson reply;
+        err = service_client_open(&client, w.url);
+        if (err == TW_OK) {
+            err = service_client_ask(client, json(&w, "{\"op\":\"get_new_id\"}"), 500, &reply);
+        }
+        service_client_close(&client);
+    }
+    end(&w);
+    _exit(err == TW_OK ? 0 : 1);
+}
+
+static void test_service_rude_peers_do_not_end_the_listener(void **state)
+{
+    (void)state;
+    char name[] = "service_test";
+    char argument[] = "--rude";
+    char *const args[] = {name, argument, NULL};
+    pid_t child;
+    int status = -1;
+    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, args, environ), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void test_service_ipc_file_is_for_this_user_alone(void **state)
 {
     (void)state;
@@ -357,12 +410,16 @@ static void test_service_replay_wrong_fields_refused(void **state)
     end(&w);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--rude") == 0) {
+        be_visited_rudely();
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_service_actions_answered_once),
         cmocka_unit_test(test_service_batch_is_one_message_to_the_store),
         cmocka_unit_test(test_service_garbage_refused_or_pipe_closed),
+        cmocka_unit_test(test_service_rude_peers_do_not_end_the_listener),
         cmocka_unit_test(test_service_ipc_file_is_for_this_user_alone),
         cmocka_unit_test(test_service_url_off_loopback_refused),
         cmocka_unit_test(test_service_feed_tells_each_row_once_and_resumes),
