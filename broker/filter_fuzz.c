@@ -1,0 +1,49 @@
+/* filter_fuzz.c - a filter and a document from one input: compiled, matched, used as an update.
+ *
+ * The input is JSON {"filter": ..., "doc": ..., "update": ...}, so that a mutation stays near the
+ * language; what is no JSON is tried as BSON bytes. Nothing may crash, and a filter that was accepted
+ * must answer twice the same. */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/json.h"
+#include "protocol/limits.h"
+#include "broker/query.h"
+#include "broker/update.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void hold(tw_arena *arena, tw_bson filter, tw_bson update, tw_bson doc)
+{
+    query *compiled = NULL;
+    broker_why why = {0};
+    tw_bson changed;
+    if (query_compile(filter, &compiled, &why) == TW_OK) {
+        TW_ASSERT(query_match(compiled, doc) == query_match(compiled, doc));
+    }
+    query_free(&compiled);
+    if (update_apply(arena, doc, update, TW_STR("_id"), 1, &changed, &why) == TW_OK) {
+        TW_ASSERT(tw_bson_validate(changed.ptr, changed.len, 3 * TW_DEPTH_MAX, &changed) == TW_OK);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const uint8_t empty[5] = {5, 0, 0, 0, 0};
+    tw_arena arena;
+    tw_bson all;
+    if (size > 65536) {
+        return 0;
+    }
+    tw_arena_init(&arena, 16 << 20);
+    if (tw_json_read(&arena, (tw_str){(const char *)data, size}, TW_DEPTH_CLIENT_MAX, &all, NULL) ==
+        TW_OK) {
+        tw_bson doc = tw_bson_get_doc(all, TW_STR("doc"));
+        hold(&arena, tw_bson_get_doc(all, TW_STR("filter")), tw_bson_get_doc(all, TW_STR("update")),
+             doc.len > 0 ? doc : (tw_bson){empty, sizeof empty});
+    } else if (tw_bson_validate(data, size, TW_DEPTH_MAX, &all) == TW_OK) {
+        hold(&arena, all, all, all);
+    }
+    tw_arena_fini(&arena);
+    return 0;
+}
