@@ -161,7 +161,7 @@ static void on_cyaml_log(cyaml_log_t level, void *context, const char *format, v
     }
 }
 
-/* libcyaml names the line of the token before an unexpected key: finds the key itself. */
+/* The line, at or behind from, that begins with this key; from where there is none. */
 static unsigned line_of_key(const char *file, const char *key, unsigned from)
 {
     FILE *in = fopen(file, "r");
@@ -187,7 +187,8 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
 {
     static const char unexpected[] = "Unexpected key: ";
     if (strncmp(complaint->first, unexpected, sizeof(unexpected) - 1) != 0) {
-        tw_buf_format(why, "%s:%u: %s\n", complaint->file, complaint->line, complaint->first);
+        tw_buf_format(why, "%s:%u: %s\n", complaint->file,
+                      complaint->line == 0 ? 1 : complaint->line, complaint->first);
         return TW_E_BAD_CONFIG;
     }
     const char *key = complaint->first + sizeof(unexpected) - 1;
@@ -204,8 +205,15 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
         known[count++] = sections[i];
     }
     const char *nearest = nearest_name(key, known, count);
-    tw_buf_format(why, "%s:%u: unknown key '%s'", complaint->file,
-                  line_of_key(complaint->file, key, complaint->line), key);
+    /* libcyaml names the line of the token before an unexpected key */
+    unsigned line = line_of_key(complaint->file, key, complaint->line);
+    tw_buf_format(why, "%s:%u: unknown key '%s'", complaint->file, line, key);
+    for (size_t i = 0; i < ROWS; i++) {
+        if (strcmp(rows[i].key, key) == 0) {
+            tw_buf_format(why, "; it belongs to '%s'\n", rows[i].section);
+            return TW_E_BAD_CONFIG;
+        }
+    }
     tw_buf_format(why, nearest == NULL ? "\n" : "; did you mean '%s'?\n", nearest);
     return TW_E_BAD_CONFIG;
 }
@@ -289,6 +297,13 @@ static tw_err set_scalars(struct loader *loader, const struct file_content *cont
                 text = flags[f + 1], where = "command line", loader->origin[i] = FROM_FLAG;
             }
         }
+        char place[TEXT_MAX + 16];
+        if (loader->origin[i] == FROM_FILE) {
+            unsigned section = line_of_key(file, rows[i].section, 1);
+            unsigned line = line_of_key(file, rows[i].key, section);
+            tw_format(place, sizeof(place), "%s:%u", file, line);
+            where = place;
+        }
         tw_err err =
             option_set(&loader->config->option, &rows[i], keep(loader, text), where, loader->why);
         if (err != TW_OK) {
@@ -299,6 +314,19 @@ static tw_err set_scalars(struct loader *loader, const struct file_content *cont
 }
 
 /* ---- collections ---- */
+static const char *const shapes[] = {[CATALOG_NESTED] = "nested", [CATALOG_FLAT] = "flat"};
+static const char *const rules[] = {[CATALOG_FREE] = "free",
+                                    [CATALOG_ENTRY] = "entry",
+                                    [CATALOG_THREAD] = "thread",
+                                    [CATALOG_COMMENT] = "comment"};
+
+enum { REPORT_COLLECTIONS = 3 /* of catalog_report_preset */ };
+
+static bool has_report(const config_options *option)
+{
+    return strcmp(option->preset, "report") == 0 || option->demo;
+}
+
 static tw_err choose(struct loader *loader, const char *collection, const char *what,
                      const char *text, const char *const *names, size_t count, unsigned *out)
 {
@@ -339,8 +367,6 @@ static tw_err collection_filter(struct loader *loader, const char *name, const c
 static tw_err collection_set(struct loader *loader, const struct file_collection *from,
                              catalog_collection *to)
 {
-    static const char *const shapes[] = {"nested", "flat"};
-    static const char *const rules[] = {"free", "entry", "thread", "comment"};
     unsigned shape, rule;
     const char *name = keep(loader, from->name);
     if (catalog_check_name(tw_str_of(name)) != TW_OK) {
@@ -359,7 +385,10 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
         return err;
     }
     const char **fields = tw_arena_zero(&loader->arena, from->fields_count + 1, sizeof(*fields));
-    for (unsigned i = 0; fields != NULL && i < from->fields_count; i++) {
+    if (fields == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    for (unsigned i = 0; i < from->fields_count; i++) {
         fields[i] = keep(loader, from->fields[i]);
     }
     const char *database = keep(loader, from->database);
@@ -390,21 +419,21 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
 static tw_err set_collections(struct loader *loader, const struct file_content *content)
 {
     config *self = loader->config;
-    bool report = strcmp(self->option.preset, "report") == 0 || self->option.demo;
+    bool report = has_report(&self->option);
     if (self->option.preset[0] != '\0' && strcmp(self->option.preset, "report") != 0) {
         tw_buf_format(loader->why, "store.preset is '%s', allowed is: report\n",
                       self->option.preset);
         return TW_E_BAD_CONFIG;
     }
     size_t declared = content == NULL ? 0 : content->collections_count;
-    catalog_collection *at = tw_arena_zero(&loader->arena, declared + 3, sizeof(*at));
+    catalog_collection *at = tw_arena_zero(&loader->arena, declared + REPORT_COLLECTIONS, sizeof(*at));
     if (at == NULL) {
         return TW_E_NO_MEMORY;
     }
     size_t count = 0;
     if (report) {
         catalog_report_preset(self->option.database, at);
-        count = 3;
+        count = REPORT_COLLECTIONS;
     }
     for (size_t i = 0; i < declared; i++) {
         tw_err err = collection_set(loader, &content->collections[i], &at[count]);
@@ -507,24 +536,61 @@ static void write_value(const config *self, const struct option_row *row, tw_buf
     }
 }
 
+static void write_text(tw_buf *out, const char *before, const char *text)
+{
+    if (text != NULL) {
+        tw_buf_add_str(out, tw_str_of(before));
+        tw_json_write_str(out, tw_str_of(text));
+    }
+}
+
+static void write_switch(tw_buf *out, const char *key, bool on)
+{
+    if (on) {
+        tw_buf_format(out, "    %s: true\n", key);
+    }
+}
+
+/* Between single quotes YAML knows no escape but the doubled quote. */
+static void write_filter(tw_buf *out, tw_bson filter)
+{
+    tw_buf json;
+    tw_buf_init(&json, out->max);
+    tw_json_write(&json, filter);
+    tw_buf_format(out, "    filter: '");
+    for (size_t i = 0; i < json.len; i++) {
+        tw_buf_add(out, "'", json.ptr[i] == '\'' ? 1 : 0);
+        tw_buf_add_byte(out, json.ptr[i]);
+    }
+    tw_buf_format(out, "'\n");
+    tw_buf_fini(&json);
+}
+
 static void write_collection(const catalog_collection *at, tw_buf *out)
 {
-    tw_buf_format(out, "  - name: %s\n    database: %s\n    key: %s\n    version: %s\n", at->name,
-                  at->database, at->key, at->version_field);
-    tw_buf_format(out, "    message: %s\n    shape: %s\n", at->message,
-                  at->shape == CATALOG_FLAT ? "flat" : "nested");
+    write_text(out, "  - name: ", at->name);
+    write_text(out, "\n    database: ", at->database);
+    write_text(out, "\n    key: ", at->key);
+    write_text(out, "\n    version: ", at->version_field);
+    write_text(out, "\n    message: ", at->message);
+    write_text(out, "\n    processor: ", at->processor);
+    tw_buf_format(out, "\n    shape: %s\n    rules: %s\n", shapes[at->shape], rules[at->rule]);
     if (at->scope_param != NULL) {
-        tw_buf_format(out, "    scope: {param: %s, field: %s}\n", at->scope_param, at->scope_field);
+        write_text(out, "    scope: {param: ", at->scope_param);
+        write_text(out, ", field: ", at->scope_field);
+        tw_buf_format(out, "}\n");
     }
     if (at->filter.len > 0) {
-        tw_buf_format(out, "    filter: '");
-        tw_json_write(out, at->filter);
-        tw_buf_format(out, "'\n");
+        write_filter(out, at->filter);
     }
     for (size_t i = 0; i < at->fields_count; i++) {
-        tw_buf_format(out, "%s%s%s", i == 0 ? "    fields: [" : ", ", at->fields[i],
-                      i + 1 == at->fields_count ? "]\n" : "");
+        write_text(out, i == 0 ? "    fields: [" : ", ", at->fields[i]);
     }
+    tw_buf_format(out, "%s", at->fields_count == 0 ? "" : "]\n");
+    write_switch(out, "key_any", at->key_any);
+    write_switch(out, "remove_denied", at->remove_denied);
+    write_switch(out, "read_denied", at->read_denied);
+    write_switch(out, "write_denied", at->write_denied);
 }
 
 void config_write(const config *self, bool origins, tw_buf *out)
@@ -540,8 +606,9 @@ void config_write(const config *self, bool origins, tw_buf *out)
         write_value(self, &rows[i], out);
         tw_buf_format(out, origins ? "  # from: %s\n" : "\n", origin_names[from[i]]);
     }
-    for (size_t i = 0; i < self->catalog.count; i++) {
-        tw_buf_format(out, "%s", i == 0 ? "\ncollections:\n" : "");
+    size_t first = has_report(&self->option) ? REPORT_COLLECTIONS : 0; /* the preset brings them */
+    for (size_t i = first; i < self->catalog.count; i++) {
+        tw_buf_format(out, "%s", i == first ? "\ncollections:\n" : "");
         write_collection(&self->catalog.at[i], out);
     }
 }

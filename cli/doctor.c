@@ -67,7 +67,7 @@ static void look_at_machine(struct doctor *self)
         good("open files", text);
     }
     time_t now;
-    if (time(&now) < CLOCK_SANE_S) { /* tidy: the wall clock is what is looked at */
+    if (time(&now) < CLOCK_SANE_S) {
         bad(self, "clock", "not set", "set the machine's time: log ages and dates depend on it");
     } else {
         good("clock", "set");

@@ -95,7 +95,9 @@ def test_random_bytes_do_no_harm(server):
                     for _ in range(5):
                         size = chance.randrange(1, 300)
                         text = bytes(chance.randrange(32, 127) for _ in range(size)).decode()
-                        await client.socket.send(chance.choice(["", '{"type":"subscribe",', "{"]) + text)
+                        await client.socket.send(
+                            chance.choice(["", '{"type":"subscribe",', "{"]) + text
+                        )
                     await client.next()
             except websockets.exceptions.ConnectionClosed:
                 pass
@@ -108,9 +110,13 @@ def test_random_bytes_do_no_harm(server):
 def handshake(server, path="/ws", extra=""):
     raw = socket.create_connection(("127.0.0.1", server.port), 5)
     raw.settimeout(5)
-    raw.sendall((f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
-                 "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                 f"Sec-WebSocket-Version: 13\r\n{extra}\r\n").encode())
+    raw.sendall(
+        (
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{extra}\r\n"
+        ).encode()
+    )
     answer = b""
     while b"\r\n\r\n" not in answer:
         more = raw.recv(4096)
@@ -134,8 +140,8 @@ def close_code(raw):
         if size == 126:
             size, head = struct.unpack(">H", data[2:4])[0], 4
         if data[0] & 15 == 8:
-            return struct.unpack(">H", data[head:head + 2])[0] if size >= 2 else 0
-        data = data[head + size:]
+            return struct.unpack(">H", data[head : head + 2])[0] if size >= 2 else 0
+        data = data[head + size :]
     return 0
 
 
@@ -214,9 +220,12 @@ def test_ten_thousand_subscribes_stop_at_the_limit(server):
         await other.send(type="subscribe", mux_id=1, c="*")
         await other.until_sync()
         async with await Client.open(server.url()) as ws:
+
             async def send():
                 for i in range(10000):
-                    await ws.send(type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i}}})
+                    await ws.send(
+                        type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i}}}
+                    )
 
             sending = asyncio.create_task(send())
             synced = refused = 0
@@ -248,7 +257,9 @@ def test_memory_returns(server):
         clients = [await Client.open(server.url()) for _ in range(50)]
         for client in clients:
             for i in range(50):
-                await client.send(type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i}}})
+                await client.send(
+                    type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i}}}
+                )
             await client.socket.send("nonsense " * 5000)
         for client in clients:
             await client.until_sync()
@@ -258,12 +269,18 @@ def test_memory_returns(server):
     after_first = resident_kb(process)
     for _ in range(4):
         run(burst())
-    wait_until(lambda: resident_kb(process) < after_first * 1.25 + 4096, 10,
-               f"memory back near {after_first} kB, it is {resident_kb(process)} kB")
+    wait_until(
+        lambda: resident_kb(process) < after_first * 1.25 + 4096,
+        10,
+        f"memory back near {after_first} kB, it is {resident_kb(process)} kB",
+    )
 
 
 def test_bad_http_is_refused(server):
-    assert server.http("/api/v1/c/1", "PUT", headers={"Content-Type": "text/plain"})[0] in (400, 415)
+    assert server.http("/api/v1/c/1", "PUT", headers={"Content-Type": "text/plain"})[0] in (
+        400,
+        415,
+    )
     status, body = server.http("/api/v1/c/find", "POST", {"query": {"$where": "1"}})
     assert status == 400 and json.loads(body)["code"] == "bad_filter"
     raw = socket.create_connection(("127.0.0.1", server.port), 5)

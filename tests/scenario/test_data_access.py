@@ -17,13 +17,21 @@ def test_get_by_ids_verbatim(make_server):
         async with await Client.open(server.url("/db")) as db:
             await db.one("insert", collection="properties", doc={"_id": {"$oid": OID}, "a": 1})
             await db.one("insert", collection="properties", doc={"_id": "id1", "a": 2})
-            await db.socket.send(json.dumps(
-                {"action": "getByIds", "reqID": "abcd", "ids": ["id1", "id2", OID, {"$oid": OID}]}))
+            await db.socket.send(
+                json.dumps(
+                    {
+                        "action": "getByIds",
+                        "reqID": "abcd",
+                        "ids": ["id1", "id2", OID, {"$oid": OID}],
+                    }
+                )
+            )
             replies = await db.until(lambda f: f.get("action") == "done")
             assert all(r["reqID"] == "abcd" for r in replies)
             docs = [r["doc"] for r in replies[:-1]]
             assert {"_id": {"$oid": OID}, "a": 1} in [
-                {k: v for k, v in d.items() if k != "_version"} for d in docs]
+                {k: v for k, v in d.items() if k != "_version"} for d in docs
+            ]
             assert replies[-1]["missing"] == ["id2"]
             # none found: an error, with the same reqID
             await db.socket.send('{"action":"getByIds","reqID":"x","ids":["nope"]}')
@@ -42,12 +50,16 @@ def test_versions_conflicts_and_operation_ids(any_layout):
             assert taken["code"] == "conflict"
             second = await db.one("update", collection="c", id=1, fields={"n": 2}, if_version=1)
             assert second["version"] == 2 and second["since"][0][1] > first["since"][0][1]
-            stale = (await db.ask("update", collection="c", id=1, fields={"n": 3}, if_version=1))[-1]
+            stale = (await db.ask("update", collection="c", id=1, fields={"n": 3}, if_version=1))[
+                -1
+            ]
             assert stale["code"] == "conflict" and stale["version"] == 2
-            once = await db.one("update", collection="c", id=1, operations=[["INC", "n", 5]],
-                                opid="op-1")
-            again = await db.one("update", collection="c", id=1, operations=[["INC", "n", 5]],
-                                 opid="op-1")
+            once = await db.one(
+                "update", collection="c", id=1, operations=[["INC", "n", 5]], opid="op-1"
+            )
+            again = await db.one(
+                "update", collection="c", id=1, operations=[["INC", "n", 5]], opid="op-1"
+            )
             assert again["since"] == once["since"] and again["version"] == once["version"]
             doc = (await db.ask("detail", collection="c", id=1))[0]["doc"]
             assert doc["n"] == 7 and doc["_version"] == 3
@@ -58,17 +70,51 @@ def test_versions_conflicts_and_operation_ids(any_layout):
 def test_the_nine_operations(server):
     async def scenario():
         async with await Client.open(server.url("/db")) as db:
-            await db.one("put", collection="c", doc={
-                "_id": 1, "set": 1, "inc": 1, "dec": 9, "max": 3, "min": 3, "list": [1],
-                "once": [1], "less": [1, 2, 1], "gone": True})
-            await db.one("update", collection="c", id=1, operations=[
-                ["SET", "set", "x"], ["INC", "inc", 2], ["DEC", "dec", 4], ["MAX", "max", 7],
-                ["MIN", "min", 1], ["APPEND", "list", 2], ["APPEND_IF_MISSING", "once", 1],
-                ["REMOVE", "less", 1], ["DELETE", "gone", None]])
+            await db.one(
+                "put",
+                collection="c",
+                doc={
+                    "_id": 1,
+                    "set": 1,
+                    "inc": 1,
+                    "dec": 9,
+                    "max": 3,
+                    "min": 3,
+                    "list": [1],
+                    "once": [1],
+                    "less": [1, 2, 1],
+                    "gone": True,
+                },
+            )
+            await db.one(
+                "update",
+                collection="c",
+                id=1,
+                operations=[
+                    ["SET", "set", "x"],
+                    ["INC", "inc", 2],
+                    ["DEC", "dec", 4],
+                    ["MAX", "max", 7],
+                    ["MIN", "min", 1],
+                    ["APPEND", "list", 2],
+                    ["APPEND_IF_MISSING", "once", 1],
+                    ["REMOVE", "less", 1],
+                    ["DELETE", "gone", None],
+                ],
+            )
             doc = (await db.ask("detail", collection="c", id=1))[0]["doc"]
             doc.pop("_version")
-            assert doc == {"_id": 1, "set": "x", "inc": 3, "dec": 5, "max": 7, "min": 1,
-                           "list": [1, 2], "once": [1], "less": [2]}
+            assert doc == {
+                "_id": 1,
+                "set": "x",
+                "inc": 3,
+                "dec": 5,
+                "max": 7,
+                "min": 1,
+                "list": [1, 2],
+                "once": [1],
+                "less": [2],
+            }
 
     run(scenario())
 
@@ -78,8 +124,9 @@ def test_find_sort_count_and_fields(any_layout):
         async with await Client.open(any_layout.url("/db")) as db:
             for i in range(20):
                 await db.one("put", collection="c", doc={"_id": i, "n": i % 5, "s": f"x{i}"})
-            found = await db.ask("find", collection="c", query={"n": 3}, fields=["s"],
-                                 sort={"s": -1}, limit=3)
+            found = await db.ask(
+                "find", collection="c", query={"n": 3}, fields=["s"], sort={"s": -1}, limit=3
+            )
             assert [r["doc"]["s"] for r in found[:-1]] == ["x8", "x3", "x18"]
             assert found[-1]["action"] == "done" and found[-1]["count"] == 3
             one = (await db.ask("find_one", collection="c", query={"_id": 7}))[0]

@@ -38,8 +38,13 @@ class History:
         self.acknowledged = 0
 
     def random_doc(self, key, chance):
-        return {"_id": key, "a": chance.randrange(6), "on": chance.random() < 0.5,
-                "tag": chance.choice(["red", "green", "blue", "grey"]), "n": chance.random()}
+        return {
+            "_id": key,
+            "a": chance.randrange(6),
+            "on": chance.random() < 0.5,
+            "tag": chance.choice(["red", "green", "blue", "grey"]),
+            "n": chance.random(),
+        }
 
     async def writer(self, number):
         """Writes to keys of its own; knows every version of them."""
@@ -50,7 +55,9 @@ class History:
             operation += 1
             key = f"{number}-{chance.randrange(KEYS_PER_WRITER)}"
             doc = self.random_doc(key, chance)
-            kind = chance.choice(["put", "put", "put", "update", "remove"]) if key in alive else "put"
+            kind = (
+                chance.choice(["put", "put", "put", "update", "remove"]) if key in alive else "put"
+            )
             message = {"action": kind, "collection": "things", "opid": f"{number}:{operation}"}
             if kind == "put":
                 message["doc"] = doc
@@ -60,7 +67,7 @@ class History:
                 message["fields"] = {"a": doc["a"], "n": doc["n"]}
                 doc = {**alive[key], "a": doc["a"], "n": doc["n"]}
             client, reply = await self.acknowledge(client, message, number * 1000000 + operation)
-            (srv, seqno), = reply["since"]
+            ((srv, seqno),) = reply["since"]
             after = None if kind == "remove" else doc
             self.writes.append(Write(key, seqno, after, srv))
             alive.pop(key, None)
@@ -98,7 +105,11 @@ class History:
             try:
                 socket = await connect(self.server.url("/ws"))
                 client = Client(socket)
-                message = {"type": "subscribe", "mux_id": 1, "collections": {"things": {"filter": query}}}
+                message = {
+                    "type": "subscribe",
+                    "mux_id": 1,
+                    "collections": {"things": {"filter": query}},
+                }
                 if since is not None:
                     message["since"] = since
                 await client.send(**message)

@@ -12,13 +12,25 @@ def small(doc):
 
 
 def put(write, prev):
-    return {"type": "record", "key": write.key, "seqno": write.seqno, "srv_id": 1, "prev": prev,
-            "doc": dict(write.doc)}
+    return {
+        "type": "record",
+        "key": write.key,
+        "seqno": write.seqno,
+        "srv_id": 1,
+        "prev": prev,
+        "doc": dict(write.doc),
+    }
 
 
 def remove(write, why, prev):
-    return {"type": "remove", "key": write.key, "seqno": write.seqno, "srv_id": 1, "prev": prev,
-            "why": why}
+    return {
+        "type": "remove",
+        "key": write.key,
+        "seqno": write.seqno,
+        "srv_id": 1,
+        "prev": prev,
+        "why": why,
+    }
 
 
 def sync(at):
@@ -28,15 +40,38 @@ def sync(at):
 def clean():
     """Five keys: snapshot at 5, live to 10, a break, resume, live again."""
     writes = [Write(k, k, {"_id": k, "a": k}) for k in range(1, 6)]
-    writes += [Write(1, 6, {"_id": 1, "a": 2}), Write(2, 7, {"_id": 2, "a": 9}), Write(3, 8, None),
-               Write(6, 9, {"_id": 6, "a": 0}), Write(5, 10, {"_id": 5, "a": 1})]
-    writes += [Write(6, 11, {"_id": 6, "a": 4}), Write(1, 12, None), Write(7, 13, {"_id": 7, "a": 3})]
+    writes += [
+        Write(1, 6, {"_id": 1, "a": 2}),
+        Write(2, 7, {"_id": 2, "a": 9}),
+        Write(3, 8, None),
+        Write(6, 9, {"_id": 6, "a": 0}),
+        Write(5, 10, {"_id": 5, "a": 1}),
+    ]
+    writes += [
+        Write(6, 11, {"_id": 6, "a": 4}),
+        Write(1, 12, None),
+        Write(7, 13, {"_id": 7, "a": 3}),
+    ]
     at = {w.seqno: w for w in writes}
-    first = Session(None, [put(at[1], 0), put(at[2], 1), put(at[3], 2), put(at[4], 3), sync(5),
-                           put(at[6], 4), remove(at[7], "left", 6), remove(at[8], "deleted", 7),
-                           put(at[9], 8), put(at[10], 9)])
-    second = Session([[1, 10]], [put(at[11], 0), remove(at[12], "deleted", 11), sync(12),
-                                 put(at[13], 12), sync(13)])
+    first = Session(
+        None,
+        [
+            put(at[1], 0),
+            put(at[2], 1),
+            put(at[3], 2),
+            put(at[4], 3),
+            sync(5),
+            put(at[6], 4),
+            remove(at[7], "left", 6),
+            remove(at[8], "deleted", 7),
+            put(at[9], 8),
+            put(at[10], 9),
+        ],
+    )
+    second = Session(
+        [[1, 10]],
+        [put(at[11], 0), remove(at[12], "deleted", 11), sync(12), put(at[13], 12), sync(13)],
+    )
     return writes, [Subscriber("one", small, [first, second])]
 
 

@@ -57,8 +57,10 @@ def test_csv_with_a_key_and_rejects(server, tmp_path):
 
 
 def test_mongoexport_types_survive(server, tmp_path):
-    lines = ['{"_id":{"$oid":"5f43a1c0e4b0a1b2c3d4e5f6"},"at":{"$date":"2020-01-31T12:00:00.123Z"}}',
-             '{"_id":2,"big":9223372036854775807,"f":0.1,"n":null,"deep":{"a":[1,{"b":true}]}}']
+    lines = [
+        '{"_id":{"$oid":"5f43a1c0e4b0a1b2c3d4e5f6"},"at":{"$date":"2020-01-31T12:00:00.123Z"}}',
+        '{"_id":2,"big":9223372036854775807,"f":0.1,"n":null,"deep":{"a":[1,{"b":true}]}}',
+    ]
     path = tmp_path / "dump.ndjson"
     path.write_text("\n".join(lines) + "\n")
     server.run("import", "types", str(path))
@@ -84,7 +86,9 @@ def test_a_million_records(make_server, tmp_path):
     path = tmp_path / "million.ndjson"
     with open(path, "w") as f:
         for i in range(count):
-            f.write('{"_id":%d,"name":"record %d","group":%d,"value":%d.5}\n' % (i, i, i % 97, i % 1000))
+            f.write(
+                '{"_id":%d,"name":"record %d","group":%d,"value":%d.5}\n' % (i, i, i % 97, i % 1000)
+            )
     done = server.run("import", "many", str(path), timeout=500)
     assert f"imported {count} records" in done.stdout, done.stdout
     print(done.stdout.strip())

@@ -12,8 +12,12 @@ from server import ROOT
 def node(script, *words):
     if shutil.which("node") is None or "TIDEWIRE_NODE_MODULES" not in os.environ:
         pytest.skip("node or its packages are not installed (script/install test)")
-    done = subprocess.run(["node", str(ROOT / "tests" / "node" / script), *words],
-                          capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        ["node", str(ROOT / "tests" / "node" / script), *words],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
     assert done.returncode == 0 and done.stdout.strip() == "good", done.stdout + done.stderr
 
 

@@ -17,14 +17,24 @@ def test_every_line_of_the_tour(make_server, tmp_path):
     wait_until(lambda: "demo data is there" in server.tail(100), 30, "demo data")
     lines = tour()
     assert len(lines) >= 8
-    env = {"PATH": f"{ROOT}/zig-out/bin:/usr/bin:/bin", "TIDEWIRE_URL": f"ws://127.0.0.1:{server.port}"}
+    env = {
+        "PATH": f"{ROOT}/zig-out/bin:/usr/bin:/bin",
+        "TIDEWIRE_URL": f"ws://127.0.0.1:{server.port}",
+    }
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "tidewire").symlink_to(BINARY)
     env["PATH"] = f"{tmp_path}/bin:/usr/bin:/bin"
     outputs = {}
     for line in lines:
-        done = subprocess.run(["bash", "-c", line], env=env, cwd=tmp_path, capture_output=True,
-                              text=True, timeout=60, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}\n{server.tail()}"
         outputs[line] = done.stdout
     watched = [out for line, out in outputs.items() if "watch entries" in line][0]
@@ -39,7 +49,10 @@ class Watcher:
         self.out = open(path, "w")
         self.process = subprocess.Popen(
             [BINARY, "watch", *words, "--url", f"ws://127.0.0.1:{server.port}"],
-            stdout=self.out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            stdout=self.out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
     def lines(self):
         return self.path.read_text().splitlines()
@@ -63,8 +76,11 @@ def test_two_watchers_resume_after_a_kill(make_server, tmp_path):
     server.start()
     server.run("put", "people", '{"_id":11,"n":11}')
     for watcher in watchers:
-        wait_until(lambda w=watcher: any('"key":11' in line for line in w.lines()), 20,
-                   f"the write after the kill in {watcher.lines()}")
+        wait_until(
+            lambda w=watcher: any('"key":11' in line for line in w.lines()),
+            20,
+            f"the write after the kill in {watcher.lines()}",
+        )
         keys = re.findall(r'"key":(\d+)', watcher.path.read_text())
         assert keys == [str(i) for i in range(12)], keys
         watcher.close()

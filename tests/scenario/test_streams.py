@@ -65,9 +65,14 @@ def test_the_report_protocol_verbatim(report_any_layout):
             assert sync["syncid"] == "abc123"
             assert sync["since"] == [[frames[0]["srv_id"], frames[2]["seqno"]]]
             # live: an edit arrives by itself
-            edit = {**ENTRY, "version_uuid": "second", "clip_id": None,
-                    "content": {"field1": None, "field3": "new"},
-                    "modifies": ["the-unique-version-uuid"], "reason": "a better word"}
+            edit = {
+                **ENTRY,
+                "version_uuid": "second",
+                "clip_id": None,
+                "content": {"field1": None, "field3": "new"},
+                "modifies": ["the-unique-version-uuid"],
+                "reason": "a better word",
+            }
             await db.one("insert", collection="entries", doc=edit)
             live = await ws.next()
             assert live["type"] == "entry" and subset(edit, live)
@@ -91,10 +96,13 @@ def test_the_report_protocol_verbatim(report_any_layout):
 
 def test_other_projects_are_not_told(report):
     async def scenario():
-        async with await Client.open(report.url("/db")) as db, await Client.open(report.url()) as ws:
+        async with await Client.open(report.url("/db")) as db, await Client.open(
+            report.url()
+        ) as ws:
             await db.one("insert", collection="threads", doc=THREAD)
-            await db.one("insert", collection="threads",
-                         doc={**THREAD, "proj_id": 8, "thread_uuid": "other"})
+            await db.one(
+                "insert", collection="threads", doc={**THREAD, "proj_id": 8, "thread_uuid": "other"}
+            )
             await ws.send(type="subscribe", mux_id="a", project=7, threads="*")
             frames = await ws.until_sync()
             assert [f.get("thread_uuid") for f in frames] == ["the-thread-uuid", None]
@@ -102,11 +110,14 @@ def test_other_projects_are_not_told(report):
     run(scenario())
 
 
-@pytest.mark.parametrize("change,rule", [
-    ({"modifies": ["unknown"], "reason": "x", "version_uuid": "v9"}, "entry."),
-    ({"modifies": ["the-unique-version-uuid"], "reason": None, "version_uuid": "v9"}, "entry."),
-    ({"reason": "an original has none", "version_uuid": "v9", "entry_uuid": "e9"}, "entry."),
-])
+@pytest.mark.parametrize(
+    "change,rule",
+    [
+        ({"modifies": ["unknown"], "reason": "x", "version_uuid": "v9"}, "entry."),
+        ({"modifies": ["the-unique-version-uuid"], "reason": None, "version_uuid": "v9"}, "entry."),
+        ({"reason": "an original has none", "version_uuid": "v9", "entry_uuid": "e9"}, "entry."),
+    ],
+)
 def test_writes_that_break_a_rule_are_refused_by_its_name(report, change, rule):
     async def scenario():
         async with await Client.open(report.url("/db")) as db:
@@ -120,16 +131,28 @@ def test_writes_that_break_a_rule_are_refused_by_its_name(report, change, rule):
 
 def test_conflicting_edits_are_both_told(report):
     async def scenario():
-        async with await Client.open(report.url("/db")) as db, await Client.open(report.url()) as ws:
+        async with await Client.open(report.url("/db")) as db, await Client.open(
+            report.url()
+        ) as ws:
             await db.one("insert", collection="entries", doc=ENTRY)
             for version in ("left", "right"):
-                await db.one("insert", collection="entries", doc={
-                    **ENTRY, "version_uuid": version, "modifies": ["the-unique-version-uuid"],
-                    "reason": "each on its own"})
+                await db.one(
+                    "insert",
+                    collection="entries",
+                    doc={
+                        **ENTRY,
+                        "version_uuid": version,
+                        "modifies": ["the-unique-version-uuid"],
+                        "reason": "each on its own",
+                    },
+                )
             await ws.send(type="subscribe", mux_id=1, project_id=7, entries="*")
             frames = await ws.until_sync()
             assert [f["version_uuid"] for f in frames[:-1]] == [
-                "the-unique-version-uuid", "left", "right"]
+                "the-unique-version-uuid",
+                "left",
+                "right",
+            ]
 
     run(scenario())
 
@@ -137,12 +160,16 @@ def test_conflicting_edits_are_both_told(report):
 @pytest.mark.sanitize
 def test_filters_tell_what_left_and_what_was_deleted(any_layout):
     async def scenario():
-        async with await Client.open(any_layout.url("/db")) as db, \
-                await Client.open(any_layout.url()) as ws:
+        async with await Client.open(any_layout.url("/db")) as db, await Client.open(
+            any_layout.url()
+        ) as ws:
             for i in range(5):
                 await db.one("put", collection="things", doc={"_id": i, "n": i})
-            await ws.send(type="subscribe", mux_id=1,
-                          collections={"things": {"filter": {"n": {"$gte": 3}}, "fields": ["n"]}})
+            await ws.send(
+                type="subscribe",
+                mux_id=1,
+                collections={"things": {"filter": {"n": {"$gte": 3}}, "fields": ["n"]}},
+            )
             frames = await ws.until_sync()
             assert [f["doc"]["n"] for f in frames[:-1]] == [3, 4]
             await db.one("update", collection="things", id=3, fields={"n": 0})
@@ -150,7 +177,10 @@ def test_filters_tell_what_left_and_what_was_deleted(any_layout):
             await db.one("update", collection="things", id=1, operations=[["INC", "n", 9]])
             told = [await ws.next() for _ in range(3)]
             assert [(f["type"], f.get("why"), f["key"]) for f in told] == [
-                ("remove", "left", 3), ("remove", "deleted", 4), ("record", None, 1)]
+                ("remove", "left", 3),
+                ("remove", "deleted", 4),
+                ("record", None, 1),
+            ]
             assert told[2]["doc"] == {"_id": 1, "n": 10}
             assert told[1]["prev"] == told[0]["seqno"] and told[2]["prev"] == told[1]["seqno"]
 
@@ -159,9 +189,13 @@ def test_filters_tell_what_left_and_what_was_deleted(any_layout):
 
 def test_many_streams_share_a_connection(server):
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as ws:
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url()
+        ) as ws:
             for i in range(200):
-                await ws.send(type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i % 7}}})
+                await ws.send(
+                    type="subscribe", mux_id=i, collections={"c": {"filter": {"n": i % 7}}}
+                )
             synced = set()
             while len(synced) < 200:
                 frame = await ws.next()
@@ -176,7 +210,9 @@ def test_many_streams_share_a_connection(server):
 
 def test_since_now_tells_only_what_comes(server):
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as ws:
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url()
+        ) as ws:
             await db.one("put", collection="c", doc={"_id": 1})
             await ws.send(type="subscribe", mux_id=1, since="now", collections={"c": "*"})
             assert (await ws.next())["type"] == "sync"
@@ -188,14 +224,21 @@ def test_since_now_tells_only_what_comes(server):
 
 def test_a_changed_query_starts_over(server):
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as ws:
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url()
+        ) as ws:
             await db.one("put", collection="c", doc={"_id": 1, "n": 1})
             await ws.send(type="subscribe", mux_id=1, collections={"c": {"filter": {"n": 2}}})
             sync = (await ws.until_sync())[-1]
             await ws.send(type="close", mux_id=1)
             await ws.next()
-            await ws.send(type="subscribe", mux_id=1, since=sync["since"], query=sync["query"],
-                          collections={"c": {"filter": {"n": 1}}})
+            await ws.send(
+                type="subscribe",
+                mux_id=1,
+                since=sync["since"],
+                query=sync["query"],
+                collections={"c": {"filter": {"n": 1}}},
+            )
             frames = await ws.until_sync()
             assert frames[0]["type"] == "reset" and frames[0]["reason"] == "changed"
             assert frames[1]["key"] == 1
@@ -205,11 +248,14 @@ def test_a_changed_query_starts_over(server):
 
 def test_since_ahead_starts_over(server):
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as ws:
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url()
+        ) as ws:
             reply = await db.one("put", collection="c", doc={"_id": 1})
-            (srv, seqno), = reply["since"]
-            await ws.send(type="subscribe", mux_id=1, since=[[srv, seqno + 100]],
-                          collections={"c": "*"})
+            ((srv, seqno),) = reply["since"]
+            await ws.send(
+                type="subscribe", mux_id=1, since=[[srv, seqno + 100]], collections={"c": "*"}
+            )
             frames = await ws.until_sync()
             assert frames[0]["type"] == "reset" and frames[0]["reason"] == "ahead"
             assert [f.get("key") for f in frames] == [None, 1, None]
@@ -219,7 +265,9 @@ def test_since_ahead_starts_over(server):
 
 def test_a_dropped_collection_is_one_message(server):
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as ws:
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url()
+        ) as ws:
             for i in range(3):
                 await db.one("put", collection="c", doc={"_id": i})
             await ws.send(type="subscribe", mux_id=1, collections={"c": "*"})

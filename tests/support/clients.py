@@ -15,9 +15,14 @@ async def connect(url, **more):
     while True:
         try:
             return await websockets.connect(
-                url, max_size=None, compression=None, ping_interval=None, **more)
-        except (OSError, websockets.exceptions.InvalidMessage,
-                websockets.exceptions.InvalidStatus, EOFError):
+                url, max_size=None, compression=None, ping_interval=None, **more
+            )
+        except (
+            OSError,
+            websockets.exceptions.InvalidMessage,
+            websockets.exceptions.InvalidStatus,
+            EOFError,
+        ):
             if asyncio.get_running_loop().time() > end:
                 raise
             await asyncio.sleep(0.02)  # the poll of a condition: nobody listens yet
@@ -77,7 +82,8 @@ class Client:
 
     async def until_sync(self, mux_id=None, seconds=10):
         return await self.until(
-            lambda f: f.get("type") == "sync" and mux_id in (None, f["mux_id"]), seconds)
+            lambda f: f.get("type") == "sync" and mux_id in (None, f["mux_id"]), seconds
+        )
 
 
 def run(coroutine, seconds=100):

@@ -100,7 +100,11 @@ class Follower:
         self.last = self.highest = seqno
 
     def put(self, frame, write):
-        if write.doc is None or strip(frame["doc"]) != strip(write.doc) or frame["key"] != write.key:
+        if (
+            write.doc is None
+            or strip(frame["doc"]) != strip(write.doc)
+            or frame["key"] != write.key
+        ):
             self.fail("PHANTOM", f"{frame} is not what was written: {write}")
         if not self.me.matches(write.doc):
             self.fail("FILTERED", f"{frame} does not match")

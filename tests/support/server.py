@@ -97,8 +97,12 @@ class Server:
         for actor in PROCESSES[self.layout]:
             if actor not in self.processes:
                 self.processes[actor] = subprocess.Popen(
-                    self.command(actor), stdin=subprocess.DEVNULL, stdout=self.log,
-                    stderr=self.log, env=self.env)
+                    self.command(actor),
+                    stdin=subprocess.DEVNULL,
+                    stdout=self.log,
+                    stderr=self.log,
+                    env=self.env,
+                )
         if ready:
             self.wait_ready()
         return self
@@ -108,7 +112,8 @@ class Server:
             for actor, process in self.processes.items():
                 if process.poll() is not None:
                     raise AssertionError(
-                        f"{actor or 'serve'} ended with {process.returncode}:\n{self.tail()}")
+                        f"{actor or 'serve'} ended with {process.returncode}:\n{self.tail()}"
+                    )
             try:
                 return self.http("/readyz", timeout=2)[0] == 200
             except OSError:
@@ -130,7 +135,8 @@ class Server:
     def wait_end(self, seconds=READY_S):
         """Waits until a process ended by itself (a fault point) and gives the others' end too."""
         wait_until(
-            lambda: any(p.poll() is not None for p in self.processes.values()), seconds, "an end")
+            lambda: any(p.poll() is not None for p in self.processes.values()), seconds, "an end"
+        )
         self.kill()
 
     def stop(self):
@@ -170,8 +176,11 @@ class Server:
         port = self.admin_port if admin else self.port
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}{path}", data=data, method=method,
-            headers={"Content-Type": "application/json", **(headers or {})})
+            f"http://127.0.0.1:{port}{path}",
+            data=data,
+            method=method,
+            headers={"Content-Type": "application/json", **(headers or {})},
+        )
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return answer.status, answer.read().decode()
@@ -187,7 +196,12 @@ class Server:
     def run(self, *words, check=True, **more):
         """Runs a verb of the command line against this server."""
         done = subprocess.run(
-            [BINARY, *words, "--url", f"ws://127.0.0.1:{self.port}"], capture_output=True,
-            text=True, timeout=more.pop("timeout", 120), stdin=subprocess.DEVNULL, **more)
+            [BINARY, *words, "--url", f"ws://127.0.0.1:{self.port}"],
+            capture_output=True,
+            text=True,
+            timeout=more.pop("timeout", 120),
+            stdin=subprocess.DEVNULL,
+            **more,
+        )
         assert not check or done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
         return done

@@ -1,0 +1,317 @@
+/* config_test.c - the configuration: what wins, what is refused and with which words. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cli/config.h"
+#include "protocol/json.h"
+
+enum { WHY_MAX = 65536, OUT_MAX = 1 << 20 };
+
+static char file[] = "/tmp/tidewire-config-XXXXXX";
+
+struct fixture {
+    config config;
+    tw_buf why;
+    tw_buf out;
+    tw_err err;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    tw_buf_init(&f->why, WHY_MAX);
+    tw_buf_init(&f->out, OUT_MAX);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    config_free(&f->config);
+    tw_buf_fini(&f->why);
+    tw_buf_fini(&f->out);
+    free(f);
+    return 0;
+}
+
+static tw_err load_with(struct fixture *f, const char *yaml, const char *const *flags)
+{
+    FILE *out = fopen(file, "w");
+    assert_non_null(out);
+    fputs(yaml, out);
+    fclose(out);
+    config_free(&f->config);
+    tw_buf_clear(&f->why);
+    f->err = config_load(&f->config, file, flags, &f->why);
+    tw_buf_add_byte(&f->why, '\0');
+    return f->err;
+}
+
+static tw_err load(struct fixture *f, const char *yaml)
+{
+    return load_with(f, yaml, NULL);
+}
+
+/* The complaint begins with the file's name, then this. */
+static void assert_refused(struct fixture *f, const char *yaml, const char *words)
+{
+    assert_int_equal(load(f, yaml), TW_E_BAD_CONFIG);
+    assert_memory_equal(f->why.ptr, file, strlen(file));
+    assert_string_equal(f->why.ptr + strlen(file), words);
+    assert_null(f->config.memory);
+}
+
+static void test_config_none_gives_defaults(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(config_load(&f->config, NULL, NULL, &f->why), TW_OK);
+    assert_string_equal(f->config.option.listen, "127.0.0.1:8090");
+    assert_int_equal(f->config.option.readers, 2);
+    assert_false(f->config.option.memory);
+    assert_int_equal(f->config.option.log_bytes, 4294967296);
+    assert_int_equal(f->config.catalog.count, 0);
+    assert_string_equal(f->config.catalog.default_database, "main");
+    assert_null(f->config.catalog.default_collection);
+    assert_null(f->config.file);
+}
+
+static void test_config_empty_file_gives_defaults(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(load(f, ""), TW_OK);
+    assert_string_equal(f->config.option.data, "./tidewire-data");
+    assert_string_equal(f->config.file, file);
+}
+
+static void test_config_file_below_environment_below_flags(void **state)
+{
+    struct fixture *f = *state;
+    static const char yaml[] = "server:\n  listen: file:1\n  data: file\n  admin: file:2\n";
+    static const char *const flags[] = {"listen", "flag:1", NULL};
+    setenv("TIDEWIRE_SERVER_LISTEN", "env:1", 1);
+    setenv("TIDEWIRE_SERVER_DATA", "env", 1);
+    assert_int_equal(load_with(f, yaml, flags), TW_OK);
+    assert_string_equal(f->config.option.listen, "flag:1");
+    assert_string_equal(f->config.option.data, "env");
+    assert_string_equal(f->config.option.admin, "file:2");
+    config_write(&f->config, true, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_non_null(strstr(f->out.ptr, "listen: \"flag:1\"  # from: command line\n"));
+    assert_non_null(strstr(f->out.ptr, "data: \"env\"  # from: environment\n"));
+    assert_non_null(strstr(f->out.ptr, "admin: \"file:2\"  # from: file\n"));
+    assert_non_null(strstr(f->out.ptr, "readers: 2  # from: default\n"));
+    unsetenv("TIDEWIRE_SERVER_LISTEN");
+    unsetenv("TIDEWIRE_SERVER_DATA");
+}
+
+static void test_config_bad_environment_is_named(void **state)
+{
+    struct fixture *f = *state;
+    setenv("TIDEWIRE_ACTORS_READERS", "5", 1);
+    assert_int_equal(load(f, ""), TW_E_BAD_CONFIG);
+    assert_string_equal(f->why.ptr, "TIDEWIRE_ACTORS_READERS: actors.readers is '5', allowed is a "
+                                    "number from 1 to 4\n");
+    unsetenv("TIDEWIRE_ACTORS_READERS");
+}
+
+static void test_config_unknown_key_tells_line_and_nearest(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "server:\n  listen: 'a:1'\n  # a remark\n  orgins: x\n",
+                   ":4: unknown key 'orgins'; did you mean 'origins'?\n");
+    assert_refused(f, "server:\n  colour: red\n", ":2: unknown key 'colour'\n");
+    assert_refused(f, "colections:\n  - name: a\n",
+                   ":1: unknown key 'colections'; did you mean 'collections'?\n");
+    assert_refused(f, "collections:\n  - name: a\n    filtre: '{}'\n",
+                   ":3: unknown key 'filtre'; did you mean 'filter'?\n");
+    assert_refused(f, "store:\n  listen: 'a:1'\n", ":2: unknown key 'listen'; it belongs to 'server'\n");
+}
+
+static void test_config_bad_value_tells_line_and_range(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "store:\n\n  log_age_s: nine\n",
+                   ":3: store.log_age_s is 'nine', allowed is a number from 1 to 31536000\n");
+    assert_refused(f, "actors:\n  readers: 5\n",
+                   ":2: actors.readers is '5', allowed is a number from 1 to 4\n");
+    assert_refused(f, "actors:\n  readers: -1\n",
+                   ":2: actors.readers is '-1', allowed is a number from 1 to 4\n");
+    assert_refused(f, "server: {listen: a}\n",
+                   ":1: server.listen has 1 bytes, allowed are 3 to 255\n");
+    assert_refused(f, "server:\n  memory: maybe\n",
+                   ":2: server.memory is 'maybe', allowed are true and false\n");
+}
+
+static void test_config_no_yaml_tells_line(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "server:\n  listen: [1]\n",
+                   ":2: Expecting STRING, got event: SEQUENCE_START\n");
+    assert_refused(f, "- a\n", ":1: Expecting MAPPING, got event: SEQUENCE_START\n");
+    assert_refused(f, "server:\n  data: a\n  data: b\n", ":2: Mapping field already seen: data\n");
+    assert_int_equal(load(f, "server: [\n"), TW_E_BAD_CONFIG);
+    assert_int_equal(load(f, "\x01"), TW_E_BAD_CONFIG);
+}
+
+static void test_config_missing_file_is_told(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(config_load(&f->config, "/nowhere/x.yaml", NULL, &f->why), TW_E_BAD_CONFIG);
+    tw_buf_add_byte(&f->why, '\0');
+    assert_string_equal(f->why.ptr,
+                        "/nowhere/x.yaml: cannot be opened; check the path given to --config\n");
+}
+
+static const char declared[] =
+    "store:\n  database: prod\n  strict: true\n  default_collection: movies\n"
+    "collections:\n"
+    "  - name: movies\n"
+    "    filter: '{\"name\": \"O''Hara: #1\"}'\n"
+    "    scope: {param: project_id, field: proj_id}\n"
+    "    fields: [name, 'a b', 'x: y']\n"
+    "    key_any: true\n    read_denied: true\n"
+    "  - name: movies\n    database: other\n    key: uuid\n    version: v\n"
+    "    shape: flat\n    rules: comment\n    message: film\n    processor: ipc:///tmp/p\n"
+    "    remove_denied: true\n    write_denied: true\n";
+
+static void assert_declared(const config *given)
+{
+    assert_int_equal(given->catalog.count, 2);
+    assert_true(given->catalog.strict);
+    assert_string_equal(given->catalog.default_collection, "movies");
+    const catalog_collection *at = catalog_find(&given->catalog, TW_STR("prod"), TW_STR("movies"));
+    assert_non_null(at);
+    assert_string_equal(at->key, "_id");
+    assert_string_equal(at->version_field, "_version");
+    assert_string_equal(at->scope_param, "project_id");
+    assert_string_equal(at->scope_field, "proj_id");
+    assert_int_equal(at->fields_count, 3);
+    assert_string_equal(at->fields[2], "x: y");
+    assert_true(at->key_any && at->read_denied && !at->write_denied && !at->remove_denied);
+    tw_str name = tw_bson_get_str(at->filter, TW_STR("name"));
+    assert_true(tw_str_equal(name, TW_STR("O'Hara: #1")));
+    at = catalog_find(&given->catalog, TW_STR("other"), TW_STR("movies"));
+    assert_non_null(at);
+    assert_string_equal(at->key, "uuid");
+    assert_string_equal(at->version_field, "v");
+    assert_string_equal(at->message, "film");
+    assert_string_equal(at->processor, "ipc:///tmp/p");
+    assert_int_equal(at->shape, CATALOG_FLAT);
+    assert_int_equal(at->rule, CATALOG_COMMENT);
+    assert_true(at->remove_denied && at->write_denied && !at->key_any && !at->read_denied);
+}
+
+static void test_config_collections_are_read_written_and_read_again(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(load(f, declared), TW_OK);
+    assert_declared(&f->config);
+    config_write(&f->config, false, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_int_equal(load(f, f->out.ptr), TW_OK);
+    assert_declared(&f->config);
+}
+
+static void test_config_preset_declares_and_is_written_as_preset(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(load(f, "store:\n  preset: report\ncollections:\n  - name: movies\n"), TW_OK);
+    assert_int_equal(f->config.catalog.count, 4);
+    assert_non_null(catalog_find(&f->config.catalog, TW_STR("main"), TW_STR("entries")));
+    config_write(&f->config, false, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_int_equal(load(f, f->out.ptr), TW_OK);
+    assert_int_equal(f->config.catalog.count, 4);
+    assert_int_equal(load(f, "store:\n  preset: reprot\n"), TW_E_BAD_CONFIG);
+    assert_string_equal(f->why.ptr, "store.preset is 'reprot', allowed is: report\n");
+}
+
+static void test_config_bad_collection_is_refused(void **state)
+{
+    static const struct {
+        const char *yaml, *why;
+    } rows[] = {
+        {"  - name: a\n  - name: a\n", "collection a is declared twice\n"},
+        {"  - name: entries\n", "collection entries is declared twice\n"},
+        {"  - name: a$b\n", "collection 'a$b': not a name for a collection\n"},
+        {"  - name: a\n    shape: round\n",
+         "collection a: shape is 'round', allowed are: nested flat\n"},
+        {"  - name: a\n    rules: none\n",
+         "collection a: rules is 'none', allowed are: free entry thread comment\n"},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < TW_COUNT(rows); i++) {
+        char yaml[256];
+        tw_format(yaml, sizeof yaml, "store: {preset: report}\ncollections:\n%s", rows[i].yaml);
+        assert_int_equal(load(f, yaml), TW_E_BAD_CONFIG);
+        assert_string_equal(f->why.ptr, rows[i].why);
+    }
+    assert_int_equal(load(f, "collections:\n  - name: a\n    filter: '{'\n"), TW_E_BAD_CONFIG);
+    assert_memory_equal(f->why.ptr, "collection a: filter: ", 22);
+    assert_refused(f, "collections:\n  - key: x\n", ":2: Missing required mapping field: name\n");
+    assert_refused(f, "collections:\n  - name: a\n    scope: {param: x}\n",
+                   ":3: Missing required mapping field: field\n");
+}
+
+/* Each allocation fails in turn: an error or a whole configuration, never half of one. */
+static void test_config_no_memory_is_an_error(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(load(f, declared), TW_OK);
+    for (uint64_t nth = 1; nth < 40; nth++) {
+        config_free(&f->config);
+        tw_buf_clear(&f->why);
+        tw_alloc_fail_at(nth);
+        f->err = config_load(&f->config, file, NULL, &f->why);
+        tw_alloc_fail_at(0);
+        if (f->err == TW_OK) {
+            assert_declared(&f->config);
+        } else {
+            assert_null(f->config.memory);
+        }
+    }
+    assert_int_equal(f->err, TW_OK);
+}
+
+static int make_file(void **state)
+{
+    (void)state;
+    int fd = mkstemp(file);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state)
+{
+    (void)state;
+    return unlink(file);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_config_none_gives_defaults),
+        TEST(test_config_empty_file_gives_defaults),
+        TEST(test_config_file_below_environment_below_flags),
+        TEST(test_config_bad_environment_is_named),
+        TEST(test_config_unknown_key_tells_line_and_nearest),
+        TEST(test_config_bad_value_tells_line_and_range),
+        TEST(test_config_no_yaml_tells_line),
+        TEST(test_config_missing_file_is_told),
+        TEST(test_config_collections_are_read_written_and_read_again),
+        TEST(test_config_preset_declares_and_is_written_as_preset),
+        TEST(test_config_bad_collection_is_refused),
+        TEST(test_config_no_memory_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}
