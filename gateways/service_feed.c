@@ -1,11 +1,12 @@
 /* service_feed.c - the feed: what was committed, per collection, in numbered messages; and replay.
  *
- * A message is the topic "db.collection" and a NUL, then the msgpack map {"n_prev":P,"n":N,"batch":B,
- * "rows":[{"n","op","key","version","srv_id","seqno","doc"}...]}: rows in order of n; P is the N of the
- * collection's message before. A follower at position X that finds P > X has lost something and asks
- * {"op":"replay","after":X,...}; so it does after silence, as the last message may be the lost one.
- * nng drops what a follower does not read in time: the feed is the hint, the log the truth. The gateway
- * itself follows the store in the same way, and reads from the log what it missed. */
+ * A message is the topic "db.collection" and a NUL, then the msgpack map
+ * {"n_prev":P,"n":N,"batch":B, "rows":[{"n","op","key","version","srv_id","seqno","doc"}...]}:
+ * rows in order of n; P is the N of the collection's message before. A follower at position X that
+ * finds P > X has lost something and asks {"op":"replay","after":X,...}; so it does after silence,
+ * as the last message may be the lost one. nng drops what a follower does not read in time: the
+ * feed is the hint, the log the truth. The gateway itself follows the store in the same way, and
+ * reads from the log what it missed. */
 #include "protocol/codec.h"
 
 #include "gateways/service_priv.h"

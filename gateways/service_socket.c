@@ -20,9 +20,9 @@
 enum { REQUESTS_QUEUE = 128, ANSWERS_QUEUE = 1024, FEED_QUEUE = 256, SEND_TIMEOUT_MS = 1000 };
 
 /* One of the two sockets, and what watches over its listener.
- * nng 1.5.2 ends a listener's accept for ever when a peer connects and is gone before it is greeted.
- * So each listener is dialled now and then from here: a probe that is connected on its side while the
- * socket has gained no pipe has found it dead, and it is replaced. */
+ * nng 1.5.2 ends a listener's accept for ever when a peer connects and is gone before it is
+ * greeted. So each listener is dialled now and then from here: a probe that is connected on its
+ * side while the socket has gained no pipe has found it dead, and it is replaced. */
 typedef struct service_side {
     nng_socket socket;
     nng_listener listener;

@@ -1,5 +1,5 @@
-/* service_test.c - the service gateway from outside, by the C client: requests, limits, garbage, and
- * the feed with losses. The store and its readers live in memory. */
+/* service_test.c - the service gateway from outside, by the C client: requests, limits, garbage,
+ * and the feed with losses. The store and its readers live in memory. */
 #include "clients/c/service.h"
 
 #include <setjmp.h>
@@ -216,8 +216,8 @@ static void connect_rudely(const char *path)
     (void)close(fd);
 }
 
-/* Whether a peer is early enough to do harm is chance, so many come. nng leaks what it had begun for
- * them, and a process that ends by _exit is not asked for it. */
+/* Whether a peer is early enough to do harm is chance, so many come. nng leaks what it had begun
+ * for them, and a process that ends by _exit is not asked for it. */
 static void be_visited_rudely(void)
 {
     world w;

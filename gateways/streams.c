@@ -393,6 +393,7 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     stream->resume = false;
     stream->after = page->after;
     stream->w0 = page->w0;
+    stream->seen = page->head > stream->seen ? page->head : stream->seen;
     if (!page->caught_up) {
         make_ready(self, stream);
         return;
@@ -404,8 +405,10 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
         stream_move(self, stream, STREAM_WAITING); /* lost meanwhile; it is opened again */
         return;
     }
-    if (stream->after < topic->applied) {
-        make_retry(self, stream); /* the reader is behind the manager; wait for it */
+    /* This reader is behind the manager, or behind one that left out, in an earlier page, rows that
+     * newer ones superseded: below that one's head the set is not complete. */
+    if (stream->after < topic->applied || stream->after < stream->seen) {
+        make_retry(self, stream);
         return;
     }
     stream_join(self, stream, page->at);

@@ -94,6 +94,7 @@ struct stream {
     streams_conn *conn;
     stream_class *class;
     uint64_t after; /* cursor; unread while LIVE */
+    uint64_t seen; /* newest head that a page of it was read at */
     uint64_t w0;
     uint64_t sync_due_ms;
     shared_vector *since; /* hold; of a resume until it has caught up */

@@ -1,8 +1,9 @@
 /* request.h - the data access actions (getByIds, insert, find, ...) behind every edge.
  *
- * The websocket gateway, HTTP and the service socket all turn what they receive into one BSON request
- * {"action":...,"reqID":...,"collection":...,...} and render BSON replies; the meaning of each action
- * is here, once. One action = one file of this folder; request.c holds the one table of them.
+ * The websocket gateway, HTTP and the service socket all turn what they receive into one BSON
+ * request {"action":...,"reqID":...,"collection":...,...} and render BSON replies; the meaning of
+ * each action is here, once. One action = one file of this folder; request.c holds the one table of
+ * them.
  *
  * Runs inside a gateway actor, on its thread. Writes of one turn travel in one message: the gateway
  * calls request_flush at the end of each turn. Raw input never reaches an assertion. */
@@ -24,18 +25,21 @@ typedef struct request_options {
     bool trusted;            /* a service: read, write and remove_denied are about clients */
 } request_options;
 
-/* Receives each reply of a request in order; final with the last one (exactly once a request, also on
- * an error). reply is a view until it returns. Returning false asks the engine to pause this request
- * until request_resume(tag): the asker's queue is full. The asker may be gone: tag is looked up. */
+/* Receives each reply of a request in order; final with the last one (exactly once a request, also
+ * on an error). reply is a view until it returns. Returning false asks the engine to pause this
+ * request until request_resume(tag): the asker's queue is full. The asker may be gone: tag is
+ * looked up. */
 typedef bool (*request_emit)(void *context, uint64_t tag, tw_bson reply, bool final);
 
 tw_err request_engine_new(request_engine **out, const request_options *options);
 void request_engine_free(request_engine **engine);
 
-/* Runs one request. Replies follow later or at once (from inside this call too). Errors are replies:
- * {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,"retry":...
- * [,"after_ms":N][,"rule":...][,"version":current]}. reqID of any scalar type is given back as it
- * came in each reply. Two requests may have one tag. */
+/* Runs one request. Replies follow later or at once (from inside this call too). Errors are
+ * replies:
+ *
+ *
+ *
+ * {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,"retry":... [,"after_ms":N][,"rule":...][,"version":current]}. reqID of any scalar type is given back as it came in each reply. Two requests may have one tag. */
 void request_run(request_engine *engine, tw_bson request, request_emit emit, void *context,
                  uint64_t tag);
 /* True when the action is one of the table. */

@@ -1,6 +1,7 @@
-/* request_batch.c - batch: many writes in one request, each like a single one; `atomic` makes them one
- * transaction. The way for services: an operation costs a look at its fields and no reply of its own.
- * A bare text of 24 hex digits is an ObjectId here; {"op":"put"} of a document looks nothing up. */
+/* request_batch.c - batch: many writes in one request, each like a single one; `atomic` makes them
+ * one transaction. The way for services: an operation costs a look at its fields and no reply of
+ * its own. A bare text of 24 hex digits is an ObjectId here; {"op":"put"} of a document looks
+ * nothing up. */
 #include "gateways/request/request_priv.h"
 
 static const request_action batch_ops[] = {

@@ -1,8 +1,8 @@
 /* request_change.c - update and remove: of one record, of a list, of all that match a query.
  *
- * By query the keys are collected first and changed then, each only if it still matches: a change made
- * while reading would be met again further on. What more than REQUEST_MATCH_MAX records match is
- * refused before anything is changed. An id with two readings is looked up first. */
+ * By query the keys are collected first and changed then, each only if it still matches: a change
+ * made while reading would be met again further on. What more than REQUEST_MATCH_MAX records match
+ * is refused before anything is changed. An id with two readings is looked up first. */
 #include "gateways/request/request_priv.h"
 
 enum { CHANGES_AT_ONCE = 1024, FIND_BYTES = 262144 };

@@ -1,6 +1,6 @@
-/* request_find.c - find and find_one: each document in its own reply, then done with count, and more
- * where the result was cut. Without sort it is read in pages that wait for the asker; with sort it is
- * read at once, as a second sorting of what changed meanwhile would repeat and omit. */
+/* request_find.c - find and find_one: each document in its own reply, then done with count, and
+ * more where the result was cut. Without sort it is read in pages that wait for the asker; with
+ * sort it is read at once, as a second sorting of what changed meanwhile would repeat and omit. */
 #include "gateways/request/request_priv.h"
 
 static void ask(request *self)

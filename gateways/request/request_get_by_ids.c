@@ -1,5 +1,6 @@
 /* request_get_by_ids.c - getByIds: each document found in its own reply, then done, which names the
- * ids that nothing has. Documents are asked for in chunks, so that a slow asker pauses the reading. */
+ * ids that nothing has. Documents are asked for in chunks, so that a slow asker pauses the
+ * reading. */
 #include "gateways/request/request_priv.h"
 
 /* Asks for the next ids that are neither found nor missing. */

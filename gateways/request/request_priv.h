@@ -2,10 +2,12 @@
  *
  * A request lives from request_run to its final reply. Invariants
  * 1. Exactly one final reply, unless the request was forgotten before.
- * 2. It is recycled when it is over (final or forgotten), no ask or write of it is unanswered, and no
+ * 2. It is recycled when it is over (final or forgotten), no ask or write of it is unanswered, and
+ * no
  *    function of the engine stands on it (holds = 0): callbacks may forget it while it replies.
  * 3. Views in operations point into its arena, which therefore lives until their outcome is known.
- * 4. Each operation that is sent carries an opid, so sending a whole write message again is safe. */
+ * 4. Each operation that is sent carries an opid, so sending a whole write message again is safe.
+ * */
 #pragma once
 
 #include "broker/why.h"
@@ -219,8 +221,8 @@ struct request_engine {
 };
 
 /* ---- request.c ---- */
-/* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next: ask
- * is called again. Errors end the request. */
+/* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
+ * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
@@ -237,7 +239,8 @@ tw_err request_place(const request_engine *engine, const request_given *given,
 tw_err request_fields_read(const request_action *action, tw_bson asked, request_given *out,
                            request_why *why);
 tw_str request_action_name(tw_bson asked); /* of action, or of op; ptr NULL: neither is text */
-/* Text of an outsider made fit to be shown: cut at TW_SHOWN_INPUT_MAX, what is not printable as '?'. */
+/* Text of an outsider made fit to be shown: cut at TW_SHOWN_INPUT_MAX, what is not printable as
+ * '?'. */
 typedef struct request_shown {
     char text[TW_SHOWN_INPUT_MAX + 4];
 } request_shown;
@@ -254,7 +257,8 @@ bool request_reply_doc(request *self, tw_bson doc);
 void request_fail(request *self, tw_err code, const char *message, const char *hint, tw_bson extra);
 void request_fail_why(request *self, tw_err code, const request_why *why);
 void request_fail_result(request *self, const request_result *result, bool with_count);
-/* Keeps an answer over a pause, and reads it again; false: no memory (again: the request failed). */
+/* Keeps an answer over a pause, and reads it again; false: no memory (again: the request failed).
+ * */
 bool request_page_keep(request *self, tw_str bytes);
 bool request_page_again(request *self, tw_body *out);
 void request_add_since(tw_bson_builder *b, const request_since *since);
@@ -273,8 +277,8 @@ const tw_item_record *request_record_of(const tw_msg_records *records, const req
 tw_err request_keep(request *self, const tw_buf *scratch, tw_bson *out);
 
 /* ---- request_write.c ---- */
-/* Queues operations; written is called when all their outcomes stand in results. atomic: they are one
- * transaction. Adds opids and the origin where they are missing. */
+/* Queues operations; written is called when all their outcomes stand in results. atomic: they are
+ * one transaction. Adds opids and the origin where they are missing. */
 tw_err request_write(request *self, tw_item_write_op *ops, size_t count, bool atomic,
                      request_step written);
 /* An operation of a request or of an item of a batch: all but key and doc. */

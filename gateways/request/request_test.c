@@ -1,8 +1,8 @@
 /* request_test.c - the engine inside a host actor, against a store and readers that live in memory.
  *
- * The test speaks to the host by topic_open, whose query is the request (BSON); the host answers with
- * records, a reply each. The examples of tests/vectors/db_*.json are run here too: every client's
- * tests may use the same. */
+ * The test speaks to the host by topic_open, whose query is the request (BSON); the host answers
+ * with records, a reply each. The examples of tests/vectors/db_*.json are run here too: every
+ * client's tests may use the same. */
 #include "gateways/request/request.h"
 
 #include <glob.h>

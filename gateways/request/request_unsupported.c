@@ -1,4 +1,5 @@
-/* request_unsupported.c - actions that this server knows by name and does not offer: it says why. */
+/* request_unsupported.c - actions that this server knows by name and does not offer: it says why.
+ * */
 #include "gateways/request/request_priv.h"
 
 void request_dispatch(request *self)

@@ -1,7 +1,7 @@
 /* request_write.c - writes: operations of many requests travel in one message, outcomes come back.
  *
- * A message that was lost (timeout, the store was away) is sent once more: each operation carries an
- * opid, drawn here where the asker gave none, so that it cannot have its effect twice. */
+ * A message that was lost (timeout, the store was away) is sent once more: each operation carries
+ * an opid, drawn here where the asker gave none, so that it cannot have its effect twice. */
 #include "protocol/json.h"
 
 #include "broker/update.h"
