@@ -261,22 +261,3 @@ def test_since_ahead_starts_over(server):
             assert [f.get("key") for f in frames] == [None, 1, None]
 
     run(scenario())
-
-
-def test_a_dropped_collection_is_one_message(server):
-    async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(
-            server.url()
-        ) as ws:
-            for i in range(3):
-                await db.one("put", collection="c", doc={"_id": i})
-            await ws.send(type="subscribe", mux_id=1, collections={"c": "*"})
-            await ws.until_sync()
-            reply = (await db.ask("drop", collection="c"))[-1]
-            if reply.get("type") == "error":
-                pytest.fail(f"drop: {reply}")
-            assert (await ws.next())["type"] == "drop"
-            await db.one("put", collection="c", doc={"_id": 9})
-            assert (await ws.next())["key"] == 9
-
-    run(scenario())

@@ -1,6 +1,7 @@
 /* fake_store.h - a store and a log_reader that keep their log in memory: a test double for the unit
- * tests of those who ask them. Writes are applied at once, published as log_batch, and nothing is on
- * disk; the rules of collections are not known here: a document with "break_rule": true breaks one. */
+ * tests of those who ask them. Writes are applied at once, published as log_batch, and nothing is
+ * on disk; the rules of collections are not known here: a document with "break_rule": true breaks
+ * one. */
 #pragma once
 
 #include <stdatomic.h>
@@ -14,7 +15,8 @@ typedef struct fake_log fake_log;
 fake_log *fake_log_new(void);
 void fake_log_free(fake_log **log);
 uint64_t fake_log_head(fake_log *log);
-/* The next `count` writes are applied and then answered `unavailable`, as if the answer was lost. */
+/* The next `count` writes are applied and then answered `unavailable`, as if the answer was lost.
+ * */
 void fake_log_lose_answers(fake_log *log, int count);
 /* The next `count` questions to readers are answered `unavailable`. */
 void fake_log_fail_reads(fake_log *log, int count);
