@@ -1,0 +1,222 @@
+/* topic_query_test.c - subscribe to canonical form, meanings, and the bytes that are told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "protocol/limits.h"
+#include "broker/topic_query.h"
+#include "tests/support/bson_text.h"
+
+static tw_arena arena;
+static catalog known;
+static catalog_collection declared[5];
+
+static int setup(void **state)
+{
+    static const char *const fields[] = {"name"};
+    (void)state;
+    tw_arena_init(&arena, 64 << 20);
+    catalog_report_preset("main", declared);
+    declared[3] = catalog_undeclared;
+    declared[3].database = "main";
+    declared[3].name = "secret";
+    declared[3].read_denied = true;
+    declared[4] = catalog_undeclared;
+    declared[4].database = "crm";
+    declared[4].name = "person";
+    declared[4].fields = fields;
+    declared[4].fields_count = 1;
+    declared[4].filter = bson_text(&arena, "{'alive':true}");
+    known = (catalog){.magic = CATALOG_MAGIC, .at = declared, .count = 5, .default_database = "main"};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tw_arena_fini(&arena);
+    return 0;
+}
+
+static tw_err read(const char *subscribe, tw_bson *out, broker_why *why)
+{
+    *why = (broker_why){0};
+    return topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), out, why);
+}
+
+static const char *canonical(const char *subscribe)
+{
+    tw_bson out;
+    broker_why why;
+    tw_err err = read(subscribe, &out, &why);
+    return err == TW_OK ? bson_shown(&arena, out) : tw_arena_format(&arena, "%s", why.text);
+}
+
+static void test_topic_query_equal_asks_are_equal_bytes(void **state)
+{
+    (void)state;
+    assert_string_equal(canonical("{'type':'subscribe','mux_id':9,'project':7.0,'entries':'*'}"),
+                        canonical("{'project_id':7,'since':[[0,1]],'entries':'*','syncid':'x'}"));
+    assert_string_equal(canonical("{'b':'*','a':'*'}"), canonical("{'collections':['a','b']}"));
+    assert_string_equal(
+        canonical("{'collections':{'person':{'db':'crm','filter':{'a':1}}},'archived':'include'}"),
+        "{\"v\":1,\"a\":true,\"c\":[{\"d\":\"crm\",\"n\":\"person\",\"f\":{\"$and\":[{\"alive\":true},"
+        "{\"a\":1}]},\"p\":[\"name\"]}]}");
+    assert_string_equal(canonical("{'project_id':7,'threads':{'fields':{'a':1}}}"),
+                        "{\"v\":1,\"a\":false,\"c\":[{\"d\":\"main\",\"n\":\"threads\",\"s\":7,"
+                        "\"f\":{\"proj_id\":7},\"p\":[\"a\"]}]}");
+    tw_bson out;
+    broker_why why;
+    char name[17];
+    assert_int_equal(read("{'a':'*'}", &out, &why), TW_OK);
+    topic_query_name(out, name);
+    assert_int_equal(strlen(name), 16);
+}
+
+static void test_topic_query_bad_asks_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *subscribe;
+        tw_err err;
+    } samples[] = {
+        {"{'mux_id':1}", TW_E_BAD_MESSAGE},
+        {"{'a':'x'}", TW_E_BAD_MESSAGE},
+        {"{'a':{'nosuch':1}}", TW_E_BAD_MESSAGE},
+        {"{'a':{'filter':{'x':{'$foo':1}}}}", TW_E_BAD_FILTER},
+        {"{'a':{'fields':[1]}}", TW_E_BAD_MESSAGE},
+        {"{'a':{'fields':{'x':0}}}", TW_E_BAD_MESSAGE},
+        {"{'secret':'*'}", TW_E_FORBIDDEN},
+        {"{'a':'*','collections':['a']}", TW_E_BAD_MESSAGE},
+        {"{'a$b':'*'}", TW_E_BAD_MESSAGE},
+        {"{'a':'*','archived':true}", TW_E_BAD_MESSAGE},
+        {"{'entries':'*','project_id':[1]}", TW_E_BAD_MESSAGE},
+        {"{'collections':5}", TW_E_BAD_MESSAGE},
+    };
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        tw_bson out;
+        broker_why why;
+        if (read(samples[i].subscribe, &out, &why) != samples[i].err || why.text[0] == '\0') {
+            fail_msg("%s: %s", samples[i].subscribe, why.text);
+        }
+    }
+    known.strict = true;
+    tw_bson out;
+    broker_why why;
+    assert_int_equal(read("{'undeclared':'*'}", &out, &why), TW_E_FORBIDDEN);
+    known.strict = false;
+    topic_query *asked = NULL;
+    assert_int_equal(topic_query_compile(&known, bson_text(&arena, "{'v':2}"), &asked, &why),
+                     TW_E_BAD_QUERY);
+    assert_null(asked);
+}
+
+static topic_query *compiled(const char *subscribe)
+{
+    tw_bson out;
+    broker_why why;
+    topic_query *asked = NULL;
+    assert_int_equal(read(subscribe, &out, &why), TW_OK);
+    assert_int_equal(topic_query_compile(&known, out, &asked, &why), TW_OK);
+    return asked;
+}
+
+static void test_topic_query_meanings(void **state)
+{
+    (void)state;
+    topic_query *asked = compiled("{'entries':{'filter':{'a':1}}}");
+    tw_bson in = bson_text(&arena, "{'a':1}");
+    tw_bson not_in = bson_text(&arena, "{'a':2}");
+    tw_bson archived = bson_text(&arena, "{'a':1,'archivetime':[[1,9]]}");
+    tw_bson none = {0};
+    tw_position at = {1, 5};
+    int part = topic_query_part_of(asked, TW_STR("main"), TW_STR("entries"));
+    assert_int_equal(part, 0);
+    assert_int_equal(topic_query_part_of(asked, TW_STR("main"), TW_STR("x")), -1);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, in, none, at, true), TW_MEANS_PUT);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, in, at, true), TW_MEANS_LEFT);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, in, at, false), 0);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, not_in, at, true), 0);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_DELETE, none, in, at, true),
+                     TW_MEANS_DELETED);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_DELETE, none, not_in, at, true), 0);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_DROP, none, none, at, true),
+                     TW_MEANS_DROP);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, archived, none, at, false), 0);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, archived, none, at, true),
+                     TW_MEANS_PUT);
+    topic_query_free(&asked);
+}
+
+static const char *rendered(topic_query *asked, unsigned meaning, uint64_t flags, const char *doc)
+{
+    static const uint8_t key[] = {TW_BSON_STRING, 2, 0, 0, 0, 'k', 0};
+    topic_change change = {.at = {1, 5}, .flags = flags, .key = {key, sizeof key}, .version = 3};
+    change.doc = bson_text(&arena, doc);
+    tw_buf out;
+    tw_buf_init(&out, 1 << 20);
+    topic_query_render(&known, &asked->parts[0], meaning, &change, &out);
+    assert_int_equal(out.err, TW_OK);
+    const char *text = tw_arena_format(&arena, "%.*s", (int)out.len, out.ptr);
+    tw_buf_fini(&out);
+    return text;
+}
+
+static void test_topic_query_renderings(void **state)
+{
+    (void)state;
+    topic_query *flat = compiled("{'entries':'*'}");
+    topic_query *nested = compiled("{'collections':{'person':{'db':'crm'}}}");
+    assert_true(tw_str_equal(topic_query_type(&flat->parts[0], TW_MEANS_PUT), TW_STR("entry")));
+    assert_true(tw_str_equal(topic_query_type(&nested->parts[0], TW_MEANS_PUT), TW_STR("record")));
+    assert_string_equal(
+        rendered(flat, TW_MEANS_PUT, TW_ROW_PUT | TW_ROW_LAST,
+                 "{'type':'x','srv_id':2,'proj_id':7,'_content':[1,2],'archivetime':[[1,1]]}"),
+        "\"srv_id\":1,\"seqno\":5,\"edited_after_archive\":true,\"proj_id\":7,\"archivetime\":[[1,1]]}"
+        );
+    assert_string_equal(rendered(nested, TW_MEANS_PUT, TW_ROW_PUT | TW_ROW_MULTI,
+                                 "{'x':1,'name':'n','_id':'k'}"),
+                        "\"collection\":\"crm.person\",\"op\":\"put\",\"key\":\"k\",\"version\":3,"
+                        "\"srv_id\":1,\"seqno\":5,\"last\":false,\"doc\":{\"_id\":\"k\","
+                        "\"name\":\"n\"}}");
+    assert_string_equal(rendered(flat, TW_MEANS_LEFT, TW_ROW_PUT, "{}"),
+                        "\"collection\":\"entries\",\"key\":\"k\",\"why\":\"left\",\"srv_id\":1,"
+                        "\"seqno\":5}");
+    assert_string_equal(rendered(flat, TW_MEANS_DROP, TW_ROW_DROP, "{}"),
+                        "\"collection\":\"entries\",\"srv_id\":1,\"seqno\":5}");
+    assert_true(topic_query_same_rendering(&flat->parts[0], &flat->parts[0]));
+    assert_false(topic_query_same_rendering(&flat->parts[0], &nested->parts[0]));
+    topic_query_free(&flat);
+    topic_query_free(&nested);
+}
+
+static void test_topic_query_projection_is_mongodbs(void **state)
+{
+    (void)state;
+    projection told;
+    tw_buf out;
+    tw_buf_init(&out, 1 << 20);
+    assert_int_equal(projection_init(&told, bson_text(&arena, "{'a.b':1,'c':true}")), TW_OK);
+    projection_apply(&told, TW_STR("_id"),
+                     bson_text(&arena, "{'c':3,'x':1,'a':[{'b':1,'d':2},5,[{'b':2}]],'_id':9}"), &out);
+    assert_string_equal(bson_shown(&arena, (tw_bson){(const uint8_t *)out.ptr, out.len}),
+                        "{\"_id\":9,\"c\":3,\"a\":[{\"b\":1},[{\"b\":2}]]}");
+    tw_buf_fini(&out);
+    assert_int_equal(projection_init(&told, bson_text(&arena, "{'a':0}")), TW_E_BAD_QUERY);
+    assert_int_equal(projection_init(&told, bson_text(&arena, "{'a..b':1}")), TW_E_BAD_QUERY);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_topic_query_equal_asks_are_equal_bytes),
+        cmocka_unit_test(test_topic_query_bad_asks_are_refused),
+        cmocka_unit_test(test_topic_query_meanings),
+        cmocka_unit_test(test_topic_query_renderings),
+        cmocka_unit_test(test_topic_query_projection_is_mongodbs),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
