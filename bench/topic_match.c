@@ -9,6 +9,7 @@
 
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
 #include "broker/topic_set.h"
 
 static double now_us(void)
@@ -37,7 +38,8 @@ static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i)
 {
     tw_bson canonical;
     const char *json = tw_arena_format(
-        arena, "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\",\"n\":{\"$gte\":%u}}}}",
+        arena,
+        "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\",\"n\":{\"$gte\":%u}}}}",
         i % 7, i, i % 5);
     if (topic_query_of_subscribe(known, arena, document(arena, json), &canonical, NULL) != TW_OK) {
         die("bad subscribe");
@@ -130,8 +132,9 @@ int main(int argc, char **argv)
     double scan = by_scan(queries, (unsigned)topics, rows, scanned, &matched);
     printf("topics %llu, opened in %.2f us each (twice compiled)\n", (unsigned long long)topics,
            opening);
-    printf("index  %.3f us a row; %.2f topics tested, %.2f told a row, rendering included\n", indexed,
-           (double)stats.tested / (double)rows_count, (double)stats.matched / (double)rows_count);
+    printf("index  %.3f us a row; %.2f topics tested, %.2f told a row, rendering included\n",
+           indexed, (double)stats.tested / (double)rows_count,
+           (double)stats.matched / (double)rows_count);
     printf("scan   %.1f us a row; %.2f told a row\n", scan, (double)matched / scanned);
     printf("ratio  %.0f\n", scan / indexed);
     for (unsigned i = 0; i < topics; i++) {

@@ -8,6 +8,7 @@
 
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
 #include "broker/query.h"
 #include "broker/update.h"
 

@@ -23,7 +23,8 @@ static tw_err refuse(compiler *self, tw_str path, const char *what)
     char shown[BROKER_SHOWN_MAX];
     TW_ASSERT(self != NULL);
     TW_ASSERT(what != NULL);
-    return broker_refuse(self->why, TW_E_BAD_FILTER, "at \"%s\": %s", broker_show(path, shown), what);
+    return broker_refuse(self->why, TW_E_BAD_FILTER, "at \"%s\": %s", broker_show(path, shown),
+                         what);
 }
 
 static tw_err refuse_operator(compiler *self, tw_str path, tw_str name)
@@ -275,7 +276,8 @@ static tw_err parse_size(compiler *self, uint16_t parent, tw_str path, query_kin
     if (!tw_bson_value_i64(value, &size) || size < 0) {
         return refuse(self, path, "$size needs a whole number, 0 or more");
     }
-    return add_node(self, parent, (query_node){.kind = QUERY_SIZE, .path = path, .size = size}, NULL);
+    return add_node(self, parent, (query_node){.kind = QUERY_SIZE, .path = path, .size = size},
+                    NULL);
 }
 
 static tw_err parse_document(compiler *self, uint16_t parent, tw_bson doc, int depth);
@@ -413,13 +415,20 @@ static const struct {
     parse_operator parse;
     query_kind kind;
 } operators[] = {
-    {"$eq", parse_compare, QUERY_EQ},     {"$ne", parse_ne, QUERY_EQ},
-    {"$gt", parse_compare, QUERY_GT},     {"$gte", parse_compare, QUERY_GTE},
-    {"$lt", parse_compare, QUERY_LT},     {"$lte", parse_compare, QUERY_LTE},
-    {"$in", parse_in, QUERY_IN},          {"$nin", parse_nin, QUERY_IN},
-    {"$exists", parse_exists, QUERY_EXISTS}, {"$type", parse_type, QUERY_TYPE},
-    {"$size", parse_size, QUERY_SIZE},    {"$all", parse_all, QUERY_EQ},
-    {"$not", parse_not, QUERY_NOT},       {"$elemMatch", parse_elem_match, QUERY_ELEM_FIELDS},
+    {"$eq", parse_compare, QUERY_EQ},
+    {"$ne", parse_ne, QUERY_EQ},
+    {"$gt", parse_compare, QUERY_GT},
+    {"$gte", parse_compare, QUERY_GTE},
+    {"$lt", parse_compare, QUERY_LT},
+    {"$lte", parse_compare, QUERY_LTE},
+    {"$in", parse_in, QUERY_IN},
+    {"$nin", parse_nin, QUERY_IN},
+    {"$exists", parse_exists, QUERY_EXISTS},
+    {"$type", parse_type, QUERY_TYPE},
+    {"$size", parse_size, QUERY_SIZE},
+    {"$all", parse_all, QUERY_EQ},
+    {"$not", parse_not, QUERY_NOT},
+    {"$elemMatch", parse_elem_match, QUERY_ELEM_FIELDS},
 };
 
 static tw_err parse_one(compiler *self, uint16_t parent, tw_str path, tw_str name,
@@ -602,7 +611,8 @@ static tw_err finish(const compiler *self, uint8_t *filter, query **out)
     }
     if (err == TW_OK) {
         uint8_t *at = (uint8_t *)(made + 1);
-        *made = (query){.magic = QUERY_MAGIC, .nodes_count = self->count, .equalities_count = count};
+        *made =
+            (query){.magic = QUERY_MAGIC, .nodes_count = self->count, .equalities_count = count};
         made->filter = filter;
         made->costly = (atomic_uint_fast64_t *)(void *)at;
         atomic_init(made->costly, 0);

@@ -72,8 +72,7 @@ static bool compares(query_kind kind, tw_bson_value value, tw_bson_value wanted)
     if (value.type == 0) {
         return wanted.type == TW_BSON_NULL && may_equal;
     }
-    if (value.type != wanted.type &&
-        tw_bson_bracket(value.type) != tw_bson_bracket(wanted.type)) {
+    if (value.type != wanted.type && tw_bson_bracket(value.type) != tw_bson_bracket(wanted.type)) {
         return false;
     }
     if ((value.type == TW_BSON_UNDEFINED) != (wanted.type == TW_BSON_UNDEFINED)) {

@@ -3,6 +3,8 @@
  * A probe reads lines of JSON from stdin:
  *   {"filter": {...}, "docs": [...]}    answers  {"matches": [true, ...]} or {"error": "..."}
  *   {"update": {...}, "docs": [...]}    answers  {"docs": [{...} or null where refused, ...]} */
+#include "broker/query.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +15,9 @@
 #include <cmocka.h>
 
 #include "protocol/limits.h"
-#include "broker/query.h"
+
 #include "broker/update.h"
+
 #include "tests/support/bson_text.h"
 
 static tw_arena arena;
@@ -99,7 +102,8 @@ static void test_query_comparisons_follow_brackets_and_arrays(void **state)
         {"{'a':{'$lt':5}}", "{'a':{'$numberDouble':'NaN'}}", 0},
         {"{'a':{'$gt':{'$date':'2020-01-01T00:00:00Z'}}}", "{'a':{'$date':'2021-01-01T00:00:00Z'}}",
          1},
-        {"{'a':{'$oid':'0123456789abcdef01234567'}}", "{'a':{'$oid':'0123456789abcdef01234567'}}", 1},
+        {"{'a':{'$oid':'0123456789abcdef01234567'}}", "{'a':{'$oid':'0123456789abcdef01234567'}}",
+         1},
     };
     check_all(samples, TW_COUNT(samples));
 }
@@ -141,8 +145,8 @@ static void test_query_operators_hold(void **state)
         {"{'a':{'$all':[1,2]}}", "{'a':[2,1,3]}", 1},
         {"{'a':{'$all':[1,2]}}", "{'a':[1]}", 0},
         {"{'a':{'$all':[]}}", "{'a':[]}", 0},
-        {"{'a':{'$all':[{'$elemMatch':{'b':1}},{'$elemMatch':{'b':2}}]}}", "{'a':[{'b':1},{'b':2}]}",
-         1},
+        {"{'a':{'$all':[{'$elemMatch':{'b':1}},{'$elemMatch':{'b':2}}]}}",
+         "{'a':[{'b':1},{'b':2}]}", 1},
         {"{'a':{'$elemMatch':{'$gt':1,'$lt':3}}}", "{'a':[0,2]}", 1},
         {"{'a':{'$elemMatch':{'$gt':1,'$lt':3}}}", "{'a':[0,4]}", 0},
         {"{'a':{'$elemMatch':{'$gt':1}}}", "{'a':2}", 0},
@@ -168,14 +172,26 @@ static void test_query_refuses_what_it_does_not_know_by_name(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "{'$where':'1'}",          "{'a':{'$foo':1}}",          "{'$expr':{}}",
-        "{'a':{'$gt':1,'b':2}}",   "{'$or':[]}",                "{'$and':{}}",
-        "{'$or':[1]}",             "{'a':{'$in':1}}",           "{'a':{'$in':[{'$gt':1}]}}",
-        "{'a':{'$size':-1}}",      "{'a':{'$size':'x'}}",       "{'a':{'$all':1}}",
-        "{'a':{'$not':1}}",        "{'a':{'$elemMatch':1}}",    "{'a':{'$options':'i'}}",
-        "{'a':{'$regex':'(a+)+'}}", "{'a':{'$regex':'('}}",
-        "{'a':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$gt':1}}}}}}"
-        "}}}}}",
+        "{'$where':'1'}",
+        "{'a':{'$foo':1}}",
+        "{'$expr':{}}",
+        "{'a':{'$gt':1,'b':2}}",
+        "{'$or':[]}",
+        "{'$and':{}}",
+        "{'$or':[1]}",
+        "{'a':{'$in':1}}",
+        "{'a':{'$in':[{'$gt':1}]}}",
+        "{'a':{'$size':-1}}",
+        "{'a':{'$size':'x'}}",
+        "{'a':{'$all':1}}",
+        "{'a':{'$not':1}}",
+        "{'a':{'$elemMatch':1}}",
+        "{'a':{'$options':'i'}}",
+        "{'a':{'$regex':'(a+)+'}}",
+        "{'a':{'$regex':'('}}",
+        /* nine levels */
+        "{'a':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$not':{'$gt':1}}}}}"
+        "}}}}}}",
     };
     for (size_t i = 0; i < TW_COUNT(bad); i++) {
         if (matches(bad[i], "{}") != -1) {
@@ -303,9 +319,9 @@ static void probe_update(tw_bson line, tw_bson docs)
     for (tw_bson_iter_init(&iter, docs); tw_bson_iter_next(&iter); comma = ",") {
         tw_bson changed;
         broker_why why = {0};
-        tw_err err = update_apply(&arena, tw_bson_value_doc(iter.value),
-                                  tw_bson_get_doc(line, TW_STR("update")), TW_STR("_id"), 0,
-                                  &changed, &why);
+        tw_err err =
+            update_apply(&arena, tw_bson_value_doc(iter.value),
+                         tw_bson_get_doc(line, TW_STR("update")), TW_STR("_id"), 0, &changed, &why);
         tw_buf_add_str(&out, tw_str_of(comma));
         if (err == TW_OK) {
             tw_json_write(&out, changed);

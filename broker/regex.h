@@ -5,8 +5,9 @@
  * beside one for each byte of text; memory for a match is on the stack. */
 #pragma once
 
-#include "broker/why.h"
 #include "protocol/base.h"
+
+#include "broker/why.h"
 
 typedef struct regex regex;
 

@@ -9,6 +9,7 @@
 
 #include "protocol/limits.h"
 #include "protocol/messages.h"
+
 #include "broker/position.h"
 
 /* What is judged, and with what. */
@@ -188,7 +189,8 @@ static tw_err check_modifies(const judge *self, tw_bson modifies)
         }
         tw_bson_value other = tw_bson_get(before, TW_STR("entry_uuid"));
         if (other.type == 0 || tw_bson_compare(other, entry) != 0) {
-            return refuse(self, "modifies_other_entry", "modifies names a version of another entry");
+            return refuse(self, "modifies_other_entry",
+                          "modifies names a version of another entry");
         }
     }
     return TW_OK;
@@ -206,7 +208,8 @@ static tw_err check_entry(const judge *self)
     if (err != TW_OK) {
         return err;
     }
-    if (edit && (modifies.type != TW_BSON_ARRAY || tw_bson_count(tw_bson_value_doc(modifies)) == 0)) {
+    if (edit &&
+        (modifies.type != TW_BSON_ARRAY || tw_bson_count(tw_bson_value_doc(modifies)) == 0)) {
         return refuse(self, "modifies", "modifies must be null or a list of version_uuid");
     }
     if (!edit && !is_null(reason)) {
@@ -243,7 +246,8 @@ static tw_err check_thread(const judge *self)
     }
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(links)); tw_bson_iter_next(&iter);) {
-        tw_bson pair = iter.value.type == TW_BSON_ARRAY ? tw_bson_value_doc(iter.value) : (tw_bson){0};
+        tw_bson pair =
+            iter.value.type == TW_BSON_ARRAY ? tw_bson_value_doc(iter.value) : (tw_bson){0};
         if (pair.len == 0 || tw_bson_count(pair) != 2 || !is_text(tw_bson_get(pair, TW_STR("1")))) {
             return refuse(self, "links", "links must be a list of [type, uuid]");
         }

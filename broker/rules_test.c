@@ -1,4 +1,6 @@
 /* rules_test.c - the report preset: what is refused by which name, what the server adds. */
+#include "broker/rules.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "broker/rules.h"
 #include "tests/support/bson_text.h"
 
 static tw_arena arena;
@@ -65,7 +66,8 @@ static void test_rules_each_refusal_has_its_name(void **state)
         {0, "{" ENTRY ",'clip_id':'1','content':{'a':'b'},'modifies':null,'reason':null}", ""},
         {0, "{" ENTRY ",'clip_id':'1','content':{}}", ""},
         {0, "{'report_uuid':'r','entry_uuid':'e1','version_uuid':'v2'}", "entry.proj_id"},
-        {0, "{'proj_id':7,'report_uuid':'r','entry_uuid':'','version_uuid':'v2'}", "entry.entry_uuid"},
+        {0, "{'proj_id':7,'report_uuid':'r','entry_uuid':'','version_uuid':'v2'}",
+         "entry.entry_uuid"},
         {0, "{" ENTRY ",'clip_id':null,'content':{}}", "entry.clip_id"},
         {0, "{" ENTRY ",'clip_id':'1','content':{'a':null}}", "entry.content"},
         {0, "{" ENTRY ",'clip_id':'1','content':{},'reason':'x'}", "entry.reason"},
@@ -83,12 +85,17 @@ static void test_rules_each_refusal_has_its_name(void **state)
         {1, "{'proj_id':7,'links':[['report']]}", "thread.links"},
         {1, "{'proj_id':7,'links':[],'thread_uuid':5}", "thread.thread_uuid"},
         {1, "{'links':[]}", "thread.proj_id"},
-        {2, "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':'2022-01-01T17:05:00Z'}", ""},
-        {2, "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':"
-            "'2022-01-01T17:05:00.5+01:00'}", ""},
+        {2,
+         "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':'2022-01-01T17:05:00Z'}",
+         ""},
+        {2,
+         "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':"
+         "'2022-01-01T17:05:00.5+01:00'}",
+         ""},
         {2, "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':'yesterday'}",
          "comment.authortime"},
-        {2, "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':'2022-13-01T17:05:00Z'}",
+        {2,
+         "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','authortime':'2022-13-01T17:05:00Z'}",
          "comment.authortime"},
         {2, "{'proj_id':7,'thread_uuid':'t','authortime':'2022-01-01T17:05:00Z'}",
          "comment.comment_uuid"},
@@ -106,8 +113,10 @@ static void test_rules_add_keys_and_the_time_of_submission(void **state)
 {
     (void)state;
     tw_bson out;
-    rule_of(2, "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','submissiontime':'x',"
-               "'authortime':'2022-01-01T17:05:00Z','_content':[1,2]}", NULL, &out);
+    rule_of(2,
+            "{'proj_id':7,'comment_uuid':'c','thread_uuid':'t','submissiontime':'x',"
+            "'authortime':'2022-01-01T17:05:00Z','_content':[1,2]}",
+            NULL, &out);
     assert_int_equal(tw_bson_get(out, TW_STR("_id")).type, TW_BSON_OBJECT_ID);
     assert_true(tw_str_equal(tw_bson_get_str(out, TW_STR("submissiontime")),
                              TW_STR("2023-11-14T22:13:20.123Z")));

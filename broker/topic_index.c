@@ -7,6 +7,7 @@
 #include "broker/topic_index.h"
 
 #include "protocol/limits.h"
+
 #include "broker/path.h"
 
 typedef struct path_entry {

@@ -16,7 +16,7 @@ typedef struct topic_index_bucket topic_index_bucket;
 /* A part of a topic, as the index holds it; lives in the topic. */
 typedef struct topic_index_member topic_index_member;
 struct topic_index_member {
-    void *topic;                 /* whose it is */
+    void *topic;                  /* whose it is */
     const topic_query_part *part; /* borrow: the topic's */
     int part_index;
     void *rendering;    /* the holder's business */

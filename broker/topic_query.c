@@ -4,6 +4,7 @@
 #include "broker/topic_query.h"
 
 #include "protocol/limits.h"
+
 #include "broker/rules.h"
 
 enum { TOPIC_QUERY_MAGIC = 0x70c19e41, TOPIC_QUERY_SEED = 0x51ab };
@@ -82,8 +83,9 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     if (scope.type != 0) {
         err = compile_scope(part, scope);
     }
-    return err != TW_OK ? err
-                        : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+    return err != TW_OK
+               ? err
+               : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
 }
 
 static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson list, broker_why *why)
@@ -187,8 +189,8 @@ unsigned topic_query_meaning(const topic_query *self, int part, uint64_t flags, 
     }
     bool deleted = (flags & TW_ROW_DELETE) != 0;
     if (!deleted && doc.len > 0 && query_match(held->filter, doc)) {
-        bool hidden = !live && !self->include_archived && held->rules->archives &&
-                      rules_archived(doc, at);
+        bool hidden =
+            !live && !self->include_archived && held->rules->archives && rules_archived(doc, at);
         return hidden ? 0 : TW_MEANS_PUT;
     }
     if (!live || old.len == 0 || !query_match(held->filter, old)) {

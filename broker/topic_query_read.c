@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "protocol/limits.h"
+
 #include "broker/topic_query.h"
 
 /* One collection that was asked for. */
@@ -120,7 +121,8 @@ static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
     }
     if (err == TW_OK &&
         (catalog_check_name(name) != TW_OK || catalog_check_name(item.db) != TW_OK)) {
-        err = broker_refuse(self->why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
+        err =
+            broker_refuse(self->why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
     }
     if (err != TW_OK) {
         return err;
@@ -307,8 +309,8 @@ static tw_err write_canonical(reader *self, tw_arena *arena, bool archived, tw_b
     tw_bson_close(&b);
     (void)tw_bson_end(&b);
     if (err == TW_OK && buf->err == TW_E_TOO_BIG) {
-        return broker_refuse(self->why, TW_E_BAD_MESSAGE, "the filters and fields have over %d bytes",
-                             TW_TOPIC_QUERY_MAX);
+        return broker_refuse(self->why, TW_E_BAD_MESSAGE,
+                             "the filters and fields have over %d bytes", TW_TOPIC_QUERY_MAX);
     }
     return err != TW_OK ? err : buf->err;
 }

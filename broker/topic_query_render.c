@@ -4,6 +4,7 @@
  * and the hidden field _content are left out. */
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
 #include "broker/rules.h"
 #include "broker/topic_query.h"
 

@@ -1,4 +1,6 @@
 /* topic_query_test.c - subscribe to canonical form, meanings, and the bytes that are told. */
+#include "broker/topic_query.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +9,7 @@
 #include <cmocka.h>
 
 #include "protocol/limits.h"
-#include "broker/topic_query.h"
+
 #include "tests/support/bson_text.h"
 
 static tw_arena arena;
@@ -30,7 +32,8 @@ static int setup(void **state)
     declared[4].fields = fields;
     declared[4].fields_count = 1;
     declared[4].filter = bson_text(&arena, "{'alive':true}");
-    known = (catalog){.magic = CATALOG_MAGIC, .at = declared, .count = 5, .default_database = "main"};
+    known =
+        (catalog){.magic = CATALOG_MAGIC, .at = declared, .count = 5, .default_database = "main"};
     return 0;
 }
 
@@ -63,7 +66,8 @@ static void test_topic_query_equal_asks_are_equal_bytes(void **state)
     assert_string_equal(canonical("{'b':'*','a':'*'}"), canonical("{'collections':['a','b']}"));
     assert_string_equal(
         canonical("{'collections':{'person':{'db':'crm','filter':{'a':1}}},'archived':'include'}"),
-        "{\"v\":1,\"a\":true,\"c\":[{\"d\":\"crm\",\"n\":\"person\",\"f\":{\"$and\":[{\"alive\":true},"
+        "{\"v\":1,\"a\":true,\"c\":[{\"d\":\"crm\",\"n\":\"person\",\"f\":{\"$and\":[{\"alive\":"
+        "true},"
         "{\"a\":1}]},\"p\":[\"name\"]}]}");
     assert_string_equal(canonical("{'project_id':7,'threads':{'fields':{'a':1}}}"),
                         "{\"v\":1,\"a\":false,\"c\":[{\"d\":\"main\",\"n\":\"threads\",\"s\":7,"
@@ -137,7 +141,8 @@ static void test_topic_query_meanings(void **state)
     assert_int_equal(part, 0);
     assert_int_equal(topic_query_part_of(asked, TW_STR("main"), TW_STR("x")), -1);
     assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, in, none, at, true), TW_MEANS_PUT);
-    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, in, at, true), TW_MEANS_LEFT);
+    assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, in, at, true),
+                     TW_MEANS_LEFT);
     assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, in, at, false), 0);
     assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_PUT, not_in, not_in, at, true), 0);
     assert_int_equal(topic_query_meaning(asked, 0, TW_ROW_DELETE, none, in, at, true),
@@ -175,13 +180,13 @@ static void test_topic_query_renderings(void **state)
     assert_string_equal(
         rendered(flat, TW_MEANS_PUT, TW_ROW_PUT | TW_ROW_LAST,
                  "{'type':'x','srv_id':2,'proj_id':7,'_content':[1,2],'archivetime':[[1,1]]}"),
-        "\"srv_id\":1,\"seqno\":5,\"edited_after_archive\":true,\"proj_id\":7,\"archivetime\":[[1,1]]}"
-        );
-    assert_string_equal(rendered(nested, TW_MEANS_PUT, TW_ROW_PUT | TW_ROW_MULTI,
-                                 "{'x':1,'name':'n','_id':'k'}"),
-                        "\"collection\":\"crm.person\",\"op\":\"put\",\"key\":\"k\",\"version\":3,"
-                        "\"srv_id\":1,\"seqno\":5,\"last\":false,\"doc\":{\"_id\":\"k\","
-                        "\"name\":\"n\"}}");
+        "\"srv_id\":1,\"seqno\":5,\"edited_after_archive\":true,\"proj_id\":7,\"archivetime\":[[1,"
+        "1]]}");
+    assert_string_equal(
+        rendered(nested, TW_MEANS_PUT, TW_ROW_PUT | TW_ROW_MULTI, "{'x':1,'name':'n','_id':'k'}"),
+        "\"collection\":\"crm.person\",\"op\":\"put\",\"key\":\"k\",\"version\":3,"
+        "\"srv_id\":1,\"seqno\":5,\"last\":false,\"doc\":{\"_id\":\"k\","
+        "\"name\":\"n\"}}");
     assert_string_equal(rendered(flat, TW_MEANS_LEFT, TW_ROW_PUT, "{}"),
                         "\"collection\":\"entries\",\"key\":\"k\",\"why\":\"left\",\"srv_id\":1,"
                         "\"seqno\":5}");
@@ -201,7 +206,8 @@ static void test_topic_query_projection_is_mongodbs(void **state)
     tw_buf_init(&out, 1 << 20);
     assert_int_equal(projection_init(&told, bson_text(&arena, "{'a.b':1,'c':true}")), TW_OK);
     projection_apply(&told, TW_STR("_id"),
-                     bson_text(&arena, "{'c':3,'x':1,'a':[{'b':1,'d':2},5,[{'b':2}]],'_id':9}"), &out);
+                     bson_text(&arena, "{'c':3,'x':1,'a':[{'b':1,'d':2},5,[{'b':2}]],'_id':9}"),
+                     &out);
     assert_string_equal(bson_shown(&arena, (tw_bson){(const uint8_t *)out.ptr, out.len}),
                         "{\"_id\":9,\"c\":3,\"a\":[{\"b\":1},[{\"b\":2}]]}");
     tw_buf_fini(&out);

@@ -7,6 +7,7 @@
 #include "broker/topic_set.h"
 
 #include "protocol/limits.h"
+
 #include "broker/topic_index.h"
 
 enum {
@@ -23,8 +24,8 @@ typedef struct hold hold;
 typedef struct rendering {
     hash_link link;
     size_t parts;
-    uint64_t row[MEANINGS];   /* the row that the two below are about */
-    size_t marks_count[MEANINGS]; /* topics of that row */
+    uint64_t row[MEANINGS];        /* the row that the two below are about */
+    size_t marks_count[MEANINGS];  /* topics of that row */
     tw_item_mark *marks[MEANINGS]; /* view: the event's; NULL until it is rendered */
     size_t bytes_len;
     char bytes[]; /* db NUL name NUL field NUL ... */

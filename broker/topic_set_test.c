@@ -1,4 +1,6 @@
 /* topic_set_test.c - the index finds what a scan of all topics would; holders, marks, memory. */
+#include "broker/topic_set.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +11,7 @@
 #include <cmocka.h>
 
 #include "protocol/limits.h"
-#include "broker/topic_set.h"
+
 #include "tests/support/bson_text.h"
 
 enum { TOPICS = 300, ROWS = 600 };
@@ -38,8 +40,7 @@ static tw_bson canonical_of(const char *subscribe)
 {
     tw_bson out;
     broker_why why = {0};
-    tw_err err =
-        topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), &out, &why);
+    tw_err err = topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), &out, &why);
     if (err != TW_OK) {
         fail_msg("%s: %s", subscribe, why.text);
     }
@@ -62,7 +63,8 @@ static tw_item_log_row row_of(uint64_t n, const char *coll, const char *doc, con
     row.flags = (doc != NULL ? TW_ROW_PUT : TW_ROW_DELETE) | TW_ROW_LAST;
     row.doc = doc == NULL ? (tw_bson){0} : bson_text(&arena, doc);
     row.old = old == NULL ? (tw_bson){0} : bson_text(&arena, old);
-    assert_int_equal(tw_key_of_value(&arena, tw_bson_get(doc != NULL ? row.doc : row.old, TW_STR("_id")),
+    assert_int_equal(tw_key_of_value(&arena,
+                                     tw_bson_get(doc != NULL ? row.doc : row.old, TW_STR("_id")),
                                      &row.key),
                      TW_OK);
     return row;
@@ -82,8 +84,8 @@ static const char *random_doc(unsigned id)
 {
     switch (draw(6)) {
     case 0:
-        return tw_arena_format(&arena, "{'_id':%u,'a':%u,'b':'k%u','c':{'d':%u}}", id, draw(4), draw(4),
-                               draw(3));
+        return tw_arena_format(&arena, "{'_id':%u,'a':%u,'b':'k%u','c':{'d':%u}}", id, draw(4),
+                               draw(4), draw(3));
     case 1:
         return tw_arena_format(&arena, "{'_id':%u,'a':[%u,%u],'b':'k%u'}", id, draw(4), draw(4),
                                draw(4));
@@ -164,7 +166,8 @@ static void test_topic_set_random_topics_equal_a_scan_of_all(void **unused)
         }
         if (!again) {
             all[count].topic = topic;
-            assert_int_equal(topic_query_compile(&known, canonical, &all[count].query, NULL), TW_OK);
+            assert_int_equal(topic_query_compile(&known, canonical, &all[count].query, NULL),
+                             TW_OK);
             count++;
         }
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "protocol/limits.h"
+
 #include "broker/path.h"
 #include "broker/update_priv.h"
 
@@ -19,7 +20,8 @@ tw_err update_refuse(update_run *run, tw_str path, const char *what)
     char shown[BROKER_SHOWN_MAX];
     TW_ASSERT(run != NULL);
     TW_ASSERT(what != NULL);
-    return broker_refuse(run->why, TW_E_BAD_UPDATE, "at \"%s\": %s", broker_show(path, shown), what);
+    return broker_refuse(run->why, TW_E_BAD_UPDATE, "at \"%s\": %s", broker_show(path, shown),
+                         what);
 }
 
 /* ---- the document, taken apart ---- */
@@ -327,7 +329,8 @@ static tw_err gather_rename(update_run *run, tw_str from, tw_bson_value operand,
     }
     tw_err err = check_path(run, to);
     changes[(*count)++] = (update_change){.path = from, .operand = operand, .apply = update_unset};
-    tw_bson_value source = {.type = TW_BSON_STRING, .ptr = (const uint8_t *)from.ptr, .len = from.len};
+    tw_bson_value source = {
+        .type = TW_BSON_STRING, .ptr = (const uint8_t *)from.ptr, .len = from.len};
     changes[(*count)++] = (update_change){.path = to, .operand = source, .apply = update_rename_to};
     return err;
 }
@@ -376,7 +379,8 @@ static tw_err write_result(update_run *run, tw_str key_field, tw_bson *out)
     tw_bson made = tw_bson_end(&b);
     tw_err err = buf.err;
     if (err == TW_E_TOO_BIG) {
-        err = broker_refuse(run->why, err, "the document would have over %d bytes", TW_DOCUMENT_MAX);
+        err =
+            broker_refuse(run->why, err, "the document would have over %d bytes", TW_DOCUMENT_MAX);
     }
     if (err == TW_OK && key_field.len > 0) {
         tw_bson_value before = tw_bson_get(run->doc, key_field);
@@ -418,8 +422,7 @@ tw_err update_apply(tw_arena *arena, tw_bson doc, tw_bson update, tw_str key_fie
             return update_refuse(&run, changes[i].path, "two changes meet here");
         }
     }
-    run.root->value =
-        (tw_bson_value){.type = TW_BSON_DOCUMENT, .ptr = doc.ptr, .len = doc.len};
+    run.root->value = (tw_bson_value){.type = TW_BSON_DOCUMENT, .ptr = doc.ptr, .len = doc.len};
     (void)update_open(&run, run.root, &err);
     for (size_t i = 0; err == TW_OK && i < count; i++) {
         err = changes[i].apply(&run, &changes[i]);

@@ -1,5 +1,6 @@
 /* update_of.c - update documents from the other two forms: fields, and the datastore's operations. */
 #include "protocol/limits.h"
+
 #include "broker/update.h"
 
 tw_err update_of_fields(tw_arena *arena, tw_bson fields, tw_bson *out, broker_why *why)
@@ -34,10 +35,14 @@ typedef struct operation_kind {
 } operation_kind;
 
 static const operation_kind kinds[] = {
-    {"SET", "$set", NULL, false, false},        {"INC", "$inc", NULL, false, false},
-    {"DEC", "$inc", NULL, true, false},         {"MAX", "$max", NULL, false, false},
-    {"MIN", "$min", NULL, false, false},        {"APPEND", "$push", "$each", false, false},
-    {"REMOVE", "$pull", "$in", false, false},   {"DELETE", "$unset", NULL, false, true},
+    {"SET", "$set", NULL, false, false},
+    {"INC", "$inc", NULL, false, false},
+    {"DEC", "$inc", NULL, true, false},
+    {"MAX", "$max", NULL, false, false},
+    {"MIN", "$min", NULL, false, false},
+    {"APPEND", "$push", "$each", false, false},
+    {"REMOVE", "$pull", "$in", false, false},
+    {"DELETE", "$unset", NULL, false, true},
     {"APPEND_IF_MISSING", "$addToSet", "$each", false, false},
 };
 
@@ -172,8 +177,8 @@ tw_err update_of_operations(tw_arena *arena, tw_bson operations, tw_bson *out, b
     tw_bson_builder b;
     tw_buf_init(&buf, TW_DOCUMENT_MAX);
     tw_bson_begin(&b, &buf);
-    static const char *const operators[] = {"$set",      "$inc",  "$max",  "$min", "$push",
-                                            "$addToSet", "$pull", "$unset"};
+    static const char *const operators[] = {"$set",  "$inc",      "$max",  "$min",
+                                            "$push", "$addToSet", "$pull", "$unset"};
     for (size_t i = 0; i < TW_COUNT(operators); i++) {
         add_operator(&b, operators[i], all, count);
     }

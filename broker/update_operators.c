@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "protocol/limits.h"
+
 #include "broker/path.h"
 #include "broker/query.h"
 #include "broker/update_priv.h"
@@ -143,8 +144,8 @@ static tw_err apply_current_date(update_run *run, const update_change *change)
     }
     tw_str name = tw_bson_value_str(wanted);
     bool stamp = name.ptr != NULL && tw_str_equal(name, TW_STR("timestamp"));
-    bool date = wanted.type == TW_BSON_BOOL ||
-                (name.ptr != NULL && tw_str_equal(name, TW_STR("date")));
+    bool date =
+        wanted.type == TW_BSON_BOOL || (name.ptr != NULL && tw_str_equal(name, TW_STR("date")));
     if (!stamp && !date) {
         return update_refuse(run, change->path, "$currentDate needs true or {$type: date}");
     }
@@ -191,7 +192,8 @@ static tw_err apply_arithmetic(update_run *run, const update_change *change, boo
         int64_t sum;
         (void)tw_bson_value_i64(old, &a);
         (void)tw_bson_value_i64(by, &b);
-        bool over = multiply ? __builtin_mul_overflow(a, b, &sum) : __builtin_add_overflow(a, b, &sum);
+        bool over =
+            multiply ? __builtin_mul_overflow(a, b, &sum) : __builtin_add_overflow(a, b, &sum);
         if (over) {
             return update_refuse(run, change->path, "the result does not fit 64 bits");
         }
@@ -342,7 +344,7 @@ static bool has_modifiers(tw_bson_value value)
 
 static void slice_elements(elements *list, int64_t slice)
 {
-    uint64_t keep = slice < 0 ? (uint64_t)-(slice + 1) + 1 : (uint64_t)slice;
+    uint64_t keep = slice < 0 ? (uint64_t) - (slice + 1) + 1 : (uint64_t)slice;
     TW_ASSERT(list->at != NULL);
     if (keep >= list->count) {
         return;
@@ -361,7 +363,7 @@ static void insert_elements(elements *list, tw_bson added, const push_options *o
     if (options->has_position && options->position >= 0 && (uint64_t)options->position < at) {
         at = (size_t)options->position;
     } else if (options->has_position && options->position < 0) {
-        uint64_t back = (uint64_t)-(options->position + 1) + 1;
+        uint64_t back = (uint64_t) - (options->position + 1) + 1;
         at = back < at ? at - (size_t)back : 0;
     }
     memmove(list->at + at + count, list->at + at, (list->count - at) * sizeof *list->at);
@@ -567,18 +569,10 @@ static tw_err apply_pull(update_run *run, const update_change *change)
 }
 
 const update_operator update_operators[] = {
-    {"$set", apply_set},
-    {"$unset", update_unset},
-    {"$inc", apply_inc},
-    {"$mul", apply_mul},
-    {"$min", apply_min},
-    {"$max", apply_max},
-    {"$rename", update_rename_to},
-    {"$push", apply_push},
-    {"$addToSet", apply_add_to_set},
-    {"$pull", apply_pull},
-    {"$pop", apply_pop},
-    {"$currentDate", apply_current_date},
+    {"$set", apply_set},           {"$unset", update_unset}, {"$inc", apply_inc},
+    {"$mul", apply_mul},           {"$min", apply_min},      {"$max", apply_max},
+    {"$rename", update_rename_to}, {"$push", apply_push},    {"$addToSet", apply_add_to_set},
+    {"$pull", apply_pull},         {"$pop", apply_pop},      {"$currentDate", apply_current_date},
     {"$setOnInsert", NULL}, /* there is no upsert */
 };
 const size_t update_operators_count = TW_COUNT(update_operators);

@@ -6,7 +6,7 @@
 /* A value in a document that is being changed. Only what a path leads through is opened. */
 typedef struct update_node update_node;
 struct update_node {
-    update_node *next; /* sibling */
+    update_node *next;  /* sibling */
     update_node *first; /* opened: children */
     update_node *last;
     uint32_t count; /* children */

@@ -1,4 +1,6 @@
 /* update_test.c - what each operator does, and what is refused. */
+#include "broker/update.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +10,7 @@
 
 #include "broker/catalog.h"
 #include "broker/regex.h"
-#include "broker/update.h"
+
 #include "tests/support/bson_text.h"
 
 static tw_arena arena;
@@ -74,7 +76,8 @@ static void test_update_operators_change_documents(void **state)
         {"{'a':[{'b':1,'c':1},{'b':2}]}", "{'$pull':{'a':{'b':1}}}", "{'a':[{'b':2}]}"},
         {"{'a':[1,2]}", "{'$pop':{'a':-1}}", "{'a':[2]}"},
         {"{'a':1}", "{'$setOnInsert':{'b':1}}", "{'a':1}"},
-        {"{'a':1}", "{'$currentDate':{'b':true}}", "{'a':1,'b':{'$date':'1970-01-01T00:00:01.500Z'}}"},
+        {"{'a':1}", "{'$currentDate':{'b':true}}",
+         "{'a':1,'b':{'$date':'1970-01-01T00:00:01.500Z'}}"},
         {"{'a':1}", "{'$set':{'a':1,'a.b':2}}", NULL},
         {"{'a':1}", "{'$set':{'a':1},'$inc':{'a':2}}", NULL},
         {"{'a':1}", "{'a':2}", NULL},
@@ -102,10 +105,11 @@ static void test_update_of_the_other_two_forms(void **state)
     broker_why why = {0};
     assert_int_equal(update_of_fields(&arena, bson_text(&arena, "{'a':1}"), &out, &why), TW_OK);
     assert_string_equal(bson_shown(&arena, out), "{\"$set\":{\"a\":1}}");
-    tw_bson list = bson_text(&arena, "{'o':[['INC','views',1],['DEC','left',2],['APPEND','t','x'],"
-                                     "['APPEND','t','y'],['REMOVE','r',1],['DELETE','d'],"
-                                     "['APPEND_IF_MISSING','s',1],['SET','a',{'b':1}],['MAX','m',2],"
-                                     "['MIN','n',3]]}");
+    tw_bson list =
+        bson_text(&arena, "{'o':[['INC','views',1],['DEC','left',2],['APPEND','t','x'],"
+                          "['APPEND','t','y'],['REMOVE','r',1],['DELETE','d'],"
+                          "['APPEND_IF_MISSING','s',1],['SET','a',{'b':1}],['MAX','m',2],"
+                          "['MIN','n',3]]}");
     assert_int_equal(update_of_operations(&arena, tw_bson_get_doc(list, TW_STR("o")), &out, &why),
                      TW_OK);
     assert_string_equal(
@@ -126,7 +130,8 @@ static void test_update_without_memory_is_an_error(void **state)
 {
     (void)state;
     tw_bson doc = bson_text(&arena, "{'a':[1,2,{'b':3}]}");
-    tw_bson update = bson_text(&arena, "{'$push':{'a':1},'$pull':{'c':{'$gt':1}},'$set':{'d.e':1}}");
+    tw_bson update =
+        bson_text(&arena, "{'$push':{'a':1},'$pull':{'c':{'$gt':1}},'$set':{'d.e':1}}");
     tw_err err = TW_E_NO_MEMORY;
     for (uint64_t nth = 1; err == TW_E_NO_MEMORY && nth < 200; nth++) {
         tw_bson out;
@@ -148,8 +153,9 @@ static void test_regex_refuses_what_is_exponential(void **state)
     static const char *const bad[] = {"(a+)+",   "(a*)*b", "((a{2,})x)*", "(a)\\1", "(?<n>a)\\k<n>",
                                       "(?R)",    "(?1)",   "(*UTF)a",     "(",      "a)(?:b",
                                       "(?(1)a)", "a\\C",   "([a-z]+x)+"};
-    static const char *const good[] = {"(ab)+", "a+b*", "^(\\d{2}-)*$", "[)(+*]+", "\\(a+\\)+",
-                                       "(a|b)*c", "(?i)x", "a{3}", "(?:a?b)+", "\\Q(a+)+\\E", "{x"};
+    static const char *const good[] = {
+        "(ab)+", "a+b*", "^(\\d{2}-)*$", "[)(+*]+",     "\\(a+\\)+", "(a|b)*c",
+        "(?i)x", "a{3}", "(?:a?b)+",     "\\Q(a+)+\\E", "{x"};
     regex *made = NULL;
     for (size_t i = 0; i < TW_COUNT(bad); i++) {
         if (regex_new(tw_str_of(bad[i]), TW_STR(""), &made, NULL) != TW_E_BAD_FILTER) {
