@@ -13,16 +13,19 @@
 
 #include <uthash.h>
 
-#include "clients/c/websocket.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "clients/c/websocket.h"
+
+static const int64_t POSITION_MAX = ((int64_t)1 << 53) - 1;
 
 enum {
     STREAM_MAGIC = 0x57e4a111,
     CONNECT_MS = 5000,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_MAX_MS = 5000,
-    FRAME_MEMORY = 64 << 20, /* bytes for one frame as BSON */
+    FRAME_MEMORY = 64 << 20,            /* bytes for one frame as BSON */
     SILENCE_MS = 2 * TW_SYNC_REPEAT_MS, /* a live stream is told sync at least this often */
 };
 
@@ -33,13 +36,13 @@ struct seen_position {
 
 struct stream {
     uint32_t magic;
-    char *url;               /* own */
-    tw_buf subscribe;        /* own: the fields behind the opening brace */
+    char *url;                /* own */
+    tw_buf subscribe;         /* own: the fields behind the opening brace */
     websocket_client *client; /* own; NULL: not connected */
-    bool synced;             /* at is exact */
-    bool catching_up;        /* subscribed, sync not heard yet */
-    bool whole_copy;         /* what is being caught up is a first copy */
-    bool told_some;          /* of the whole copy that is under way */
+    bool synced;              /* at is exact */
+    bool catching_up;         /* subscribed, sync not heard yet */
+    bool whole_copy;          /* what is being caught up is a first copy */
+    bool told_some;           /* of the whole copy that is under way */
     bool was_lost;
     bool over;
     unsigned failures;
@@ -105,20 +108,33 @@ static void raise(struct stream *self, tw_position at)
     }
 }
 
-static bool read_vector(struct stream *self, tw_bson vector)
+/* An array of two whole numbers, as a vector has them. */
+static bool read_pair(tw_bson_value value, tw_position *out)
 {
-    tw_bson_iter pair;
+    int64_t srv, seqno;
+    tw_bson pair = tw_bson_value_doc(value);
+    if (value.type != TW_BSON_ARRAY || tw_bson_count(pair) != 2 ||
+        !tw_bson_value_i64(tw_bson_get(pair, TW_STR("0")), &srv) ||
+        !tw_bson_value_i64(tw_bson_get(pair, TW_STR("1")), &seqno) || srv < 0 ||
+        srv > POSITION_MAX || seqno < 0 || seqno > POSITION_MAX) {
+        return false;
+    }
+    *out = (tw_position){(uint64_t)srv, (uint64_t)seqno};
+    return true;
+}
+
+static bool read_vector(struct stream *self, tw_bson_value vector)
+{
+    tw_bson_iter pairs;
     self->at_count = 0;
-    for (tw_bson_iter_init(&pair, vector); tw_bson_iter_next(&pair);) {
-        int64_t srv, seqno;
-        tw_bson both = tw_bson_value_doc(pair.value);
-        if (!tw_bson_value_i64(tw_bson_get(both, TW_STR("0")), &srv) ||
-            !tw_bson_value_i64(tw_bson_get(both, TW_STR("1")), &seqno)) {
+    for (tw_bson_iter_init(&pairs, tw_bson_value_doc(vector)); tw_bson_iter_next(&pairs);) {
+        tw_position at;
+        if (!read_pair(pairs.value, &at) || self->at_count == TW_ORIGINS_MAX) {
             return false;
         }
-        raise(self, (tw_position){(uint64_t)srv, (uint64_t)seqno});
+        raise(self, at);
     }
-    return true;
+    return vector.type == TW_BSON_ARRAY;
 }
 
 static tw_err read_since(struct stream *self, const char *since)
@@ -126,22 +142,39 @@ static tw_err read_since(struct stream *self, const char *since)
     tw_bson doc;
     tw_buf_clear(&self->text);
     tw_buf_format(&self->text, "{\"since\":%s}", since);
-    tw_err err = tw_json_read(&self->arena, tw_buf_str(&self->text), TW_DEPTH_CLIENT_MAX, &doc, NULL);
-    if (err != TW_OK || !read_vector(self, tw_bson_get_doc(doc, TW_STR("since")))) {
-        return TW_E_BAD_SINCE;
+    tw_str text = tw_buf_str(&self->text);
+    tw_err err = self->text.err;
+    if (err == TW_OK) {
+        err = tw_json_read(&self->arena, text, TW_DEPTH_CLIENT_MAX, &doc, NULL);
+    }
+    if (err != TW_OK || tw_bson_count(doc) != 1 ||
+        !read_vector(self, tw_bson_get(doc, TW_STR("since")))) {
+        return err == TW_E_NO_MEMORY ? err : TW_E_BAD_SINCE;
     }
     self->synced = true;
     return TW_OK;
 }
 
-tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since)
+/* Keeps the fields of the subscribe, without the opening brace: mux_id and since come before them. */
+static tw_err keep_subscribe(struct stream *self, tw_str text)
 {
-    while (subscribe.len > 0 && *subscribe.ptr == ' ') {
-        subscribe.ptr++, subscribe.len--;
+    tw_bson doc;
+    tw_err err = tw_json_read(&self->arena, text, TW_DEPTH_CLIENT_MAX, &doc, NULL);
+    if (err != TW_OK) {
+        return err;
     }
-    if (subscribe.len < 2 || subscribe.ptr[0] != '{') {
+    if (tw_bson_count(doc) == 0 || tw_bson_get(doc, TW_STR("mux_id")).type != 0 ||
+        tw_bson_get(doc, TW_STR("since")).type != 0) {
         return TW_E_BAD_MESSAGE;
     }
+    const char *brace = memchr(text.ptr, '{', text.len);
+    TW_ASSERT(brace != NULL); /* it is an object */
+    tw_buf_add(&self->subscribe, brace + 1, text.len - (size_t)(brace + 1 - text.ptr));
+    return self->subscribe.err;
+}
+
+tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since)
+{
     struct stream *self = tw_alloc_zero(1, sizeof(*self));
     size_t url_size = strlen(url) + 1;
     char *copy = tw_alloc(url_size);
@@ -157,8 +190,10 @@ tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *
     tw_buf_init(&self->subscribe, TW_MESSAGE_MAX);
     tw_buf_init(&self->text, TW_MESSAGE_MAX);
     tw_arena_init(&self->arena, FRAME_MEMORY);
-    tw_buf_add(&self->subscribe, subscribe.ptr + 1, subscribe.len - 1);
-    tw_err err = since == NULL ? self->subscribe.err : read_since(self, since);
+    tw_err err = keep_subscribe(self, subscribe);
+    if (err == TW_OK && since != NULL) {
+        err = read_since(self, since);
+    }
     if (err != TW_OK) {
         stream_close(&self);
         return err;
@@ -250,7 +285,8 @@ static void connect_again(struct stream *self)
     self->was_lost = false;
     self->whole_copy = !self->synced;
     if (self->whole_copy && self->told_some) {
-        make_due(self, STREAM_RESET); /* a first copy broke off: what was deleted since is not told */
+        make_due(self,
+                 STREAM_RESET); /* a first copy broke off: what was deleted since is not told */
         forget_seen(self);
     }
 }
@@ -275,8 +311,7 @@ static bool take_event(struct stream *self, tw_bson frame, stream_event *out)
 static bool take_sync(struct stream *self, tw_bson frame, stream_event *out)
 {
     bool first = self->catching_up;
-    read_vector(self, tw_bson_get_doc(frame, TW_STR("since")));
-    self->synced = true;
+    self->synced = read_vector(self, tw_bson_get(frame, TW_STR("since")));
     self->catching_up = self->whole_copy = false;
     self->failures = 0;
     forget_seen(self);
