@@ -1,7 +1,8 @@
 /* filter_fuzz.c - a filter and a document from one input: compiled, matched, used as an update.
  *
  * The input is JSON {"filter": ..., "doc": ..., "update": ...}, so that a mutation stays near the
- * language; what is no JSON is tried as BSON bytes. Nothing may crash, and a filter that was accepted
+ * language; what is no JSON is tried as BSON bytes. Nothing may crash, and a filter that was
+ * accepted
  * must answer twice the same. */
 #include <stddef.h>
 #include <stdint.h>

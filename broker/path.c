@@ -1,8 +1,10 @@
 /* path.c - the values at a dotted path.
  *
  * How a walk goes: names lead through documents until the path ends or an array stands in the way.
- * In an array with path left over each element that is a document is walked with the rest; an element
- * whose index is the next name is walked with what is behind that name. Nothing found in a document is told as "missing"
+ * In an array with path left over each element that is a document is walked with the rest; an
+ * element
+ * whose index is the next name is walked with what is behind that name. Nothing found in a
+ * document is told as "missing"
  * once for that document; an array without documents says nothing at all, which is why
  * {"a.b": null} matches {} and {a: [{}]} but not {a: [1]}. */
 #include "broker/path.h"

@@ -10,7 +10,8 @@
 typedef bool (*path_visit)(void *context, tw_bson_value value);
 
 /* Visits each value at path until visit returns true, and returns that. An array at the end of the
- * path gives its elements and then itself when spread is set, only itself otherwise. Depth is bounded
+ * path gives its elements and then itself when spread is set, only itself otherwise. Depth is
+ * bounded
  * by the dots of the path. Thread: any; never allocates. */
 bool path_walk(tw_bson doc, tw_str path, bool spread, path_visit visit, void *context);
 

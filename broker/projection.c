@@ -40,7 +40,8 @@ tw_err projection_init(projection *self, tw_bson fields)
     return TW_OK;
 }
 
-/* What a field is to the list, where the names above it have used `used` bytes of the candidates. */
+/* What a field is to the list, where the names above it have used `used` bytes of the
+ * candidates. */
 typedef enum told { TOLD_NOT, TOLD_PART, TOLD_WHOLE } told;
 
 /* The candidates: names that agree with the path so far, as one bit each. */

@@ -1,6 +1,7 @@
 /* query.h - the filter language: compile once, match documents without allocation.
  *
- * A subset of MongoDB's with its semantics (arrays fan out on equality and comparison, missing equals
+ * A subset of MongoDB's with its semantics (arrays fan out on equality and comparison, missing
+ * equals
  * null, comparison within a type bracket): implicit equality, $eq $ne $gt $gte $lt $lte $in $nin
  * $exists $type $size $all $elemMatch $and $or $nor $not $regex ($options i m s x). Any other $ key
  * is refused by name, with the path to it. */
@@ -24,7 +25,8 @@ bool query_matches_all(const query *query);
 uint64_t query_costly(const query *query);
 
 /* An equality that every matching document fulfils, for indexes: path and key of the value (scalars
- * only; the document's value at path, or an element of the array there, must equal it). Index 0, 1, ...;
+ * only; the document's value at path, or an element of the array there, must equal it). Index 0,
+ * 1, ...;
  * false when there is no further one. */
 typedef struct query_equality {
     tw_str path; /* view into the query */

@@ -1,7 +1,8 @@
 /* regex.c - $regex by PCRE2, bounded.
  *
  * PCRE2 counts its steps anew for each place in the text where a match may begin, which would make
- * the bound one per byte. So a pattern that may begin anywhere is compiled behind a lazy "anything",
+ * the bound one per byte. So a pattern that may begin anywhere is compiled behind a lazy
+ * "anything",
  * anchored at the start: then one count covers the whole text.
  *                                                       Source  pcre2api(3), pcre2pattern(3) */
 #include "broker/regex.h"
@@ -340,7 +341,8 @@ void regex_free(regex **self)
     *self = NULL;
 }
 
-/* ---- matching: PCRE2's memory is a piece of the stack, given out once and never taken back ---- */
+/* ---- matching: PCRE2's memory is a piece of the stack, given out once and never taken back
+ * ---- */
 
 typedef struct stack_memory {
     _Alignas(16) char bytes[REGEX_STACK_BYTES];

@@ -62,7 +62,8 @@ static bool is_text(tw_bson_value value)
 
 /* ---- archivetime ---- */
 
-/* A record's own position: _content where archivetime alone was changed since, else where it stands. */
+/* A record's own position: _content where archivetime alone was changed since, else where it
+ * stands. */
 static tw_position own_position(tw_bson doc, tw_position at)
 {
     tw_bson pair = tw_bson_get_doc(doc, TW_STR("_content"));
@@ -401,7 +402,8 @@ static void add_submission_time(tw_bson_builder *b, const judge *self, tw_bson o
     tw_bson_add_str(b, TW_STR("submissiontime"), (tw_str){text, len});
 }
 
-/* Writes the document as it will be stored. content: the record's own position, seqno 0: where it is
+/* Writes the document as it will be stored. content: the record's own position, seqno 0: where
+ * it is
  * written. */
 static tw_err complete(const judge *self, tw_bson old, tw_position content, tw_bson *out)
 {

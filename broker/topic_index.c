@@ -1,8 +1,10 @@
 /* topic_index.c - one equality of each filter as its address.
  *
- * Of several equalities the one whose bucket is emptiest is taken, and among equals the one whose path
+ * Of several equalities the one whose bucket is emptiest is taken, and among equals the one
+ * whose path
  * has the most buckets: the rarest value, as far as can be known when a topic is opened.
- * A decimal equals numbers that are spelled otherwise, so a document that has one at an indexed path
+ * A decimal equals numbers that are spelled otherwise, so a document that has one at an indexed
+ * path
  * is shown to every part of the collection: slow, right, and rare. */
 #include "broker/topic_index.h"
 

@@ -1,7 +1,9 @@
 /* topic_index.h - which parts of which topics may care about a document: the index of topic_set.
  *
- * Per collection each part stands once: in the bucket of one equality that its filter demands, or in
- * the list of those that demand none. A look-up walks the paths that are indexed and tells every part
+ * Per collection each part stands once: in the bucket of one equality that its filter demands,
+ * or in
+ * the list of those that demand none. A look-up walks the paths that are indexed and tells every
+ * part
  * whose bucket the document falls into; the whole filter is then held against it by the caller. */
 #pragma once
 

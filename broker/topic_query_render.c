@@ -1,4 +1,5 @@
-/* topic_query_render.c - the bytes that are told of a change, the same for all streams of a projection.
+/* topic_query_render.c - the bytes that are told of a change, the same for all streams of a
+ * projection.
  *
  * Without a projection the document is written field by field as it stands; the server's own names
  * and the hidden field _content are left out. */

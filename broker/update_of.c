@@ -1,4 +1,5 @@
-/* update_of.c - update documents from the other two forms: fields, and the datastore's operations. */
+/* update_of.c - update documents from the other two forms: fields, and the datastore's
+ * operations. */
 #include "protocol/limits.h"
 
 #include "broker/update.h"
