@@ -13,6 +13,7 @@
 #include "actors/runtime/log.h"
 
 #include "gateways/service_priv.h"
+#include "gateways/service_socket.h"
 
 /* ---- slots ---- */
 static uint64_t slot_take(service *self, const service_route *route)
@@ -58,6 +59,16 @@ static void slot_free(service *self, service_slot *slot)
 int service_next_reader(service *self)
 {
     return self->readers[self->reader_next++ % self->options->readers_count];
+}
+
+bool service_has_followers(const service *self)
+{
+    return service_socket_followers(self->socket) != 0;
+}
+
+tw_err service_publish(service *self, tw_str topic, tw_str body)
+{
+    return service_socket_publish(self->socket, topic, body);
 }
 
 /* ---- answers ---- */

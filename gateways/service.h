@@ -5,8 +5,9 @@
  * feed      published (PUB) at url + ".feed", for tcp at port + 1 */
 #pragma once
 
-#include "actors/runtime/actor.h"
 #include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
 
 typedef struct service_options {
     const catalog *catalog; /* borrow */

@@ -26,7 +26,7 @@ typedef struct service_replay {
 enum { FEED_TOPIC_MAX = 2 * TW_NAME_MAX + 2 };
 
 /* ---- marks: the last n of each collection ---- */
-static service_mark *mark_of(service_feed *feed, tw_str db, tw_str coll)
+static service_mark *mark_of(service_feed_state *feed, tw_str db, tw_str coll)
 {
     uint64_t hash = tw_hash(coll.ptr, coll.len, tw_hash(db.ptr, db.len, 0));
     hash = hash == 0 ? 1 : hash;
@@ -45,7 +45,7 @@ static service_mark *mark_of(service_feed *feed, tw_str db, tw_str coll)
 }
 
 /* Forgets all marks: whoever followed before base is told that it lost something. */
-static void begin_at(service_feed *feed, uint64_t n)
+static void begin_at(service_feed_state *feed, uint64_t n)
 {
     memset(feed->marks, 0, SERVICE_COLLECTIONS * sizeof feed->marks[0]);
     feed->marks_count = 0;
@@ -103,15 +103,14 @@ static void add_row(tw_bson_builder *b, const tw_item_log_row *row)
 /* ---- publishing ---- */
 static void publish(service *self, const tw_item_log_row *row, uint64_t n_prev, uint64_t n)
 {
-    service_feed *feed = &self->feed;
+    service_feed_state *feed = &self->feed;
     char topic[FEED_TOPIC_MAX];
     size_t len = tw_format(topic, sizeof topic, "%.*s.%.*s", (int)row->db.len, row->db.ptr,
                            (int)row->coll.len, row->coll.ptr);
     tw_buf_clear(&feed->bytes);
     tw_msgpack_from_bson(&feed->bytes, (tw_bson){(const uint8_t *)feed->rows.ptr, feed->rows.len});
     bool sent = feed->rows.err == TW_OK && feed->bytes.err == TW_OK && n > n_prev &&
-                service_socket_publish(self->socket, (tw_str){topic, len + 1},
-                                       tw_buf_str(&feed->bytes)) == TW_OK;
+                service_publish(self, (tw_str){topic, len + 1}, tw_buf_str(&feed->bytes)) == TW_OK;
     feed->batches += sent ? 1 : 0;
     feed->dropped += sent ? 0 : 1;
 }
@@ -120,10 +119,10 @@ static void publish(service *self, const tw_item_log_row *row, uint64_t n_prev, 
 static void publish_collection(service *self, const tw_list_log_row *rows, size_t from,
                                uint64_t prev_head, uint8_t *done)
 {
-    service_feed *feed = &self->feed;
+    service_feed_state *feed = &self->feed;
     const tw_item_log_row *first = &rows->at[from];
     service_mark *mark = mark_of(feed, first->db, first->coll);
-    bool heard = service_socket_followers(self->socket) != 0;
+    bool heard = service_has_followers(self);
     size_t at = from;
     while (at < rows->count) {
         tw_bson_builder b;
@@ -183,7 +182,7 @@ static void on_repair(void *arg, void *context, uint64_t tag, tw_err err, const 
     (void)tag;
     service *self;
     TW_CAST(self, arg, SERVICE_MAGIC);
-    service_feed *feed = &self->feed;
+    service_feed_state *feed = &self->feed;
     if (err != TW_OK || in->id != TW_MSG_log_rows) {
         tw_timer_set(self->actor, tw_now_ms(self->actor) + SERVICE_REPAIR_MS, repair, 0);
         return;
@@ -223,7 +222,7 @@ tw_err service_on_log_batch(void *arg, const tw_envelope *in)
     TW_CAST(self, arg, SERVICE_MAGIC);
     TW_ASSERT(in->id == TW_MSG_log_batch);
     const tw_msg_log_batch *batch = &in->body->log_batch;
-    service_feed *feed = &self->feed;
+    service_feed_state *feed = &self->feed;
     if (!feed->started || batch->head < feed->applied) { /* the first, or of another log */
         begin_at(feed, batch->prev_head);
     }

@@ -2,15 +2,7 @@
  * feed. Thread: the gateway's; peers are judged on nng's threads. Nothing here blocks. */
 #pragma once
 
-#include "protocol/base.h"
-
-typedef struct service_socket service_socket;
-
-/* Where an answer goes: the header of a raw REP socket (pipe, then request ids). */
-typedef struct service_route {
-    uint8_t bytes[64];
-    uint8_t len;
-} service_route;
+#include "gateways/service_priv.h"
 
 enum { SERVICE_URL_MAX = 160 };
 

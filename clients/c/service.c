@@ -93,7 +93,7 @@ tw_err service_client_open(service_client **out, const char *url)
     tw_buf_init(&client->request, TW_ACTOR_MESSAGE_MAX);
     tw_buf_init(&client->built, TW_ACTOR_MESSAGE_MAX);
     int rv = nng_req0_open(&client->socket);
-    /* nng would repeat a request by itself after a minute; here only the caller does, by its opid. */
+    /* nng would repeat a request by itself after a minute; here only the caller does, by opid. */
     rv = rv != 0 ? rv
                  : nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     rv = rv != 0 ? rv : nng_socket_set_ms(client->socket, NNG_OPT_SENDTIMEO, SEND_TIMEOUT_MS);

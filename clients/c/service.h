@@ -14,15 +14,15 @@ tw_err service_client_open(service_client **out, const char *url);
 void service_client_close(service_client **client);
 
 /* Asks {"op":...} and waits. TW_OK: the reply says ok. Otherwise the code of the refusal (the reply
- * then tells message, hint, version, rule), or TW_E_TIMEOUT, TW_E_UNAVAILABLE, TW_E_BAD_MESSAGE with
- * an empty reply. */
+ * then tells message, hint, version, rule), or TW_E_TIMEOUT, TW_E_UNAVAILABLE, TW_E_BAD_MESSAGE
+ * with an empty reply. */
 tw_err service_client_ask(service_client *client, tw_bson request, uint32_t timeout_ms,
                           tw_bson *reply);
 /* Replaces or inserts; opid (len 0: none) makes it safe to repeat. Reply: key, version, since. */
 tw_err service_client_put(service_client *client, tw_str collection, tw_bson doc, tw_str opid,
                           uint32_t timeout_ms, tw_bson *reply);
-/* ops  array of {"op":"put","doc":...}, {"op":"remove","id":...} ...; at most TW_WRITE_OPS_MAX of them
- * and TW_SERVICE_MESSAGE_MAX bytes. Reply: count, failed, since, results. */
+/* ops  array of {"op":"put","doc":...}, {"op":"remove","id":...} ...; at most TW_WRITE_OPS_MAX of
+ * them and TW_SERVICE_MESSAGE_MAX bytes. Reply: count, failed, since, results. */
 tw_err service_client_batch(service_client *client, tw_str collection, tw_bson ops, bool atomic,
                             uint32_t timeout_ms, tw_bson *reply);
 /* ids  one value or an array. Reply: docs, count, missing. TW_E_NOT_FOUND: none is there. */
@@ -40,8 +40,8 @@ typedef struct service_feed service_feed;
 tw_err service_feed_open(service_feed **out, const char *url, const char *database,
                          const char *collection, uint64_t after, uint32_t timeout_ms);
 void service_feed_close(service_feed **feed);
-/* The next row {"n","op","key","version","srv_id","seqno","doc"}, each once, in order of n; what was
- * lost on the way is read again. A view until the next call. TW_E_TIMEOUT: none came. */
+/* The next row {"n","op","key","version","srv_id","seqno","doc"}, each once, in order of n; what
+ * was lost on the way is read again. A view until the next call. TW_E_TIMEOUT: none came. */
 tw_err service_feed_next(service_feed *feed, uint32_t timeout_ms, tw_bson *row);
 /* Every row up to here was told: the `after` of a later feed. */
 uint64_t service_feed_position(const service_feed *feed);

@@ -36,10 +36,9 @@ void request_engine_free(request_engine **engine);
 
 /* Runs one request. Replies follow later or at once (from inside this call too). Errors are
  * replies:
- *
- *
- *
- * {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,"retry":... [,"after_ms":N][,"rule":...][,"version":current]}. reqID of any scalar type is given back as it came in each reply. Two requests may have one tag. */
+ *   {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,
+ *    "retry":...[,"after_ms":N][,"rule":...][,"version":current]}
+ * reqID of any scalar type is given back in each reply as it came. Requests may share a tag. */
 void request_run(request_engine *engine, tw_bson request, request_emit emit, void *context,
                  uint64_t tag);
 /* True when the action is one of the table. */

@@ -3,26 +3,25 @@
  * A request lives from request_run to its final reply. Invariants
  * 1. Exactly one final reply, unless the request was forgotten before.
  * 2. It is recycled when it is over (final or forgotten), no ask or write of it is unanswered, and
- * no
- *    function of the engine stands on it (holds = 0): callbacks may forget it while it replies.
+ *    no function of the engine stands on it (holds = 0): callbacks may forget it while it replies.
  * 3. Views in operations point into its arena, which therefore lives until their outcome is known.
- * 4. Each operation that is sent carries an opid, so sending a whole write message again is safe.
- * */
+ * 4. Each operation that is sent carries an opid, so a whole message may be sent once more. */
 #pragma once
 
 #include "broker/why.h"
+
 #include "gateways/request/request.h"
 
 enum {
     REQUEST_MAGIC = 0x4e95e571,
     REQUEST_ENGINE_MAGIC = 0x4e9e2614,
     REQUEST_BATCH_MAGIC = 0x4eba7c31,
-    REQUEST_MEMORY_MAX = 67108864,      /* bytes of one request: a page kept, keys, its own text */
-    REQUEST_MATCH_MAX = TW_SORT_MAX,    /* records that one update or remove by query may change */
-    REQUEST_CHUNK = 64,                 /* ids of one get: its documents are then given out */
-    REQUEST_SPARE_MAX = 256,            /* requests kept for reuse */
-    REQUEST_BATCH_SPARE_MAX = 8,        /* write messages kept for reuse */
-    REQUEST_BUSY_MS = 100,              /* told as after_ms where there is no room */
+    REQUEST_MEMORY_MAX = 67108864,   /* bytes of one request: a page kept, keys, its own text */
+    REQUEST_MATCH_MAX = TW_SORT_MAX, /* records that one update or remove by query may change */
+    REQUEST_CHUNK = 64,              /* ids of one get: its documents are then given out */
+    REQUEST_SPARE_MAX = 256,         /* requests kept for reuse */
+    REQUEST_BATCH_SPARE_MAX = 8,     /* write messages kept for reuse */
+    REQUEST_BUSY_MS = 100,           /* told as after_ms where there is no room */
 };
 
 typedef enum request_kind {
@@ -33,7 +32,7 @@ typedef enum request_kind {
     KIND_DOC,    /* max is bytes */
     KIND_LIST,   /* max is items */
     KIND_IDS,    /* one id or a list of them; max is items */
-    KIND_QUERY,  /* a filter, or what coerce_query makes one of: an id, a list of ids; max is bytes */
+    KIND_QUERY,  /* a filter, or what coerce_query makes one of: an id, a list; max is bytes */
     KIND_TOLD,   /* a projection: one name, a list of names, an object; max is bytes */
     KIND_SCALAR, /* max is bytes */
 } request_kind;
@@ -75,7 +74,7 @@ static_assert(FIELDS_COUNT <= 64, "a set of fields is 64 bits");
 #define FIELDS_COMMON                                                                              \
     (FIELD_BIT(action) | FIELD_BIT(op) | FIELD_BIT(req_id) | FIELD_BIT(collection) |               \
      FIELD_BIT(database))
-#define FIELDS_WRITE (FIELD_BIT(opid) | FIELD_BIT(dispatch))
+#define FIELDS_WRITE  (FIELD_BIT(opid) | FIELD_BIT(dispatch))
 #define FIELDS_CHANGE (FIELD_BIT(set) | FIELD_BIT(operations) | FIELD_BIT(update))
 
 /* A request's fields by number; type 0 = not given. Views. */
@@ -99,12 +98,12 @@ typedef enum request_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_REMOVE }
 /* One row of the table of actions. */
 typedef struct request_action {
     const char *name;
-    uint64_t allowed;   /* FIELD_BITs besides the common ones; FIELDS_ANY: not looked at */
+    uint64_t allowed; /* FIELD_BITs besides the common ones; FIELDS_ANY: not looked at */
     uint64_t required;
-    uint64_t one_of[2]; /* of each set exactly one is given; 0: no such demand */
-    request_right right; /* RIGHT_NONE: needs no collection */
+    uint64_t one_of[2];      /* of each set exactly one is given; 0: no such demand */
+    request_right right;     /* RIGHT_NONE: needs no collection */
     bool default_collection; /* may be left out where the catalog names one */
-    uint64_t op;        /* of a write: enum tw_op */
+    uint64_t op;             /* of a write: enum tw_op */
     request_step start;
 } request_action;
 #define FIELDS_ANY UINT64_MAX
@@ -143,26 +142,26 @@ typedef struct request_since {
 
 struct request {
     uint32_t magic;
-    uint32_t holds;       /* functions of the engine that stand on it */
-    uint32_t asks;        /* unanswered asks to readers */
-    size_t writes_left;   /* operations without outcome */
-    bool finished;        /* the final reply was given */
+    uint32_t holds;     /* functions of the engine that stand on it */
+    uint32_t asks;      /* unanswered asks to readers */
+    size_t writes_left; /* operations without outcome */
+    bool finished;      /* the final reply was given */
     bool forgotten;
     bool paused;
-    bool retried;         /* the last ask went to a second reader */
+    bool retried; /* the last ask went to a second reader */
     request_engine *engine;
     request *next, **link; /* of its tag's chain; next: of the spare ones */
-    uint64_t pass;        /* of request_resume, so that one call resumes it once */
+    uint64_t pass;         /* of request_resume, so that one call resumes it once */
     const request_action *action;
     const catalog_collection *rules;
     tw_str db, coll;
     request_emit emit;
     void *context;
     uint64_t tag;
-    tw_arena arena;       /* own */
-    tw_bson asked;        /* own copy in arena */
-    request_given given;  /* views into asked */
-    request_step ask;     /* sends the current question (again) */
+    tw_arena arena;      /* own */
+    tw_bson asked;       /* own copy in arena */
+    request_given given; /* views into asked */
+    request_step ask;    /* sends the current question (again) */
     request_answered answered;
     request_step go_on;   /* after a pause */
     request_step written; /* all outcomes are in results */
@@ -171,11 +170,11 @@ struct request {
     uint16_t chunk[REQUEST_CHUNK]; /* indices of ids of the current get */
     size_t chunk_count;
     request_keys keys;
-    size_t keys_at;       /* the next one to be changed */
+    size_t keys_at; /* the next one to be changed */
     tw_bson query, told, sort, update;
     uint64_t after, skip, limit, count;
-    tw_buf page;          /* own; an answer whose rest waits for request_resume */
-    size_t page_at;       /* its next item */
+    tw_buf page;    /* own; an answer whose rest waits for request_resume */
+    size_t page_at; /* its next item */
     request_result *results;
     size_t results_cap, results_count;
     request_since since;
@@ -209,7 +208,7 @@ struct request_engine {
     request *tags[REQUEST_BUCKETS]; /* chains of running requests */
     request *spare;                 /* own */
     size_t spare_count;
-    request_batch *queue; /* own; being collected; NULL: nothing */
+    request_batch *queue;        /* own; being collected; NULL: nothing */
     request_batch *sent_batches; /* own; without outcome yet */
     request_batch *spare_batches;
     size_t spare_batches_count;
@@ -284,8 +283,7 @@ tw_err request_write(request *self, tw_item_write_op *ops, size_t count, bool at
 /* An operation of a request or of an item of a batch: all but key and doc. */
 tw_item_write_op request_op(const request *self, const request_given *given, uint64_t op);
 /* The update document of fields, operations or update. */
-tw_err request_update_of(request *self, const request_given *given, tw_bson *out,
-                         request_why *why);
+tw_err request_update_of(request *self, const request_given *given, tw_bson *out, request_why *why);
 void request_batch_free(request_batch **batch);
 /* opid of one of several operations: the asker's, a slash, and what tells it from the others. */
 tw_err request_opid_part(request *self, tw_str opid, uint64_t part, tw_str *out, request_why *why);

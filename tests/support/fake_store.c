@@ -51,7 +51,9 @@ static void *copy(const void *bytes, size_t len)
 {
     void *out = tw_alloc(len == 0 ? 1 : len);
     must(out != NULL);
-    memcpy(out, bytes, len);
+    if (len != 0) {
+        memcpy(out, bytes, len);
+    }
     return out;
 }
 
