@@ -684,6 +684,28 @@ static void test_streams_of_one_class_share_frames(void **state)
     world_fini(&w);
 }
 
+static void test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing(void **state)
+{
+    (void)state;
+    static world w;
+    go_live(&w, "{\"mux_id\":1,\"a\":\"*\",\"b\":\"*\"}", "{\"a\":\"*\",\"b\":\"*\",\"mux_id\":1}");
+    w.clients[0][1].query = 2;
+    w.clients[1][1].query = 2;
+    w.padding = 700000;
+    client_reads(&w, 0, SIZE_MAX);
+    for (int i = 0; i < 30; i++) {
+        write_rows(&w);
+        deliver_batch(&w, false);
+        client_reads(&w, 1, SIZE_MAX);
+        assert_true(w.conns[0].out.bytes <= TW_OUTBOUND_QUEUE_MAX);
+    }
+    assert_int_equal(streams_tell(w.streams).behind, 1);
+    assert_int_equal(streams_tell(w.streams).live, 1);
+    settle(&w);
+    assert_int_equal(streams_tell(w.streams).live, 2);
+    world_fini(&w);
+}
+
 static void test_streams_since_now_begins_at_the_head(void **state)
 {
     (void)state;
@@ -750,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_streams_in_random_order_tell_every_client_exactly_the_log),
         cmocka_unit_test(test_streams_of_slow_clients_fall_behind_and_catch_up),
         cmocka_unit_test(test_streams_of_one_class_share_frames),
+        cmocka_unit_test(test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing),
         cmocka_unit_test(test_streams_since_now_begins_at_the_head),
         cmocka_unit_test(test_streams_subscribe_refuses_what_is_wrong),
         cmocka_unit_test(test_streams_survive_every_failed_allocation),
