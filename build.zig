@@ -84,6 +84,7 @@ const libraries = [_]Library{
     .{ .names = &.{ "msgpack", "msgpack-c" } }, // Debian 12, Debian 13
     .{ .names = &.{"sqlite3"} },
     .{ .names = &.{"libcyaml"} },
+    .{ .names = &.{"libpcre2-8"} },
     .{ .names = &.{"libjwt"} },
     .{ .names = &.{"openssl"} },
 };

@@ -138,6 +138,7 @@ static const struct {
     {"cyaml/", {"cli/config*.[ch]"}},
     {"jwt", {"gateways/auth*.[ch]"}},
     {"openssl/", {"gateways/auth*.[ch]"}},
+    {"pcre2.h", {"broker/regex.c"}},
     {"pthread.h", {"actors/runtime/*.[ch]", "clients/c/*.c"}},
     {"cmocka.h", {NULL}},
 };
