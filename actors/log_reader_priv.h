@@ -1,0 +1,42 @@
+/* log_reader_priv.h - for log_reader.c and log_reader_<part>.c alone. */
+#pragma once
+
+#include "actors/log/log_cursor.h"
+#include "actors/log_reader.h"
+#include "broker/query.h"
+#include "broker/topic_query.h"
+#include "broker/why.h"
+
+enum {
+    LOG_READER_MAGIC = 0x10654ead,
+    LOG_READER_QUERIES = 256, /* compiled topic queries kept */
+    LOG_READER_BYTES_MAX = 268435456, /* of one answer's making */
+};
+
+typedef struct kept_query {
+    uint64_t hash;
+    uint64_t used; /* count of the last use */
+    topic_query *query; /* own */
+} kept_query;
+
+struct log_reader {
+    uint32_t magic;
+    tw_actor *actor;
+    const catalog *catalog;
+    log_view view;
+    tw_arena memory; /* own; of the answer being made */
+    tw_buf text;     /* own; rendered tails, or projected documents */
+    kept_query queries[LOG_READER_QUERIES];
+    size_t queries_count;
+    uint64_t uses;
+    uint64_t pages, events, records, rows, scanned; /* gauges */
+};
+
+/* Answers with the view's cause. */
+tw_err log_reader_refuse(struct log_reader *self, const tw_envelope *in, tw_err err);
+/* Positions at the head, for records. TW_E_UNAVAILABLE. */
+tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector *out);
+
+tw_err log_reader_on_get(void *state, const tw_envelope *in);
+tw_err log_reader_on_find(void *state, const tw_envelope *in);
+tw_err log_reader_on_count(void *state, const tw_envelope *in);
