@@ -134,6 +134,29 @@ static void add_result(tw_bson_builder *b, const request_result *result)
     tw_bson_close(b);
 }
 
+/* All or nothing: it was nothing. Told is the operation that was refused itself, with its number; the
+ * others of its transaction carry its code and the store's words for that. */
+static void fail_whole(request *self)
+{
+    static const char others[] = "Another operation of the transaction was refused.";
+    size_t cause = self->results_count;
+    for (size_t i = 0; i < self->results_count; i++) {
+        bool is_other = tw_str_equal(self->results[i].why, tw_str_of(others));
+        if (self->results[i].code != TW_OK && (cause == self->results_count || !is_other)) {
+            cause = i;
+            if (!is_other) {
+                break;
+            }
+        }
+    }
+    TW_ASSERT(cause < self->results_count);
+    request_result told = self->results[cause];
+    tw_str why = told.why.len != 0 ? told.why : tw_str_of(tw_err_text(told.code));
+    told.why =
+        tw_str_of(tw_arena_format(&self->arena, "ops[%zu]: %.*s", cause, (int)why.len, why.ptr));
+    request_fail_result(self, &told, false);
+}
+
 static void written(request *self)
 {
     size_t failed = 0;
@@ -141,11 +164,9 @@ static void written(request *self)
         failed += self->results[i].code != TW_OK ? 1 : 0;
     }
     bool atomic = tw_bson_value_bool_or(self->given.at[FIELD_atomic], false);
-    for (size_t i = 0; atomic && failed != 0 && i < self->results_count; i++) {
-        if (self->results[i].code != TW_OK) { /* all or nothing: it was nothing, and why */
-            request_fail_result(self, &self->results[i], false);
-            return;
-        }
+    if (atomic && failed != 0) {
+        fail_whole(self);
+        return;
     }
     tw_bson_builder b;
     request_reply_begin(self, &b, self->action->name);

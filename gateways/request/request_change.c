@@ -21,7 +21,7 @@ static void finish(request *self)
         request_fail_result(self, &self->failed, !one);
         return;
     }
-    if (one && self->count == 0) {
+    if (one && self->results[0].code == TW_E_NOT_FOUND) {
         request_fail(self, TW_E_NOT_FOUND, NULL, NULL, (tw_bson){0});
         return;
     }

@@ -507,6 +507,23 @@ static void test_request_trusted_engine_writes_what_clients_may_not(void **state
     end(&w);
 }
 
+static void test_request_refused_write_names_the_rule_and_the_operation(void **state)
+{
+    (void)state;
+    world w;
+    begin(&w, plain);
+    run(&w, "{\"action\":\"put\",\"collection\":\"open\",\"doc\":{\"break_rule\":true}}");
+    assert_code(&w, "rule");
+    assert_string_equal(text_of(&w, "rule"), "test.rule");
+    run(&w,
+        "{\"action\":\"batch\",\"collection\":\"open\",\"atomic\":true,\"ops\":["
+        "{\"op\":\"put\",\"doc\":{\"_id\":1}},{\"op\":\"put\",\"doc\":{\"break_rule\":true}}]}");
+    assert_code(&w, "rule");
+    assert_string_equal(text_of(&w, "message"), "ops[1]: This breaks a rule.");
+    assert_int_equal(fake_log_head(w.log), 0);
+    end(&w);
+}
+
 static void test_request_beyond_running_max_is_busy(void **state)
 {
     (void)state;
@@ -610,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_request_reader_away_next_one_asked),
         cmocka_unit_test(test_request_change_by_query_changes_each_match_once),
         cmocka_unit_test(test_request_trusted_engine_writes_what_clients_may_not),
+        cmocka_unit_test(test_request_refused_write_names_the_rule_and_the_operation),
         cmocka_unit_test(test_request_beyond_running_max_is_busy),
         cmocka_unit_test(test_request_examples_of_the_protocol_hold),
     };

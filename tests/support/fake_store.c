@@ -234,6 +234,10 @@ static tw_err apply_doc(fake_log *log, tw_arena *arena, const tw_item_write_op *
             out->why = tw_arena_str(arena, tw_str_of(why.text));
             return err;
         }
+        if (doc.len == old->doc.len && memcmp(doc.ptr, old->doc.ptr, doc.len) == 0) {
+            *out = (tw_item_write_result){.key = key, .version = old->version}; /* no change */
+            return TW_OK;
+        }
     }
     if (tw_bson_get_bool_or(doc, TW_STR("break_rule"), false)) {
         out->rule = TW_STR("test.rule");
@@ -324,14 +328,17 @@ static void apply_group(fake_log *log, tw_arena *arena, const tw_list_write_op *
         }
         results[i].code = (uint64_t)apply_one(log, arena, &ops->at[i], &results[i]);
         failed = failed || results[i].code != TW_OK;
-        if (results[i].code == TW_OK) {
+        if (results[i].code == TW_OK && results[i].seqno != 0) {
             remember(log, ops->at[i].opid, log->count);
         }
     }
     if (failed && to - from > 1) {
         roll_back(log, head);
         for (size_t i = from; i < to; i++) {
-            results[i] = results[i].code == TW_OK ? (tw_item_write_result){0} : results[i];
+            if (results[i].code == TW_OK) { /* as the store tells it */
+                results[i] = (tw_item_write_result){.code = TW_E_CONFLICT};
+                results[i].why = TW_STR("Another operation of the transaction was refused.");
+            }
         }
     }
 }
