@@ -1,0 +1,471 @@
+/* main.c - the wiring: the only file that names every actor and gateway, and the verbs that run them.
+ *
+ *   tidewire serve        all actors as threads of this process
+ *   tidewire actor NAME   one actor (the store brings its readers, the gateway the service socket)
+ *   tidewire VERB         see cli/verbs.c */
+#include <argp.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "protocol/limits.h"
+
+#include "actors/runtime/log.h"
+
+#include "actors/log_reader.h"
+#include "actors/store.h"
+#include "actors/subscription_manager.h"
+#include "cli/config_args.h"
+#include "cli/demo.h"
+#include "cli/verb.h"
+#include "gateways/gateway.h"
+#include "gateways/service.h"
+
+enum { READERS_MAX = 4, ORIGINS_LISTED_MAX = 64, PATH_LEN_MAX = 4200, OLD_STOP = 2 };
+
+struct program {
+    config config; /* own */
+    tw_system *system; /* own */
+    log_store *log; /* own; opened by the store, read by its readers */
+    char actors_base[PATH_LEN_MAX], service_url[PATH_LEN_MAX];
+    char listen[PATH_LEN_MAX], admin[PATH_LEN_MAX], origins[PATH_LEN_MAX];
+    const char *origins_listed[ORIGINS_LISTED_MAX];
+    const char *actors[TW_ACTORS_MAX + 1]; /* whose figures the gateway tells */
+    gateway_ports ports;                   /* what was really bound */
+    store_options store;
+    log_reader_options readers[READERS_MAX];
+    subscription_manager_options manager;
+    gateway_options gateway;
+    service_options service;
+};
+
+/* ---- what each actor is given ---- */
+/* Splits "host:port" in place; [::1]:8090 too. */
+static int split_address(const char *verb, char *address, const char **host, int *port)
+{
+    char *colon = strrchr(address, ':');
+    uint64_t number;
+    if (colon == NULL || tw_parse_u64(tw_str_of(colon + 1), 65535, &number) != TW_OK) {
+        return cli_fail(verb, "Write it as 127.0.0.1:8090", "'%s' is not ADDRESS:PORT", address);
+    }
+    *colon = '\0';
+    if (address[0] == '[' && colon[-1] == ']') {
+        colon[-1] = '\0';
+        address++;
+    }
+    *host = address;
+    *port = (int)number;
+    return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "localhost") == 0 ||
+           strcmp(host, "::1") == 0;
+}
+
+/* The actors of this program, wherever they run. */
+static bool is_served(const char *name)
+{
+    static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
+                                         "service"};
+    for (size_t i = 0; i < TW_COUNT(served); i++) {
+        if (strncmp(name, served[i], strlen(served[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int fill_gateway(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    gateway_options *gateway = &program->gateway;
+    tw_format(program->listen, sizeof(program->listen), "%s", option->listen);
+    tw_format(program->admin, sizeof(program->admin), "%s", option->admin);
+    tw_format(program->origins, sizeof(program->origins), "%s", option->origins);
+    *gateway = (gateway_options){
+        .catalog = &program->config.catalog,
+        .origins = program->origins_listed,
+        .readers_count = (size_t)option->readers,
+        .ports = &program->ports,
+        .actors = program->actors,
+        .system = program->system,
+    };
+    size_t actors = 0;
+    for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
+        const char *dot = strchr(tw_actor_names[i], '.');
+        if (is_served(tw_actor_names[i]) &&
+            (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+            program->actors[actors++] = tw_actor_names[i];
+        }
+    }
+    if (split_address(verb, program->listen, &gateway->listen_address, &gateway->listen_port)) {
+        return 1;
+    }
+    if (!is_loopback(gateway->listen_address) && !option->insecure) {
+        return cli_fail(verb,
+                        "Listen on 127.0.0.1, put a proxy with TLS and authentication before it, or "
+                        "give --insecure",
+                        "listening on %s would let everybody in", gateway->listen_address);
+    }
+    if (option->admin[0] != '\0') {
+        if (split_address(verb, program->admin, &gateway->admin_address, &gateway->admin_port)) {
+            return 1;
+        }
+        if (!is_loopback(gateway->admin_address)) {
+            return cli_fail(verb, "Use 127.0.0.1", "the admin listener is for loopback only");
+        }
+    }
+    char *rest = program->origins;
+    for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
+        if (gateway->origins_count == ORIGINS_LISTED_MAX) {
+            return cli_fail(verb, "", "at most %d origins", ORIGINS_LISTED_MAX);
+        }
+        program->origins_listed[gateway->origins_count++] = each;
+    }
+    return 0;
+}
+
+/* True when this process is to run the actor: the one that was named, or all of `only`. */
+static bool is_wanted(const struct program *program, const char *named, const char *actor)
+{
+    if (named != NULL) {
+        return strcmp(named, actor) == 0;
+    }
+    const char *only = program->config.option.only;
+    size_t len = strlen(actor);
+    for (const char *at = only; *at != '\0'; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
+        if (strcspn(at, ",") == len && strncmp(at, actor, len) == 0) {
+            return true;
+        }
+    }
+    return only[0] == '\0';
+}
+
+static tw_err add_store(struct program *program)
+{
+    const config_options *option = &program->config.option;
+    tw_err err = log_store_new(&program->log);
+    if (err != TW_OK) {
+        return err;
+    }
+    program->store = (store_options){
+        .log = program->log,
+        .catalog = &program->config.catalog,
+        .directory = option->data,
+        .memory = option->memory,
+        .srv_id = (uint64_t)option->srv_id,
+        .age_ms = (uint64_t)option->log_age_s * 1000,
+        .superseded_bytes = (uint64_t)option->log_bytes,
+    };
+    err = tw_system_add(program->system, &store_class, -1, &program->store);
+    for (int i = 0; i < (int)option->readers && err == TW_OK; i++) {
+        program->readers[i] =
+            (log_reader_options){.log = program->log, .catalog = &program->config.catalog};
+        err = tw_system_add(program->system, &log_reader_class, i, &program->readers[i]);
+    }
+    return err;
+}
+
+/* Adds the wanted actors in the order of their start. Returns their number, 0 on an error (told). */
+static int add_actors(struct program *program, const char *verb, const char *named)
+{
+    const config_options *option = &program->config.option;
+    tw_err err = TW_OK;
+    int count = 0;
+    if (is_wanted(program, named, "store")) {
+        err = add_store(program);
+        count++;
+    }
+    if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {
+        program->manager = (subscription_manager_options){.catalog = &program->config.catalog};
+        err = tw_system_add(program->system, &subscription_manager_class, -1, &program->manager);
+        count++;
+    }
+    if (err == TW_OK && is_wanted(program, named, "gateway")) {
+        if (fill_gateway(program, verb) != 0) {
+            return 0;
+        }
+        err = tw_system_add(program->system, &gateway_class, -1, &program->gateway);
+        count++;
+    }
+    bool service = strcmp(option->service, "none") != 0;
+    if (err == TW_OK && service && is_wanted(program, named, named == NULL ? "service" : "gateway")) {
+        program->service = (service_options){
+            .catalog = &program->config.catalog,
+            .url = program->service_url,
+            .readers_count = (size_t)option->readers,
+        };
+        err = tw_system_add(program->system, &service_class, -1, &program->service);
+        count++;
+    }
+    if (err != TW_OK) {
+        (void)cli_fail(verb, "", "%s", tw_err_text(err));
+        return 0;
+    }
+    if (count == 0) {
+        (void)cli_fail(verb, "Actors: store subscription_manager gateway", "nothing to run: '%s'",
+                       named != NULL ? named : option->only);
+    }
+    return count;
+}
+
+/* ---- before the start ---- */
+static int make_directory(const char *verb, const char *path)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST) {
+        return 0;
+    }
+    return cli_fail(verb, "Give another directory with --data, or make its parent",
+                    "%s cannot be made: %s", path, strerror(errno));
+}
+
+static const char *absolute(const char *path, char *out, size_t size)
+{
+    char here[PATH_LEN_MAX / 2];
+    if (path[0] == '/' || getcwd(here, sizeof(here)) == NULL) {
+        tw_format(out, size, "%s", path);
+    } else {
+        tw_format(out, size, "%s/%s", here, strncmp(path, "./", 2) == 0 ? path + 2 : path);
+    }
+    return out;
+}
+
+static int prepare(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    char data[PATH_LEN_MAX];
+    static const char *const levels[] = {"error", "warn", "info", "debug"};
+    size_t level = 0;
+    while (level < TW_COUNT(levels) && strcmp(levels[level], option->log_level) != 0) {
+        level++;
+    }
+    if (level == TW_COUNT(levels)) {
+        return cli_fail(verb, "error, warn, info or debug", "there is no log level '%s'",
+                        option->log_level);
+    }
+    tw_log_set_level((tw_log_level)level);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max; /* each client is a descriptor */
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    absolute(option->data, data, sizeof(data));
+    if (!option->memory && make_directory(verb, option->data) != 0) {
+        return 1;
+    }
+    if (option->service[0] != '\0') {
+        tw_format(program->service_url, sizeof(program->service_url), "%s", option->service);
+    } else if (option->memory) {
+        tw_format(program->service_url, sizeof(program->service_url), "inproc://tidewire-service");
+    } else {
+        tw_format(program->service_url, sizeof(program->service_url), "ipc://%s/service", data);
+    }
+    tw_format(program->actors_base, sizeof(program->actors_base), "%s", option->actors);
+    return 0;
+}
+
+/* ---- the verbs serve and actor ---- */
+struct serve_arguments {
+    config_args args;
+    const char *actor; /* of the verb actor */
+    bool wants_actor;
+};
+
+static error_t parse_serve(int key, char *arg, struct argp_state *state)
+{
+    struct serve_arguments *given = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &given->args;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!given->wants_actor || given->actor != NULL) {
+            argp_error(state, "'%s' is not expected here", arg);
+        }
+        given->actor = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (given->wants_actor && given->actor == NULL) {
+            argp_error(state, "name an actor: store, subscription_manager or gateway");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void print_listeners(const struct program *program)
+{
+    const gateway_options *gateway = &program->gateway;
+    const char *host = gateway->listen_address;
+    printf("  websocket  ws://%s:%d/ws   (also /db /changes)\n", host,
+           atomic_load(&program->ports.listen));
+    printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
+           atomic_load(&program->ports.listen));
+    if (gateway->admin_address != NULL) {
+        printf("  admin      http://%s:%d/   (/metrics /varz /connz /streamz /actorz)\n",
+               gateway->admin_address, atomic_load(&program->ports.admin));
+    }
+    if (program->service.url != NULL) {
+        printf("  service    %s\n", program->service_url);
+    }
+}
+
+static void print_start(const struct program *program)
+{
+    const config *loaded = &program->config;
+    printf("tidewire serves\n");
+    printf("  config     %s\n", loaded->file == NULL ? "defaults, no file" : loaded->file);
+    printf("  data       %s\n", loaded->option.memory ? "in memory only" : loaded->option.data);
+    if (program->gateway.catalog != NULL) {
+        print_listeners(program);
+    }
+    if (loaded->catalog.count > 0) {
+        printf("  declared  ");
+        for (size_t i = 0; i < loaded->catalog.count; i++) {
+            printf(" %s", loaded->catalog.at[i].name);
+        }
+        printf("\n");
+    }
+    if (program->gateway.catalog != NULL) {
+        bool demo = loaded->option.demo;
+        printf("next, in another terminal:\n  tidewire watch %s\n  tidewire put %s\n",
+               demo ? "movies --filter '{\"IMDB Rating\":{\"$gte\":9}}'" : "people",
+               demo ? "movies '{\"_id\":\"mine\",\"Title\":\"Mine\",\"IMDB Rating\":9.5}'"
+                    : "people '{\"_id\":1,\"name\":\"Ada\"}'");
+    }
+    fflush(stdout);
+}
+
+/* Waits for SIGINT or SIGTERM, which all threads have blocked. The second ends the process at once. */
+static void wait_for_signal(const sigset_t *signals)
+{
+    int number = 0;
+    while (sigwait(signals, &number) != 0) {
+    }
+    tw_log(TW_LOG_INFO, "main", "signal %d: finishing; once more ends at once", number);
+    struct sigaction at_once = {.sa_handler = SIG_DFL};
+    sigaction(SIGINT, &at_once, NULL);
+    sigaction(SIGTERM, &at_once, NULL);
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+}
+
+static int run_system(struct program *program, const char *verb, const char *actor)
+{
+    const config_options *option = &program->config.option;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    const tw_system_options options = {
+        .base = program->actors_base[0] == '\0' ? NULL : program->actors_base,
+        .drop_every = (uint64_t)option->drop_every,
+    };
+    tw_err err = tw_system_new(&program->system, &options);
+    if (err != TW_OK) {
+        return cli_fail(verb, "", "%s", tw_err_text(err));
+    }
+    if (add_actors(program, verb, actor) == 0) {
+        return 1;
+    }
+    const char *why = "";
+    err = tw_system_start(program->system, &why);
+    if (err != TW_OK) {
+        return cli_fail(verb, "tidewire doctor may tell more", "the start failed: %s", why);
+    }
+    print_start(program);
+    int status = 0;
+    if (option->demo && program->gateway.catalog != NULL) {
+        status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
+    }
+    wait_for_signal(&signals);
+    tw_system_stop(program->system, TW_DRAIN_MS);
+    return status;
+}
+
+static int serve(int argc, char **argv, bool wants_actor)
+{
+    const char *verb = wants_actor ? "actor" : "serve";
+    const struct argp_child children[] = {{config_args_argp(), 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .parser = parse_serve,
+        .args_doc = wants_actor ? "NAME" : NULL,
+        .doc = wants_actor
+                   ? "Runs one actor in this process; the others run elsewhere with the same --actors."
+                     "\vExamples, in three terminals:\n"
+                     "  tidewire actor store --actors ipc:///tmp/tide\n"
+                     "  tidewire actor subscription_manager --actors ipc:///tmp/tide\n"
+                     "  tidewire actor gateway --actors ipc:///tmp/tide\n"
+                   : "Serves records as live, resumable streams.\vExamples:\n"
+                     "  tidewire serve\n"
+                     "  tidewire serve --demo\n"
+                     "  tidewire serve --listen 127.0.0.1:9000 --data /var/lib/tidewire\n",
+        .children = children,
+    };
+    struct serve_arguments given = {.wants_actor = wants_actor};
+    argp_parse(&argp, argc, argv, 0, NULL, &given);
+    struct program *program = tw_alloc_zero(1, sizeof(*program));
+    if (program == NULL) {
+        return cli_fail(verb, "", "no memory");
+    }
+    int status = config_args_load(&given.args, verb, &program->config);
+    if (status == 0) {
+        status = prepare(program, verb);
+    }
+    if (status == 0) {
+        status = run_system(program, verb, given.actor);
+    }
+    tw_system_free(&program->system);
+    log_store_free(&program->log);
+    config_free(&program->config);
+    tw_free(program);
+    return status;
+}
+
+/* ---- the table of verbs ---- */
+static int usage(FILE *out)
+{
+    fprintf(out, "tidewire - records of a database as live, resumable streams\n\n"
+                 "usage: tidewire VERB [OPTION...]     tidewire VERB --help tells more\n\n"
+                 "  serve         serve everything from this process\n"
+                 "  actor         run one actor in a process of its own\n");
+    for (const cli_verb *verb = cli_verbs; verb->name != NULL; verb++) {
+        fprintf(out, "  %-13s %s\n", verb->name, verb->summary);
+    }
+    fprintf(out, "\nExamples:\n  tidewire serve --demo\n  tidewire watch movies\n"
+                 "  tidewire put people '{\"_id\":1,\"name\":\"Ada\"}'\n");
+    return out == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    static char name[64];
+    if (argc < 2) {
+        return usage(stderr);
+    }
+    const char *verb = argv[1];
+    if (strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0) {
+        return usage(stdout);
+    }
+    tw_format(name, sizeof(name), "tidewire %s", verb);
+    argv[1] = name;
+    if (strcmp(verb, "serve") == 0 || strcmp(verb, "actor") == 0) {
+        return serve(argc - 1, argv + 1, verb[0] == 'a');
+    }
+    for (const cli_verb *each = cli_verbs; each->name != NULL; each++) {
+        if (strcmp(each->name, verb) == 0) {
+            return each->run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "tidewire: there is no verb '%s'\n\n", verb);
+    return usage(stderr);
+}
