@@ -1,13 +1,14 @@
-/* changes.c - tidewire changes: every change of the collections, as MongoDB's change streams tell it. */
+/* changes.c - tidewire changes: every change, as MongoDB's change streams tell it. */
 #include "cli/changes.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "clients/c/stream.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "clients/c/stream.h"
 
 enum { POLL_MS = 250 };
 
@@ -123,8 +124,8 @@ int cli_changes(int argc, char **argv)
         sigaction(SIGTERM, &action, NULL);
         status = print_changes(&self, from);
     } else {
-        status = cli_fail("changes", "A vector is written [[srv_id,seqno],...]", "%s",
-                          tw_err_text(err));
+        status =
+            cli_fail("changes", "A vector is written [[srv_id,seqno],...]", "%s", tw_err_text(err));
     }
     fflush(stdout);
     stream_close(&from);

@@ -1,5 +1,5 @@
-/* config.c - reads the configuration; see config.h. The file goes through libcyaml's schema, which is
- * made from the table of options, so that a key is named once. */
+/* config.c - reads the configuration; see config.h. The file goes through libcyaml's schema,
+ * which is made from the table of options, so that a key is named once. */
 #include "cli/config.h"
 
 #include <stdio.h>
@@ -7,10 +7,11 @@
 
 #include <cyaml/cyaml.h>
 
-#include "cli/nearest.h"
 #include "protocol/arena.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "cli/nearest.h"
 
 enum option_type { OPTION_text, OPTION_number, OPTION_flag };
 enum option_origin { FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_FLAG };
@@ -75,8 +76,8 @@ static const cyaml_schema_field_t collection_fields[] = {
     TEXT(file_collection, "rules", rules, CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_MAPPING_PTR("scope", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
                             struct file_collection, scope, scope_fields),
-    CYAML_FIELD_SEQUENCE("fields", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
-                         struct file_collection, fields, &field_name, 0, TW_FIELDS_MAX),
+    CYAML_FIELD_SEQUENCE("fields", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_collection,
+                         fields, &field_name, 0, TW_FIELDS_MAX),
     SWITCH("key_any", key_any),
     SWITCH("remove_denied", remove_denied),
     SWITCH("read_denied", read_denied),
@@ -340,7 +341,8 @@ static tw_err choose(struct loader *loader, const char *collection, const char *
     if (text == NULL) {
         return TW_OK;
     }
-    tw_buf_format(loader->why, "collection %s: %s is '%.40s', allowed are:", collection, what, text);
+    tw_buf_format(loader->why, "collection %s: %s is '%.40s', allowed are:", collection, what,
+                  text);
     for (size_t i = 0; i < count; i++) {
         tw_buf_format(loader->why, " %s", names[i]);
     }
@@ -355,10 +357,11 @@ static tw_err collection_filter(struct loader *loader, const char *name, const c
         return TW_OK;
     }
     tw_str cause = {0};
-    tw_err err =
-        tw_json_read(&loader->arena, tw_str_of(keep(loader, text)), TW_DEPTH_CLIENT_MAX, out, &cause);
+    tw_err err = tw_json_read(&loader->arena, tw_str_of(keep(loader, text)), TW_DEPTH_CLIENT_MAX,
+                              out, &cause);
     if (err != TW_OK) {
-        tw_buf_format(loader->why, "collection %s: filter: %.*s\n", name, (int)cause.len, cause.ptr);
+        tw_buf_format(loader->why, "collection %s: filter: %.*s\n", name, (int)cause.len,
+                      cause.ptr);
         return TW_E_BAD_CONFIG;
     }
     return TW_OK;
@@ -426,7 +429,8 @@ static tw_err set_collections(struct loader *loader, const struct file_content *
         return TW_E_BAD_CONFIG;
     }
     size_t declared = content == NULL ? 0 : content->collections_count;
-    catalog_collection *at = tw_arena_zero(&loader->arena, declared + REPORT_COLLECTIONS, sizeof(*at));
+    catalog_collection *at =
+        tw_arena_zero(&loader->arena, declared + REPORT_COLLECTIONS, sizeof(*at));
     if (at == NULL) {
         return TW_E_NO_MEMORY;
     }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "broker/catalog.h"
+
 #include "cli/options.h"
 
 typedef struct config {
@@ -16,8 +17,9 @@ typedef struct config {
     void *memory;          /* own; what everything above points into */
 } config;
 
-/* Reads file (NULL: none), the environment, then the flags given as "key", "value" pairs ending with
- * NULL. On an error why holds lines for a person: "tidewire.yaml:12: unknown key 'colections' ..." */
+/* Reads file (NULL: none), the environment, then the flags given as "key", "value" pairs ending
+ * with NULL. On an error why holds lines for a person: "tidewire.yaml:12: unknown key
+ * 'colections' ..." */
 tw_err config_load(config *config, const char *file, const char *const *flags, tw_buf *why);
 void config_free(config *config);
 /* Writes the file that would give this configuration, each key with its comment; origins: with a

@@ -12,9 +12,9 @@ static const struct flag_row {
     const char *flag, *fallback, *help;
     bool is_switch;
 } flag_rows[] = {
-#define FLAG_IS_text false
+#define FLAG_IS_text   false
 #define FLAG_IS_number false
-#define FLAG_IS_flag true
+#define FLAG_IS_flag   true
 #define O(type, member, section, key, flag, fallback, min, max, help)                              \
     {flag, fallback, help, FLAG_IS_##type},
     CONFIG_OPTIONS(O)
@@ -48,9 +48,12 @@ const struct argp *config_args_argp(void)
     options[count++] = (struct argp_option){"config", 'c', "FILE", 0, "Configuration (YAML)", 50};
     for (size_t i = 0; i < TW_COUNT(flag_rows); i++) {
         if (flag_rows[i].flag[0] != '\0') {
-            options[count++] = (struct argp_option){
-                flag_rows[i].flag, KEY_FIRST + (int)i,
-                flag_rows[i].is_switch ? NULL : "VALUE", 0, flag_rows[i].help, 51};
+            options[count++] = (struct argp_option){flag_rows[i].flag,
+                                                    KEY_FIRST + (int)i,
+                                                    flag_rows[i].is_switch ? NULL : "VALUE",
+                                                    0,
+                                                    flag_rows[i].help,
+                                                    51};
         }
     }
     options[count] = (struct argp_option){0};

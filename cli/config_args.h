@@ -9,8 +9,8 @@
 enum { CONFIG_ARGS_MAX = 64 };
 
 typedef struct config_args {
-    const char *file;                            /* --config FILE, or TIDEWIRE_CONFIG; NULL: none */
-    const char *flags[2 * CONFIG_ARGS_MAX + 1];  /* pairs for config_load, ends with NULL */
+    const char *file;                           /* --config FILE, or TIDEWIRE_CONFIG; NULL: none */
+    const char *flags[2 * CONFIG_ARGS_MAX + 1]; /* pairs for config_load, ends with NULL */
     size_t flags_count;
 } config_args;
 

@@ -1,4 +1,6 @@
 /* config_test.c - the configuration: what wins, what is refused and with which words. */
+#include "cli/config.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +12,6 @@
 
 #include <cmocka.h>
 
-#include "cli/config.h"
 #include "protocol/json.h"
 
 enum { WHY_MAX = 65536, OUT_MAX = 1 << 20 };
@@ -133,7 +134,8 @@ static void test_config_unknown_key_tells_line_and_nearest(void **state)
                    ":1: unknown key 'colections'; did you mean 'collections'?\n");
     assert_refused(f, "collections:\n  - name: a\n    filtre: '{}'\n",
                    ":3: unknown key 'filtre'; did you mean 'filter'?\n");
-    assert_refused(f, "store:\n  listen: 'a:1'\n", ":2: unknown key 'listen'; it belongs to 'server'\n");
+    assert_refused(f, "store:\n  listen: 'a:1'\n",
+                   ":2: unknown key 'listen'; it belongs to 'server'\n");
 }
 
 static void test_config_bad_value_tells_line_and_range(void **state)

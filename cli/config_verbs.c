@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/config_args.h"
 #include "protocol/json.h"
+
+#include "cli/config_args.h"
 
 enum { OUT_MAX = 16 << 20 };
 
@@ -45,12 +46,13 @@ static void read_arguments(struct config_arguments *given, const char *args_doc,
 int cli_config(int argc, char **argv)
 {
     struct config_arguments given;
-    read_arguments(&given, "default|show",
-                   "Prints a configuration: `default` with what holds without a file, `show` with what "
-                   "would hold now and where each value comes from.\vExamples:\n"
-                   "  tidewire config default >tidewire.yaml\n"
-                   "  tidewire config show --config tidewire.yaml\n",
-                   argc, argv);
+    read_arguments(
+        &given, "default|show",
+        "Prints a configuration: `default` with what holds without a file, `show` with what "
+        "would hold now and where each value comes from.\vExamples:\n"
+        "  tidewire config default >tidewire.yaml\n"
+        "  tidewire config show --config tidewire.yaml\n",
+        argc, argv);
     bool show = given.what != NULL && strcmp(given.what, "show") == 0;
     if (!show && (given.what == NULL || strcmp(given.what, "default") != 0)) {
         return cli_fail("config", "tidewire config --help", "say `default` or `show`");
@@ -143,7 +145,8 @@ int cli_schema(int argc, char **argv)
     if (out.len > 0) {
         printf("%.*s", (int)out.len, out.ptr);
     } else {
-        fprintf(stderr, "no collections are declared; others come into being by their first write\n");
+        fprintf(stderr,
+                "no collections are declared; others come into being by their first write\n");
     }
     tw_buf_fini(&out);
     config_free(&loaded);

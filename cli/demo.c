@@ -15,15 +15,18 @@ static const char *const movies_built_in[] = {
 static const struct demo_record {
     const char *collection, *doc;
 } report[] = {
-    {"entries", "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e1\",\"version_uuid\":\"v1\","
-                "\"user_id\":314,\"clip_id\":\"11a\",\"content\":{\"speaker\":\"Ada\",\"text\":\"The "
-                "tide turns at six.\"},\"modifies\":null,\"reason\":null}"},
-    {"entries", "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e2\",\"version_uuid\":\"v2\","
-                "\"user_id\":314,\"clip_id\":\"11b\",\"content\":{\"speaker\":\"Grace\",\"text\":\"And "
-                "the boats with it.\"},\"modifies\":null,\"reason\":null}"},
-    {"entries", "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e1\",\"version_uuid\":\"v3\","
-                "\"user_id\":271,\"clip_id\":null,\"content\":{\"text\":\"The tide turns at "
-                "seven.\"},\"modifies\":[\"v1\"],\"reason\":\"wrong hour\"}"},
+    {"entries",
+     "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e1\",\"version_uuid\":\"v1\","
+     "\"user_id\":314,\"clip_id\":\"11a\",\"content\":{\"speaker\":\"Ada\",\"text\":\"The "
+     "tide turns at six.\"},\"modifies\":null,\"reason\":null}"},
+    {"entries",
+     "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e2\",\"version_uuid\":\"v2\","
+     "\"user_id\":314,\"clip_id\":\"11b\",\"content\":{\"speaker\":\"Grace\",\"text\":\"And "
+     "the boats with it.\"},\"modifies\":null,\"reason\":null}"},
+    {"entries",
+     "{\"proj_id\":7,\"report_uuid\":\"r1\",\"entry_uuid\":\"e1\",\"version_uuid\":\"v3\","
+     "\"user_id\":271,\"clip_id\":null,\"content\":{\"text\":\"The tide turns at "
+     "seven.\"},\"modifies\":[\"v1\"],\"reason\":\"wrong hour\"}"},
     {"threads", "{\"proj_id\":7,\"thread_uuid\":\"t1\",\"user_uuid\":314,\"links\":[[\"report\","
                 "\"r1\"],[\"entry\",\"e1\"]]}"},
     {"comments", "{\"proj_id\":7,\"comment_uuid\":\"c1\",\"thread_uuid\":\"t1\",\"user_uuid\":271,"
@@ -63,7 +66,7 @@ static int load_movies(cli_session *session, const char *url, const char *movies
 {
     if (movies[0] != '\0') {
         char *words[] = {(char *)"tidewire import", (char *)"movies", (char *)movies,
-                         (char *)"--url", (char *)url, NULL};
+                         (char *)"--url",           (char *)url,      NULL};
         return cli_import((int)TW_COUNT(words) - 1, words);
     }
     printf("demo: no file of movies was given (--demo-data); a few built in\n");

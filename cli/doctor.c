@@ -8,16 +8,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/config_args.h"
-#include "clients/c/websocket.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
+#include "cli/config_args.h"
+#include "clients/c/websocket.h"
+
 enum {
     CONNECT_MS = 3000,
-    FILES_WANTED = 4096,          /* descriptors: each client is one */
-    DISK_WANTED = 1 << 30,        /* bytes: a log of LOG_AGE_S of modest traffic */
-    CLOCK_SANE_S = 1735689600,    /* 2025-01-01: a clock before it was never set */
+    FILES_WANTED = 4096,       /* descriptors: each client is one */
+    DISK_WANTED = 1 << 30,     /* bytes: a log of LOG_AGE_S of modest traffic */
+    CLOCK_SANE_S = 1735689600, /* 2025-01-01: a clock before it was never set */
 };
 
 struct doctor {
@@ -84,7 +85,8 @@ static void look_at_data(struct doctor *self, const config *loaded)
         return;
     }
     if (access(data, W_OK | X_OK) != 0) {
-        bad(self, "data directory", data, "this user may not write there: chown it, or give --data");
+        bad(self, "data directory", data,
+            "this user may not write there: chown it, or give --data");
         return;
     }
     good("data directory", data);
@@ -139,7 +141,8 @@ int cli_doctor(int argc, char **argv)
         {config_args_argp(), 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .parser = parse_doctor,
-        .doc = "Looks at the machine, the data and the server, and says what to do about what is wrong."
+        .doc = "Looks at the machine, the data and the server, and says what to do about what is "
+               "wrong."
                "\vExamples:\n  tidewire doctor\n  tidewire doctor --config tidewire.yaml\n",
         .children = children};
     struct doctor self = {0};

@@ -3,15 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/import.h"
-#include "cli/progress.h"
-#include "clients/c/stream.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
+#include "cli/import.h"
+#include "cli/progress.h"
+#include "clients/c/stream.h"
+
 enum { EXPORT_WAIT_MS = 60000 };
 
-struct export {
+struct export
+{
     cli_common common;
     const char *collection, *filter, *output;
     bool versions;
@@ -107,7 +109,8 @@ static int export_all(struct export *self, stream *from, FILE *out)
         tw_err err = stream_next(from, EXPORT_WAIT_MS, &event);
         if (err != TW_OK) {
             status = cli_fail("export", "", "nothing came from the server: %s", tw_err_text(err));
-        } else if (event.kind == STREAM_EVENT && tw_bson_get_str(event.frame, TW_STR("why")).ptr == NULL) {
+        } else if (event.kind == STREAM_EVENT &&
+                   tw_bson_get_str(event.frame, TW_STR("why")).ptr == NULL) {
             write_record(self, event.frame, &line);
             fwrite(line.ptr, 1, line.len, out);
             progress_show(&bar, ++count, 0);

@@ -1,8 +1,8 @@
 /* import.c - tidewire import: a file of records into a collection.
  *
- * WINDOW requests are under way at once; each carries an opid, so that after a break the unanswered
- * ones are sent again and have one effect. What the server refuses goes to the rejects file with its
- * line and cause; the rest goes on. */
+ * WINDOW requests are under way at once; each carries an opid, so that after a break the
+ * unanswered ones are sent again and have one effect. What the server refuses goes to the
+ * rejects file with its line and cause; the rest goes on. */
 #include "cli/import.h"
 
 #include <stdio.h>
@@ -39,7 +39,8 @@ struct import {
 
 static const struct argp_option import_options[] = {
     {"format", 'f', "FORMAT", 0, "json or csv (told by the file's beginning)", 0},
-    {"mode", 'm', "MODE", 0, "put (default: inserts or replaces) or insert (refuses what exists)", 0},
+    {"mode", 'm', "MODE", 0, "put (default: inserts or replaces) or insert (refuses what exists)",
+     0},
     {"key", 'k', "FIELD", 0, "Take _id from this field", 0},
     {"rejects", 'r', "FILE", 0, "Where refused records go (FILE.rejects)", 0},
     {"dry-run", 'n', NULL, 0, "Read and check the file, send nothing", 0},
@@ -125,8 +126,7 @@ static void write_doc(const struct import *self, const struct slot *slot, tw_buf
     tw_arena_init(&arena, 4 * TW_MESSAGE_MAX);
     tw_bson doc;
     tw_bson_value key = {0};
-    if (self->key != NULL &&
-        tw_json_read(&arena, json, TW_DEPTH_CLIENT_MAX, &doc, NULL) == TW_OK) {
+    if (self->key != NULL && tw_json_read(&arena, json, TW_DEPTH_CLIENT_MAX, &doc, NULL) == TW_OK) {
         key = tw_bson_get(doc, tw_str_of(self->key));
     }
     tw_buf_format(fields, ",\"doc\":");
@@ -203,7 +203,8 @@ static bool take_reply(struct import *self)
             send_slot(self, slot); /* busy: it is asked again, at the pace of its answers */
             return true;
         }
-        reject(self, slot->line, tw_buf_str(&slot->json), tw_bson_get_str(reply, TW_STR("message")));
+        reject(self, slot->line, tw_buf_str(&slot->json),
+               tw_bson_get_str(reply, TW_STR("message")));
     } else {
         self->imported++;
     }
@@ -259,8 +260,9 @@ static int import_all(struct import *self)
         if (err == TW_OK && room) {
             err = take_record(self);
         } else if (!take_reply(self)) {
-            return cli_fail("import", "Records are idempotent by opid within a run only: with --mode "
-                                      "put it may be run again",
+            return cli_fail("import",
+                            "Records are idempotent by opid within a run only: with --mode "
+                            "put it may be run again",
                             "the server is gone; %llu records were acknowledged",
                             (unsigned long long)self->imported);
         }
@@ -295,11 +297,12 @@ int cli_import(int argc, char **argv)
         .options = import_options,
         .parser = parse_import,
         .args_doc = "COLLECTION FILE",
-        .doc = "Imports records: NDJSON, a JSON array, CSV with a header, mongoexport files. Refused "
-               "records go to a rejects file with line and cause.\vExamples:\n"
-               "  tidewire import movies movies.json\n"
-               "  tidewire import people people.csv --key id\n"
-               "  mongoexport -c users | tidewire import users -\n",
+        .doc =
+            "Imports records: NDJSON, a JSON array, CSV with a header, mongoexport files. Refused "
+            "records go to a rejects file with line and cause.\vExamples:\n"
+            "  tidewire import movies movies.json\n"
+            "  tidewire import people people.csv --key id\n"
+            "  mongoexport -c users | tidewire import users -\n",
         .children = children};
     struct import *self = tw_alloc_zero(1, sizeof(*self));
     if (self == NULL) {
@@ -321,14 +324,13 @@ int cli_import(int argc, char **argv)
         self->run = (uint64_t)time(NULL);
     }
     struct stat about = {0};
-    uint64_t size = fstat(fileno(in), &about) == 0 && S_ISREG(about.st_mode)
-                        ? (uint64_t)about.st_size
-                        : 0;
+    uint64_t size =
+        fstat(fileno(in), &about) == 0 && S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
     progress_begin(&self->bar, "importing", "records", size);
     int status = 1;
     if (record_reader_init(&self->reader, in, self->format) != TW_OK) {
-        status = cli_fail("import", "NDJSON, a JSON array or CSV with a header", "%s: no known format",
-                          self->file);
+        status = cli_fail("import", "NDJSON, a JSON array or CSV with a header",
+                          "%s: no known format", self->file);
     } else if (self->dry_run || cli_session_open(&self->session, "import", &self->common) == 0) {
         status = import_all(self);
     }

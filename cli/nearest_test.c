@@ -1,4 +1,6 @@
 /* nearest_test.c - what counts as a typing error, and what does not. */
+#include "cli/nearest.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,8 +8,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#include "cli/nearest.h"
 
 static const char *const names[] = {"listen", "log_level", "collections", "database", "demo"};
 

@@ -40,8 +40,7 @@
       "Bytes of replaced versions that are kept at most.")                                         \
     O(flag, strict, "store", "strict", "strict", "false", 0, 0,                                    \
       "Refuse collections that are not declared.")                                                 \
-    O(text, database, "store", "database", "database", "main", 1, 120,                             \
-      "The default database.")                                                                     \
+    O(text, database, "store", "database", "database", "main", 1, 120, "The default database.")    \
     O(text, default_collection, "store", "default_collection", "default-collection", "", 0, 120,   \
       "Collection of getByIds without one; empty: it must be named.")                              \
     O(text, preset, "store", "preset", "preset", "", 0, 20,                                        \
@@ -51,9 +50,9 @@
     O(text, demo_data, "demo", "data", "demo-data", "", 0, 4000,                                   \
       "JSON array of movies for the demo; empty: a few built in.")
 
-#define CONFIG_TYPE_text const char *
+#define CONFIG_TYPE_text   const char *
 #define CONFIG_TYPE_number int64_t
-#define CONFIG_TYPE_flag bool
+#define CONFIG_TYPE_flag   bool
 
 typedef struct config_options {
 #define O(type, member, section, key, flag, fallback, min, max, help) CONFIG_TYPE_##type member;

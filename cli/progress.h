@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 typedef struct progress {
-    const char *what;  /* "importing" */
-    const char *unit;  /* "records" */
-    uint64_t total;    /* of `at`; 0: unknown */
+    const char *what; /* "importing" */
+    const char *unit; /* "records" */
+    uint64_t total;   /* of `at`; 0: unknown */
     uint64_t began_ms, shown_ms;
     bool terminal;
 } progress;

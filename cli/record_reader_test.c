@@ -1,4 +1,6 @@
 /* record_reader_test.c - records out of files of each format, whole and damaged. */
+#include "cli/record_reader.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include "cli/record_reader.h"
 #include "protocol/limits.h"
 
 enum { SHOWN_MAX = 4096 };
@@ -72,7 +73,8 @@ static void test_reader_braces_inside_strings_do_not_count(void **state)
 static void test_reader_json_cut_is_told_with_its_line(void **state)
 {
     (void)state;
-    assert_string_equal(READ("{\"a\":1}\n{\"a\":[1"), "1:{\"a\":1}|2!the file ends inside this record|");
+    assert_string_equal(READ("{\"a\":1}\n{\"a\":[1"),
+                        "1:{\"a\":1}|2!the file ends inside this record|");
     assert_string_equal(READ("{\"a\":\"\\"), "1!the file ends inside this record|");
     assert_string_equal(READ("[{\"a\":1},"), "1:{\"a\":1}|1!the file ends inside the array|");
 }

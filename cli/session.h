@@ -1,10 +1,11 @@
 /* session.h - requests of a verb to the server's data access, one after the other. */
 #pragma once
 
-#include "cli/verb.h"
-#include "clients/c/websocket.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "cli/verb.h"
+#include "clients/c/websocket.h"
 
 typedef struct cli_session {
     const char *verb;

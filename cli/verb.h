@@ -7,7 +7,7 @@
 
 typedef struct cli_verb {
     const char *name;
-    const char *summary; /* one line for --help */
+    const char *summary;               /* one line for --help */
     int (*run)(int argc, char **argv); /* argv[0] is "tidewire NAME"; returns the exit status */
 } cli_verb;
 

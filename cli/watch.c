@@ -1,13 +1,14 @@
-/* watch.c - tidewire watch: prints what is stored, `synced (N)`, then every change as it happens. */
+/* watch.c - tidewire watch: what is stored, `synced (N)`, then every change as it happens. */
 #include "cli/watch.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "clients/c/stream.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "clients/c/stream.h"
 
 enum { POLL_MS = 250, KEY_UNTIL = 256 /* argp keys without a letter begin here */ };
 
@@ -88,12 +89,13 @@ static const struct argp watch_argp = {
     .options = watch_options,
     .parser = parse_watch,
     .args_doc = "COLLECTION...",
-    .doc = "Prints the records of collections, a line `synced (N)`, then each change as it happens. "
-           "Reconnects and resumes by itself, without a gap or a duplicate.\v"
-           "Examples:\n"
-           "  tidewire watch movies\n"
-           "  tidewire watch movies --filter '{\"IMDB Rating\":{\"$gte\":8.5}}' --fields Title\n"
-           "  tidewire watch entries threads comments --project 7\n",
+    .doc =
+        "Prints the records of collections, a line `synced (N)`, then each change as it happens. "
+        "Reconnects and resumes by itself, without a gap or a duplicate.\v"
+        "Examples:\n"
+        "  tidewire watch movies\n"
+        "  tidewire watch movies --filter '{\"IMDB Rating\":{\"$gte\":8.5}}' --fields Title\n"
+        "  tidewire watch entries threads comments --project 7\n",
     .children = watch_children,
 };
 
@@ -200,7 +202,8 @@ int cli_watch(int argc, char **argv)
                              tw_buf_str(&subscribe), since);
     if (err != TW_OK) {
         tw_buf_fini(&subscribe);
-        return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s", tw_err_text(err));
+        return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s",
+                        tw_err_text(err));
     }
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);

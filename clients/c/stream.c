@@ -1,7 +1,8 @@
 /* stream.c - see stream.h.
  *
  * Invariants
- * 1. `at` is the vector of the last sync, raised by the live events behind it: the server may be asked
+ * 1. `at` is the vector of the last sync, raised by the live events behind it: the server may be
+ * asked
  *    to resume from it at any time (a position inside a catch-up may not: it is not exact).
  * 2. `seen` holds the positions told since the last sync while catching up; a repeat of one of them
  *    after a break is left out. It is emptied by each sync. */
@@ -155,7 +156,7 @@ static tw_err read_since(struct stream *self, const char *since)
     return TW_OK;
 }
 
-/* Keeps the fields of the subscribe, without the opening brace: mux_id and since come before them. */
+/* Keeps the fields of the subscribe without the opening brace: mux_id and since come first. */
 static tw_err keep_subscribe(struct stream *self, tw_str text)
 {
     tw_bson doc;

@@ -1,10 +1,10 @@
 /* stream.h - one resumable stream over a websocket: it reconnects and goes on where it was.
  *
- * After a break it subscribes again with the vector of its last sync and of the live events behind it,
- * backs off with full jitter (50 ms doubling to 5 s), and leaves out what it has already given to its
- * user: each change is told once. Where the server must start over (reset), and after a first copy
- * that broke off, the user is told by STREAM_RESET: forget what you have, everything comes again.
- * Thread: one at a time. Blocks in stream_next only. */
+ * After a break it subscribes again with the vector of its last sync and of the live events
+ * behind it, backs off with full jitter (50 ms doubling to 5 s), and leaves out what it has
+ * already given to its user: each change is told once. Where the server must start over (reset),
+ * and after a first copy that broke off, the user is told by STREAM_RESET: forget what you have,
+ * everything comes again. Thread: one at a time. Blocks in stream_next only. */
 #pragma once
 
 #include "protocol/arena.h"
@@ -29,9 +29,9 @@ typedef struct stream_event {
 } stream_event;
 
 /* subscribe  JSON object of the subscribe without mux_id and since ({"type":"subscribe",...});
- * copied. since: JSON vector to begin from, or NULL. The first connection is tried in stream_next.
- * TW_E_BAD_MESSAGE: not a JSON object, or it has none of its fields or one of those two; TW_E_DEPTH;
- * TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
+ * copied. since: JSON vector to begin from, or NULL. The first connection is tried in
+ * stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it has none of its fields or one of those
+ * two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
 tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since);
 void stream_close(stream **stream);
 /* The next event; TW_E_TIMEOUT: none came in time. */

@@ -14,7 +14,10 @@ enum {
 };
 
 #ifndef LWS_PROTOCOL_LIST_TERM
-#define LWS_PROTOCOL_LIST_TERM {NULL, NULL, 0, 0, 0, NULL, 0}
+#define LWS_PROTOCOL_LIST_TERM                                                                     \
+    {                                                                                              \
+        NULL, NULL, 0, 0, 0, NULL, 0                                                               \
+    }
 #endif
 
 struct websocket_client {
@@ -26,10 +29,10 @@ struct websocket_client {
     unsigned close_code;
     char why[256];
     lws_sorted_usec_list_t timer;
-    tw_buf in;       /* messages that have come: 4 bytes of length, then the text */
-    size_t in_taken; /* bytes of in already given to the caller */
+    tw_buf in;         /* messages that have come: 4 bytes of length, then the text */
+    size_t in_taken;   /* bytes of in already given to the caller */
     size_t message_at; /* where the message that is arriving begins in in */
-    tw_buf out;      /* frames to be sent: LWS_PRE room, 4 bytes of length before each */
+    tw_buf out;        /* frames to be sent: LWS_PRE room, 4 bytes of length before each */
     size_t out_sent;
 };
 
@@ -186,7 +189,8 @@ tw_err websocket_client_open(websocket_client **out, const char *url, uint32_t t
 {
     char copy[URL_MAX];
     tw_format(why, why_size, "%s", "");
-    if (tw_format(copy, sizeof(copy), "%s", url) >= sizeof(copy) - 1 || strstr(url, "://") == NULL) {
+    if (tw_format(copy, sizeof(copy), "%s", url) >= sizeof(copy) - 1 ||
+        strstr(url, "://") == NULL) {
         tw_format(why, why_size, "'%.80s' is not an url such as ws://127.0.0.1:8090", url);
         return TW_E_BAD_MESSAGE;
     }
