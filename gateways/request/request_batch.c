@@ -134,8 +134,8 @@ static void add_result(tw_bson_builder *b, const request_result *result)
     tw_bson_close(b);
 }
 
-/* All or nothing: it was nothing. Told is the operation that was refused itself, with its number; the
- * others of its transaction carry its code and the store's words for that. */
+/* All or nothing: it was nothing. Told is the operation that was refused itself, with its number;
+ * the others of its transaction carry its code and the store's words for that. */
 static void fail_whole(request *self)
 {
     static const char others[] = "Another operation of the transaction was refused.";
