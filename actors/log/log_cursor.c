@@ -342,6 +342,10 @@ static void begin_page(page_run *run, log_index *index)
             bool is_own = origin->id == LOG_ORIGIN_OWN;
             if (pos > (is_own ? page->head : origin->head)) {
                 set_reset(page, TW_RESET_AHEAD, origin, floor_of(index, origin));
+            } else if (pos > 0 && page->reset == TW_RESET_NONE &&
+                       (pos < floor_of(index, origin) ||
+                        (!is_own && pos == origin->floor && origin->floor_multi))) {
+                set_reset(page, TW_RESET_COMPACTED, origin, floor_of(index, origin));
             }
             uint64_t row = pos == 0 ? 0 : log_origin_row_below(origin, pos);
             any_fresh = any_fresh || (pos == 0 && origin->rows > 0);
