@@ -224,9 +224,6 @@ websocket_event websocket_next(websocket_reader *reader, uint8_t **at, uint8_t *
             continue;
         }
         reader->header[reader->header_len++] = *(*at)++;
-        if (reader->header_len < header_needs(reader)) {
-            continue;
-        }
         unsigned number = reader->header_len == 2 ? judge_start(reader) : 0;
         if (number == 0 && reader->header_len == header_needs(reader)) {
             number = begin_payload(reader);
