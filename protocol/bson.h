@@ -2,8 +2,8 @@
  *
  * BSON is the form in which documents are stored, matched and carried between actors. The iterator
  * and the builder are the project's own, because matching and rendering are its hot paths; documents
- * from outside are first validated (tw_bson_validate, by libbson), so the iterator only guards
- * against running past the end.      Source  bsonspec.org, version 1.1 */
+ * from outside are first validated (tw_bson_validate), so the iterator only guards against running
+ * past the end.      Source  bsonspec.org, version 1.1 */
 #pragma once
 
 #include "protocol/arena.h"
@@ -69,8 +69,9 @@ bool tw_bson_get_bool_or(tw_bson doc, tw_str name, bool fallback);
 tw_bson tw_bson_get_doc(tw_bson doc, tw_str name); /* document or array; len 0 otherwise */
 size_t tw_bson_count(tw_bson doc);                 /* elements at the top level */
 
-/* Order of values as MongoDB compares them (type brackets first, numbers by value across types,
- * documents field by field). Negative, 0, positive.      Source  MongoDB manual, BSON comparison */
+/* Order of values as MongoDB compares them: type brackets first; numbers by value across types, exact
+ * for Decimal128 too, NaN below all; documents field by field (type bracket, name, value); binary by
+ * length, subtype, bytes. Negative, 0, positive.      Source  MongoDB manual, BSON comparison */
 int tw_bson_compare(tw_bson_value a, tw_bson_value b);
 /* Rank of a value's type bracket in that order: null 2, numbers 3, text 4, document 5, array 6, ... */
 int tw_bson_bracket(uint8_t type);
@@ -100,6 +101,7 @@ void tw_bson_add_null(tw_bson_builder *b, tw_str name);
 void tw_bson_add_date(tw_bson_builder *b, tw_str name, int64_t unix_ms);
 void tw_bson_add_oid(tw_bson_builder *b, tw_str name, const uint8_t oid[12]);
 void tw_bson_add_bin(tw_bson_builder *b, tw_str name, uint8_t subtype, const void *p, size_t len);
+/* An absent document (len 0) is added as an empty one. */
 void tw_bson_add_doc(tw_bson_builder *b, tw_str name, tw_bson doc);
 void tw_bson_add_array(tw_bson_builder *b, tw_str name, tw_bson array);
 void tw_bson_add_key(tw_bson_builder *b, tw_str name, tw_key key);
@@ -107,8 +109,10 @@ void tw_bson_add_vector(tw_bson_builder *b, tw_str name, tw_vector vector); /* [
 void tw_bson_add_all(tw_bson_builder *b, tw_bson doc); /* each field of doc */
 
 /* ---- keys and ids ---- */
-/* The canonical key of a value. TW_E_BAD_DOCUMENT: a type that cannot be a key (array, undefined,
- * regex, null), TW_E_TOO_BIG: over TW_KEY_MAX bytes. The key lives in arena. */
+/* The canonical key of a value: int64 for every number that is whole and fits (-0.0 is 0), one form of
+ * NaN, a symbol is a string; the same inside a document, whose order of fields counts. A Decimal128
+ * that is not whole keeps its type and digits. TW_E_BAD_DOCUMENT: a type that cannot be a key (array,
+ * undefined, regex, null, code), TW_E_TOO_BIG: over TW_KEY_MAX bytes. The key lives in arena. */
 tw_err tw_key_of_value(tw_arena *arena, tw_bson_value value, tw_key *out);
 /* An id as a client spells it: {"$oid":hex} (already an ObjectId after JSON in), a bare 24-digit hex
  * string (an ObjectId first), any scalar. *also is the second reading of a hex string (the string
@@ -119,6 +123,7 @@ tw_bson_value tw_key_value(tw_key key);
 /* A new ObjectId: 4 bytes of unix seconds, 5 random, 3 counting. Thread: any. */
 void tw_oid_new(uint8_t out[12]);
 
-/* Checks raw bytes from outside: structure, lengths, UTF-8 text, depth up to depth_max, no NUL in
- * names. TW_E_BAD_DOCUMENT, TW_E_DEPTH, TW_E_TOO_BIG. Never asserts. */
+/* Checks raw bytes from outside: structure, lengths, UTF-8 of names and text, booleans, at most
+ * depth_max levels (the outermost is one). A view of bytes. TW_E_BAD_DOCUMENT, TW_E_DEPTH,
+ * TW_E_TOO_BIG (over TW_DOCUMENT_MAX); *out is then untouched. Never asserts. Thread: any. */
 tw_err tw_bson_validate(const void *bytes, size_t len, int depth_max, tw_bson *out);

@@ -139,20 +139,29 @@ void tw_bson_add_oid(tw_bson_builder *b, tw_str name, const uint8_t oid[12])
 
 void tw_bson_add_bin(tw_bson_builder *b, tw_str name, uint8_t subtype, const void *p, size_t len)
 {
-    uint32_t size = (uint32_t)len;
+    uint32_t inner = (uint32_t)len;
+    uint32_t size = inner + (subtype == 2 ? 4 : 0); /* the old subtype has its length twice */
     add_fixed(b, TW_BSON_BINARY, name, &size, sizeof(size));
     tw_buf_add_byte(b->out, (char)subtype);
+    tw_buf_add(b->out, &inner, subtype == 2 ? sizeof(inner) : 0);
     tw_buf_add(b->out, p, len);
+}
+
+static void add_nested(tw_bson_builder *b, uint8_t type, tw_str name, tw_bson doc)
+{
+    static const uint8_t empty[5] = {sizeof(empty)};
+    add_fixed(b, type, name, doc.len == 0 ? empty : doc.ptr,
+              doc.len == 0 ? sizeof(empty) : doc.len);
 }
 
 void tw_bson_add_doc(tw_bson_builder *b, tw_str name, tw_bson doc)
 {
-    add_fixed(b, TW_BSON_DOCUMENT, name, doc.ptr, doc.len);
+    add_nested(b, TW_BSON_DOCUMENT, name, doc);
 }
 
 void tw_bson_add_array(tw_bson_builder *b, tw_str name, tw_bson array)
 {
-    add_fixed(b, TW_BSON_ARRAY, name, array.ptr, array.len);
+    add_nested(b, TW_BSON_ARRAY, name, array);
 }
 
 void tw_bson_add_key(tw_bson_builder *b, tw_str name, tw_key key)

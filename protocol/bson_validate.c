@@ -1,88 +1,98 @@
-/* bson_validate.c - BSON from outside: is it what the iterator may trust? See bson.h.
+/* bson_validate.c - BSON from outside: is it what the iterator and the writer may trust?
  *
- * Walked by hand and not by libbson's bson_validate: that one leaves names with bad UTF-8, booleans
- * that are neither 0 nor 1 and the depth unchecked; bson_fuzz.c compares the two. */
+ * Walked by hand and not by libbson's bson_validate: that one recurses as deep as the bytes say (1 MiB
+ * of open documents ends the process) and does not look at the UTF-8 of code and regular expressions.
+ * bson_fuzz.c compares the two. A name that stands twice is no error here: MongoDB stores such
+ * documents; the first is the one that is found. Nor are the names of array elements looked at. */
 #include "protocol/bson.h"
 #include "protocol/limits.h"
 #include "protocol/utf8.h"
 
-static tw_err check_doc(const uint8_t *at, size_t len, int depth);
+static tw_err check_doc(const uint8_t *at, size_t len, int levels);
 
-/* A counted string: its length fits its value, its last byte is the NUL, the rest is UTF-8. */
+static uint32_t load_u32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* A counted text that fills len bytes: its length, UTF-8, a NUL. */
 static bool is_text(const uint8_t *at, size_t len)
 {
-    uint32_t size;
-    if (len < 5) {
-        return false;
-    }
-    memcpy(&size, at, sizeof(size));
-    return size >= 1 && size == len - 4 && at[len - 1] == 0 &&
-           tw_utf8_valid((tw_str){(const char *)at + 4, size - 1});
+    return len >= 5 && load_u32(at) == len - 4 && at[len - 1] == 0 &&
+           tw_utf8_valid((tw_str){(const char *)at + 4, len - 5});
 }
 
-static tw_err check_code_scope(const uint8_t *at, size_t len, int depth)
+/* Its own length, a counted text, a document; the iterator has seen that it has 14 bytes. */
+static tw_err check_code_scope(const uint8_t *at, size_t len, int levels)
 {
-    uint32_t size;
-    memcpy(&size, at + 4, sizeof(size)); /* the iterator has seen 14 bytes at least */
-    if (size > len - 8 || len - 8 - size < 5 || !is_text(at + 4, 4 + (size_t)size)) {
+    size_t size = load_u32(at + 4);
+    if (size > len - 8 || len - 8 - size < 5 || !is_text(at + 4, 4 + size)) {
         return TW_E_BAD_DOCUMENT;
     }
-    return check_doc(at + 8 + size, len - 8 - size, depth - 1);
+    return check_doc(at + 8 + size, len - 8 - size, levels);
 }
 
-static tw_err check_value(tw_bson_value value, int depth)
+/* Subtype 2 has its length once more, before the bytes. */
+static bool is_binary(const uint8_t *at, size_t len)
 {
-    bool good = true;
+    return at[4] != 2 || (len >= 9 && load_u32(at + 5) == len - 9);
+}
+
+static bool is_regex(const uint8_t *at)
+{
+    tw_str pattern = tw_str_of((const char *)at);
+    return tw_utf8_valid(pattern) && tw_utf8_valid(tw_str_of(pattern.ptr + pattern.len + 1));
+}
+
+static bool check_scalar(tw_bson_value value)
+{
     switch (value.type) {
     case TW_BSON_STRING:
     case TW_BSON_CODE:
     case TW_BSON_SYMBOL:
-        good = is_text(value.ptr, value.len);
-        break;
-    case TW_BSON_DOCUMENT:
-    case TW_BSON_ARRAY:
-        return check_doc(value.ptr, value.len, depth - 1);
+        return is_text(value.ptr, value.len);
     case TW_BSON_BOOL:
-        good = *value.ptr <= 1;
-        break;
+        return *value.ptr <= 1;
     case TW_BSON_DBPOINTER:
-        good = is_text(value.ptr, value.len - 12);
-        break;
+        return is_text(value.ptr, value.len - 12);
+    case TW_BSON_BINARY:
+        return is_binary(value.ptr, value.len);
     case TW_BSON_REGEX:
-        good = tw_utf8_valid(tw_str_of((const char *)value.ptr));
-        break;
-    case TW_BSON_CODE_SCOPE:
-        return check_code_scope(value.ptr, value.len, depth);
+        return is_regex(value.ptr);
     default:
-        break;
+        return true; /* any bytes of the right number */
     }
-    return good ? TW_OK : TW_E_BAD_DOCUMENT;
 }
 
-static tw_err check_doc(const uint8_t *at, size_t len, int depth)
+/* levels: how many may stand in each other, this one counted. */
+static tw_err check_doc(const uint8_t *at, size_t len, int levels)
 {
-    int32_t own;
-    if (depth <= 0) {
+    if (levels <= 0) {
         return TW_E_DEPTH;
     }
-    if (len < 5) {
+    if (len < 5 || load_u32(at) != len || at[len - 1] != 0) {
         return TW_E_BAD_DOCUMENT;
     }
-    memcpy(&own, at, sizeof(own));
-    if (own < 5 || (size_t)own != len || at[len - 1] != 0) {
-        return TW_E_BAD_DOCUMENT;
-    }
+    const uint8_t *end = at + len - 1;
+    const uint8_t *done = at + 4;
     tw_bson_iter iter;
-    const uint8_t *read_to = at + 4;
-    tw_bson_iter_init(&iter, (tw_bson){at, len});
-    while (tw_bson_iter_next(&iter)) {
-        tw_err err = tw_utf8_valid(iter.name) ? check_value(iter.value, depth) : TW_E_BAD_DOCUMENT;
+    for (tw_bson_iter_init(&iter, (tw_bson){at, len}); tw_bson_iter_next(&iter); done = iter.at) {
+        tw_bson_value value = iter.value;
+        tw_err err = tw_utf8_valid(iter.name) ? TW_OK : TW_E_BAD_DOCUMENT;
+        if (err == TW_OK && (value.type == TW_BSON_DOCUMENT || value.type == TW_BSON_ARRAY)) {
+            err = check_doc(value.ptr, value.len, levels - 1);
+        } else if (err == TW_OK && value.type == TW_BSON_CODE_SCOPE) {
+            err = check_code_scope(value.ptr, value.len, levels - 1);
+        } else if (err == TW_OK && !check_scalar(value)) {
+            err = TW_E_BAD_DOCUMENT;
+        }
         if (err != TW_OK) {
             return err;
         }
-        read_to = iter.at;
     }
-    return read_to == at + len - 1 ? TW_OK : TW_E_BAD_DOCUMENT; /* stopped before its end: damage */
+    return done == end ? TW_OK : TW_E_BAD_DOCUMENT; /* the iterator stops at damage */
 }
 
 tw_err tw_bson_validate(const void *bytes, size_t len, int depth_max, tw_bson *out)
@@ -90,7 +100,8 @@ tw_err tw_bson_validate(const void *bytes, size_t len, int depth_max, tw_bson *o
     if (len > TW_DOCUMENT_MAX) {
         return TW_E_TOO_BIG;
     }
-    tw_err err = check_doc(bytes, len, depth_max);
+    int levels = depth_max < TW_DEPTH_MAX ? depth_max : TW_DEPTH_MAX;
+    tw_err err = check_doc(bytes, len, levels);
     if (err == TW_OK) {
         *out = (tw_bson){bytes, len};
     }

@@ -1,385 +1,718 @@
-/* json_write.c - BSON to JSON, the hot path of rendering; see json.h. */
-#include <stdlib.h>
-
+/* json_write.c - BSON to JSON, the hot path of rendering; see json.h.
+ *
+ * One walk over the raw bytes. Text is looked at a block at a time while it is copied. The writer
+ * keeps its own place in the buffer's memory and hands it back at the end:
+ *
+ * Invariants
+ * 1. Nothing is written without room() before it; room() leaves SLACK bytes more than it was asked.
+ * 2. Memory may be larger than the buffer's max for the time of the walk, so that room can be asked
+ *    for generously; the length is compared with max when memory grows and at the end.
+ * 3. On an error the buffer has the bytes that it had before, and err. */
 #include <bson/bson.h>
 
 #include "protocol/json.h"
+#include "protocol/json_priv.h"
 #include "protocol/limits.h"
 #include "protocol/utf8.h"
 
-enum { NUMBER_LEN = 40, DATE_LEN = 32 };
+enum {
+    SLACK = 64,           /* bytes behind what was asked for: the fixed text of any one value */
+    OUT_CAP_FIRST = 512,  /* bytes */
+    DATE_YEARS_MAX = 9999 /* beyond it a date is a number, says Extended JSON */
+};
 
-/* Bytes that a JSON string cannot hold as they are: 1 = below 32, quote, backslash; 2 = not ASCII. */
-static const uint8_t class_of[256] = {
-    [0 ... 31] = 1, ['"'] = 1, ['\\'] = 1, [0x7f] = 0, [0x80 ... 0xff] = 2};
+static const int64_t DATE_END_MS = 253402300800000; /* year DATE_YEARS_MAX + 1 */
 
-static bool has_special(uint64_t word)
+struct writer {
+    char *at;  /* the next byte; NULL where out has no memory yet */
+    char *end; /* of the memory */
+    tw_buf *out;
+    const uint8_t *limit; /* end of the memory that the document stands in */
+};
+
+/* ---- room ---- */
+
+static void writer_begin(struct writer *w, tw_buf *out, const uint8_t *limit)
 {
-    const uint64_t ones = 0x0101010101010101u;
-    const uint64_t tops = 0x8080808080808080u;
-    uint64_t quote = word ^ ones * '"';
-    uint64_t slash = word ^ ones * '\\';
-    uint64_t low = (word - ones * 0x20) & ~word;
-    return ((((quote - ones) & ~quote) | ((slash - ones) & ~slash) | low | word) & tops) != 0;
+    *w = (struct writer){.out = out, .limit = limit};
+    if (out->ptr != NULL && out->err == TW_OK) {
+        w->at = out->ptr + out->len;
+        w->end = out->ptr + out->cap;
+    }
 }
 
-/* Bytes from at that need no attention, eight at a time. */
-static size_t plain_run(const char *at, size_t len)
+static void writer_end(struct writer *w)
 {
-    size_t i = 0;
-    uint64_t word;
-    for (; i + 8 <= len; i += 8) {
-        memcpy(&word, at + i, sizeof(word));
-        if (has_special(word)) {
-            break;
-        }
+    tw_buf *out = w->out;
+    size_t len = w->at == NULL ? 0 : (size_t)(w->at - out->ptr);
+    if (out->err == TW_OK && len > out->max) {
+        out->err = TW_E_TOO_BIG;
     }
-    while (i < len && class_of[(uint8_t)at[i]] == 0) {
-        i++;
+    if (out->err == TW_OK) {
+        out->len = len;
+    }
+}
+
+static bool fail(struct writer *w, tw_err err)
+{
+    if (w->out->err == TW_OK) {
+        w->out->err = err;
+    }
+    w->end = w->at; /* no room any more */
+    return false;
+}
+
+/* Makes room by growing the memory. */
+static __attribute__((noinline)) bool grow(struct writer *w, size_t need)
+{
+    tw_buf *out = w->out;
+    if (out->err != TW_OK) {
+        return false;
+    }
+    size_t len = w->at == NULL ? out->len : (size_t)(w->at - out->ptr);
+    size_t cap = w->at == NULL ? 0 : (size_t)(w->end - out->ptr);
+    if (len > out->max || need > SIZE_MAX / 4 - len) {
+        return fail(w, TW_E_TOO_BIG);
+    }
+    cap = cap * 2 < OUT_CAP_FIRST ? OUT_CAP_FIRST : cap * 2;
+    cap = cap < len + need ? len + need : cap;
+    char *grown = tw_realloc(out->ptr, cap + 1); /* the spare byte of every tw_buf */
+    if (grown == NULL) {
+        return fail(w, TW_E_NO_MEMORY);
+    }
+    out->ptr = grown;
+    out->cap = cap < out->max ? cap : out->max;
+    w->at = grown + len;
+    w->end = grown + cap;
+    return true;
+}
+
+static inline bool room(struct writer *w, size_t more)
+{
+    return (size_t)(w->end - w->at) >= more + SLACK || grow(w, more + SLACK);
+}
+
+/* For text of fixed length; the caller has asked for room. */
+#define PUT(w, literal)                                                                            \
+    do {                                                                                           \
+        memcpy((w)->at, (literal), sizeof(literal) - 1);                                           \
+        (w)->at += sizeof(literal) - 1;                                                            \
+    } while (0)
+
+/* ---- text ---- */
+
+static char *put_escape(char *out, uint8_t c)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char short_form[128] = {['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
+                                         ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't'};
+    *out++ = '\\';
+    if (short_form[c] != 0) {
+        *out++ = short_form[c];
+        return out;
+    }
+    const char five[5] = {'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    memcpy(out, five, sizeof five);
+    return out + sizeof five;
+}
+
+/* Writes what is not plain at the begin of text: one escape, or all of the bytes above ASCII until
+ * the next below. Returns the bytes of text it took; 0 = no room. */
+static size_t put_special(struct writer *w, const uint8_t *text, size_t len)
+{
+    if (!room(w, len + JSON_BLOCK)) {
+        return 0;
+    }
+    if (text[0] < 0x80) {
+        w->at = put_escape(w->at, text[0]);
+        return 1;
+    }
+    size_t i = 0;
+    while (i < len && text[i] >= 0x80) {
+        size_t one = tw_utf8_len(text + i, len - i);
+        if (one == 0) {
+            if (!room(w, len - i + JSON_BLOCK)) {
+                return 0;
+            }
+            PUT(w, "\xef\xbf\xbd");
+            i++;
+            continue;
+        }
+        memcpy(w->at, text + i, one);
+        w->at += one;
+        i += one;
     }
     return i;
 }
 
-static void write_escape(tw_buf *out, uint8_t c)
+/* Text between quotes. Blocks are read beyond its end as long as they lie before the limit. */
+static bool put_text(struct writer *w, const uint8_t *text, size_t len)
 {
-    static const char hex[] = "0123456789abcdef";
-    static const char short_form[256] = {['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
-                                         ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't'};
-    if (short_form[c] != 0) {
-        const char two[2] = {'\\', short_form[c]};
-        tw_buf_add(out, two, sizeof(two));
-    } else {
-        const char six[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-        tw_buf_add(out, six, sizeof(six));
+    if (!room(w, len + JSON_BLOCK)) {
+        return false;
     }
+    *w->at++ = '"';
+    while (len > 0) {
+        size_t run = 0;
+        if (w->limit - text >= JSON_BLOCK) {
+            run = json_copy_plain(w->at, (const char *)text);
+            run = run < len ? run : len;
+        } else {
+            while (run < len && json_is_plain((char)text[run])) {
+                w->at[run] = (char)text[run];
+                run++;
+            }
+        }
+        w->at += run;
+        text += run;
+        len -= run;
+        if (run < JSON_BLOCK && len > 0) {
+            size_t taken = put_special(w, text, len);
+            if (taken == 0) {
+                return false;
+            }
+            text += taken;
+            len -= taken;
+        }
+    }
+    if (!room(w, 1)) {
+        return false;
+    }
+    *w->at++ = '"';
+    return true;
 }
 
-void tw_json_write_str(tw_buf *out, tw_str text)
+/* "name": - the length is found while copying, as nearly all names are short and plain. Returns the
+ * place behind the NUL; NULL: no NUL before end, or no room. */
+static const uint8_t *put_name(struct writer *w, const uint8_t *name, const uint8_t *end)
 {
-    tw_buf_add_byte(out, '"');
-    for (size_t i = 0; i < text.len;) {
-        size_t run = plain_run(text.ptr + i, text.len - i);
-        tw_buf_add(out, text.ptr + i, run);
-        i += run;
-        if (i == text.len) {
+    const uint8_t *at = name;
+    size_t mark = (size_t)(w->at - w->out->ptr);
+    *w->at++ = '"';
+    while (w->limit - at >= JSON_BLOCK && room(w, JSON_BLOCK)) {
+        size_t run = json_copy_plain(w->at, (const char *)at);
+        w->at += run;
+        at += run;
+        if (run < JSON_BLOCK) {
             break;
         }
-        const uint8_t *at = (const uint8_t *)text.ptr + i;
-        if (class_of[*at] == 1) {
-            write_escape(out, *at);
-            i++;
-            continue;
-        }
-        size_t len = tw_utf8_len(at, text.len - i);
-        tw_buf_add_str(out, len == 0 ? TW_STR("\xef\xbf\xbd") : (tw_str){(const char *)at, len});
-        i += len == 0 ? 1 : len;
     }
-    tw_buf_add_byte(out, '"');
+    if (at >= end || *at != 0) { /* odd, or near the end of memory: the slow way */
+        const uint8_t *nul = memchr(name, 0, (size_t)(end - name));
+        w->at = w->out->ptr + mark;
+        if (nul == NULL || !put_text(w, name, (size_t)(nul - name))) {
+            return NULL;
+        }
+        *w->at++ = ':';
+        return nul + 1;
+    }
+    if (!room(w, 2)) {
+        return NULL;
+    }
+    PUT(w, "\":");
+    return at + 1;
 }
 
-/* The shortest of 15, 16 and 17 digits that reads back as the same number; always with a point or an
- * exponent, as libbson writes doubles. */
-static void write_double(tw_buf *out, double value)
+/* ---- values of fixed size: room(SLACK) is there ---- */
+
+static void put_i64(struct writer *w, int64_t value)
 {
-    char text[NUMBER_LEN];
+    if (value < 0) {
+        *w->at++ = '-';
+    }
+    w->at = json_u64_write(w->at, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+}
+
+static void put_double(struct writer *w, double value)
+{
     if (value != value) {
-        tw_buf_add_str(out, TW_STR("{\"$numberDouble\":\"NaN\"}"));
-        return;
-    }
-    if (value - value != 0) {
-        tw_buf_add_str(out, value > 0 ? TW_STR("{\"$numberDouble\":\"Infinity\"}")
-                                      : TW_STR("{\"$numberDouble\":\"-Infinity\"}"));
-        return;
-    }
-    if (value >= -1e15 && value <= 1e15 && (double)(int64_t)value == value &&
-        !(value == 0 && __builtin_signbit(value))) {
-        tw_buf_add_i64(out, (int64_t)value);
-        tw_buf_add_str(out, TW_STR(".0"));
-        return;
-    }
-    size_t len = 0;
-    for (int digits = 15; digits <= 17; digits++) {
-        len = tw_format(text, sizeof(text), "%.*g", digits, value);
-        if (strtod(text, NULL) == value) {
-            break;
-        }
-    }
-    tw_buf_add(out, text, len);
-    if (strpbrk(text, ".e") == NULL) {
-        tw_buf_add_str(out, TW_STR(".0"));
+        PUT(w, "{\"$numberDouble\":\"NaN\"}");
+    } else if (value - value == 0) {
+        w->at = json_double_write(w->at, value);
+    } else if (value > 0) {
+        PUT(w, "{\"$numberDouble\":\"Infinity\"}");
+    } else {
+        PUT(w, "{\"$numberDouble\":\"-Infinity\"}");
     }
 }
 
-static void write_hex(tw_buf *out, const uint8_t *at, size_t len)
+static void put_hex(struct writer *w, const uint8_t *at, size_t len)
 {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < len; i++) {
-        const char two[2] = {digits[at[i] >> 4], digits[at[i] & 15]};
-        tw_buf_add(out, two, sizeof(two));
+        w->at[2 * i] = digits[at[i] >> 4];
+        w->at[2 * i + 1] = digits[at[i] & 15];
+    }
+    w->at += 2 * len;
+}
+
+static void put_oid(struct writer *w, const uint8_t *oid)
+{
+    PUT(w, "{\"$oid\":\"");
+    put_hex(w, oid, 12);
+    PUT(w, "\"}");
+}
+
+static void put_bool(struct writer *w, bool value)
+{
+    if (value) {
+        PUT(w, "true");
+    } else {
+        PUT(w, "false");
     }
 }
 
-static void write_base64(tw_buf *out, const uint8_t *at, size_t len)
+static void put_digits(struct writer *w, unsigned value, unsigned count)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < len; i += 3) {
-        size_t left = len - i;
-        uint32_t bits = (uint32_t)at[i] << 16 | (left > 1 ? (uint32_t)at[i + 1] << 8 : 0) |
-                        (left > 2 ? at[i + 2] : 0);
-        const char four[4] = {digits[bits >> 18], digits[bits >> 12 & 63],
-                              left > 1 ? digits[bits >> 6 & 63] : '=',
-                              left > 2 ? digits[bits & 63] : '='};
-        tw_buf_add(out, four, sizeof(four));
+    for (unsigned i = count; i > 0; i--) {
+        w->at[i - 1] = (char)('0' + value % 10);
+        value /= 10;
     }
+    w->at += count;
 }
 
-/* Civil date of days since 1970-01-01, for years 1970 to 9999. The year begins in March, so that the
- * leap day is its last.      Source  the Gregorian calendar's 400-year cycle of 146,097 days */
-static void write_date(tw_buf *out, int64_t unix_ms)
+/* 2020-01-31T12:00:00.5Z. The year begins in March here, so that the leap day is its last.
+ *      Source  the Gregorian calendar's cycle of 400 years, which are 146,097 days */
+static void put_time(struct writer *w, uint64_t unix_ms)
 {
-    if (unix_ms < 0 || unix_ms >= 253402300800000) {
-        tw_buf_add_str(out, TW_STR("{\"$date\":{\"$numberLong\":\""));
-        tw_buf_add_i64(out, unix_ms);
-        tw_buf_add_str(out, TW_STR("\"}}"));
-        return;
-    }
     unsigned ms = (unsigned)(unix_ms % 1000);
     unsigned second = (unsigned)(unix_ms / 1000 % 86400);
     unsigned days = (unsigned)(unix_ms / 86400000) + 719468; /* since 0000-03-01 */
     unsigned era = days / 146097;
     unsigned day = days % 146097;
     unsigned year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
-    unsigned day_of_year = day - (365 * year + year / 4 - year / 100);
-    unsigned month = (5 * day_of_year + 2) / 153;
-    unsigned mday = day_of_year - (153 * month + 2) / 5 + 1;
-    unsigned civil_month = month < 10 ? month + 3 : month - 9;
-    unsigned civil_year = year + era * 400 + (civil_month <= 2 ? 1 : 0);
-    char text[2 * DATE_LEN];
-    size_t len = tw_format(text, sizeof(text), "{\"$date\":\"%04u-%02u-%02uT%02u:%02u:%02u",
-                           civil_year, civil_month, mday, second / 3600, second / 60 % 60,
-                           second % 60);
-    tw_buf_add(out, text, len);
+    unsigned of_year = day - (365 * year + year / 4 - year / 100);
+    unsigned month = (5 * of_year + 2) / 153;
+    unsigned of_month = of_year - (153 * month + 2) / 5 + 1;
+    month = month < 10 ? month + 3 : month - 9;
+    year += era * 400 + (month <= 2 ? 1 : 0);
+    TW_ASSERT(year <= DATE_YEARS_MAX);
+    put_digits(w, year, 4);
+    *w->at++ = '-';
+    put_digits(w, month, 2);
+    *w->at++ = '-';
+    put_digits(w, of_month, 2);
+    *w->at++ = 'T';
+    put_digits(w, second / 3600, 2);
+    *w->at++ = ':';
+    put_digits(w, second / 60 % 60, 2);
+    *w->at++ = ':';
+    put_digits(w, second % 60, 2);
     if (ms != 0) {
-        len = tw_format(text, sizeof(text), ".%03u", ms);
-        tw_buf_add(out, text, len);
+        *w->at++ = '.';
+        put_digits(w, ms, 3);
     }
-    tw_buf_add_str(out, TW_STR("Z\"}"));
+    *w->at++ = 'Z';
 }
 
-static int64_t int_of(tw_bson_value value)
+static void put_date(struct writer *w, int64_t unix_ms)
 {
-    int64_t number = 0;
-    memcpy(&number, value.ptr, sizeof(number));
-    return number;
+    if (unix_ms >= 0 && unix_ms < DATE_END_MS) {
+        PUT(w, "{\"$date\":\"");
+        put_time(w, (uint64_t)unix_ms);
+        PUT(w, "\"}");
+    } else {
+        PUT(w, "{\"$date\":{\"$numberLong\":\"");
+        put_i64(w, unix_ms);
+        PUT(w, "\"}}");
+    }
 }
 
-static tw_str cstring_at(const uint8_t *at)
+static void put_timestamp(struct writer *w, uint64_t both)
 {
-    return tw_str_of((const char *)at);
+    PUT(w, "{\"$timestamp\":{\"t\":");
+    put_i64(w, (int64_t)(both >> 32));
+    PUT(w, ",\"i\":");
+    put_i64(w, (int64_t)(both & UINT32_MAX));
+    PUT(w, "}}");
 }
 
-static void write_regex(tw_buf *out, tw_bson_value value)
-{
-    tw_str pattern = cstring_at(value.ptr);
-    tw_buf_add_str(out, TW_STR("{\"$regularExpression\":{\"pattern\":"));
-    tw_json_write_str(out, pattern);
-    tw_buf_add_str(out, TW_STR(",\"options\":"));
-    tw_json_write_str(out, cstring_at(value.ptr + pattern.len + 1));
-    tw_buf_add_str(out, TW_STR("}}"));
-}
-
-static void write_binary(tw_buf *out, tw_bson_value value)
-{
-    tw_buf_add_str(out, TW_STR("{\"$binary\":{\"base64\":\""));
-    write_base64(out, value.ptr + 5, value.len - 5);
-    tw_buf_add_str(out, TW_STR("\",\"subType\":\""));
-    write_hex(out, value.ptr + 4, 1);
-    tw_buf_add_str(out, TW_STR("\"}}"));
-}
-
-static void write_decimal(tw_buf *out, tw_bson_value value)
+static bool put_decimal(struct writer *w, const uint8_t *at)
 {
     bson_decimal128_t decimal;
     char text[BSON_DECIMAL128_STRING];
-    memcpy(&decimal.low, value.ptr, sizeof(decimal.low));
-    memcpy(&decimal.high, value.ptr + 8, sizeof(decimal.high));
+    memcpy(&decimal.low, at, sizeof decimal.low);
+    memcpy(&decimal.high, at + 8, sizeof decimal.high);
     bson_decimal128_to_string(&decimal, text);
-    tw_buf_add_str(out, TW_STR("{\"$numberDecimal\":\""));
-    tw_buf_add_str(out, tw_str_of(text));
-    tw_buf_add_str(out, TW_STR("\"}"));
+    size_t len = strlen(text);
+    if (!room(w, len)) {
+        return false;
+    }
+    PUT(w, "{\"$numberDecimal\":\"");
+    memcpy(w->at, text, len);
+    w->at += len;
+    PUT(w, "\"}");
+    return true;
 }
 
-/* A string value: 4 bytes of length, the text, a NUL. */
-static tw_str counted_text(const uint8_t *at)
+/* ---- values of any size ---- */
+
+static bool put_base64(struct writer *w, const uint8_t *at, size_t len)
 {
-    uint32_t size;
-    memcpy(&size, at, sizeof(size));
-    return (tw_str){(const char *)at + 4, size == 0 ? 0 : size - 1};
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (!room(w, len / 3 * 4 + 4)) {
+        return false;
+    }
+    char *out = w->at;
+    for (size_t i = 0; i < len; i += 3, out += 4) {
+        size_t left = len - i;
+        uint32_t bits = (uint32_t)at[i] << 16 | (left > 1 ? (uint32_t)at[i + 1] << 8 : 0) |
+                        (left > 2 ? at[i + 2] : 0);
+        out[0] = digits[bits >> 18];
+        out[1] = digits[bits >> 12 & 63];
+        out[2] = left > 1 ? digits[bits >> 6 & 63] : '=';
+        out[3] = left > 2 ? digits[bits & 63] : '=';
+    }
+    w->at = out;
+    return true;
 }
 
-static void write_fields(tw_buf *out, tw_bson doc, int depth);
-static void write_value(tw_buf *out, tw_bson_value value, int depth);
-
-static void write_array(tw_buf *out, tw_bson array, int depth)
+/* value: length, subtype, bytes. The old subtype 2 has the length once more before the bytes. */
+static bool put_binary(struct writer *w, const uint8_t *value, size_t len)
 {
-    tw_bson_iter iter;
-    bool first = true;
-    tw_buf_add_byte(out, '[');
-    for (tw_bson_iter_init(&iter, array); tw_bson_iter_next(&iter); first = false) {
-        if (!first) {
-            tw_buf_add_byte(out, ',');
+    size_t head = value[4] == 2 && len >= 9 ? 9 : 5;
+    PUT(w, "{\"$binary\":{\"base64\":\"");
+    if (!put_base64(w, value + head, len - head)) {
+        return false;
+    }
+    PUT(w, "\",\"subType\":\"");
+    put_hex(w, value + 4, 1);
+    PUT(w, "\"}}");
+    return true;
+}
+
+static bool put_regex(struct writer *w, const uint8_t *value)
+{
+    static const char known[] = "ilmsux"; /* in this order, each once */
+    size_t pattern = strlen((const char *)value);
+    const char *options = (const char *)value + pattern + 1;
+    PUT(w, "{\"$regularExpression\":{\"pattern\":");
+    if (!put_text(w, value, pattern) || !room(w, sizeof known)) {
+        return false;
+    }
+    PUT(w, ",\"options\":\"");
+    for (size_t i = 0; known[i] != '\0'; i++) {
+        if (strchr(options, known[i]) != NULL) {
+            *w->at++ = known[i];
         }
-        write_value(out, iter.value, depth);
     }
-    tw_buf_add_byte(out, ']');
+    PUT(w, "\"}}");
+    return true;
 }
 
-static void write_nested(tw_buf *out, tw_bson_value value, int depth)
+static int32_t load_i32(const uint8_t *at)
 {
-    if (depth > TW_DEPTH_MAX) {
-        out->err = out->err == TW_OK ? TW_E_DEPTH : out->err;
-        return;
-    }
-    if (value.type == TW_BSON_ARRAY) {
-        write_array(out, tw_bson_value_doc(value), depth);
-        return;
-    }
-    tw_buf_add_byte(out, '{');
-    write_fields(out, tw_bson_value_doc(value), depth);
-    tw_buf_add_byte(out, '}');
+    int32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
 }
 
-/* The types that old MongoDB servers wrote and nobody should write any more. */
-static void write_rare(tw_buf *out, tw_bson_value value, int depth)
+static int64_t load_i64(const uint8_t *at)
 {
+    int64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* Length of the text that a counted string holds, -1 when it does not fit into left bytes. */
+static int64_t text_len(const uint8_t *at, size_t left)
+{
+    int64_t size = left < 5 ? 0 : load_i32(at); /* with the NUL */
+    return size < 1 || (uint64_t)size > left - 4 ? -1 : size - 1;
+}
+
+static bool put_doc(struct writer *w, tw_bson doc, bool is_array, int depth);
+
+/* {"$code":text} and, where value is the longer form, its scope. */
+static bool put_code(struct writer *w, tw_bson_value value, int depth)
+{
+    bool has_scope = value.type == TW_BSON_CODE_SCOPE;
+    const uint8_t *at = value.ptr + (has_scope ? 4 : 0);
+    int64_t len = text_len(at, (size_t)(value.ptr + value.len - at));
+    PUT(w, "{\"$code\":");
+    if (len < 0 || !put_text(w, at + 4, (size_t)len)) {
+        return false;
+    }
+    if (has_scope) {
+        const uint8_t *scope = at + 5 + len;
+        PUT(w, ",\"$scope\":");
+        if (!put_doc(w, (tw_bson){scope, (size_t)(value.ptr + value.len - scope)}, false, depth)) {
+            return false;
+        }
+    }
+    *w->at++ = '}';
+    return true;
+}
+
+static bool put_symbol(struct writer *w, tw_bson_value value)
+{
+    PUT(w, "{\"$symbol\":");
+    if (!put_text(w, value.ptr + 4, value.len - 5)) {
+        return false;
+    }
+    *w->at++ = '}';
+    return true;
+}
+
+static bool put_dbpointer(struct writer *w, tw_bson_value value)
+{
+    PUT(w, "{\"$dbPointer\":{\"$ref\":");
+    if (!put_text(w, value.ptr + 4, value.len - 17)) {
+        return false;
+    }
+    PUT(w, ",\"$id\":");
+    put_oid(w, value.ptr + value.len - 12);
+    PUT(w, "}}");
+    return true;
+}
+
+/* All values but documents, by the views that the iterator gives. False: no room. */
+static bool put_value(struct writer *w, tw_bson_value value, int depth)
+{
+    if (!room(w, SLACK)) {
+        return false;
+    }
     switch (value.type) {
-    case TW_BSON_UNDEFINED:
-        tw_buf_add_str(out, TW_STR("{\"$undefined\":true}"));
-        return;
-    case TW_BSON_DBPOINTER: {
-        tw_str name = counted_text(value.ptr);
-        tw_buf_add_str(out, TW_STR("{\"$dbPointer\":{\"$ref\":"));
-        tw_json_write_str(out, name);
-        tw_buf_add_str(out, TW_STR(",\"$id\":{\"$oid\":\""));
-        write_hex(out, value.ptr + value.len - 12, 12);
-        tw_buf_add_str(out, TW_STR("\"}}}"));
-        return;
-    }
-    case TW_BSON_CODE:
-    case TW_BSON_SYMBOL:
-        tw_buf_add_str(out, value.type == TW_BSON_CODE ? TW_STR("{\"$code\":")
-                                                       : TW_STR("{\"$symbol\":"));
-        tw_json_write_str(out, counted_text(value.ptr));
-        tw_buf_add_byte(out, '}');
-        return;
-    case TW_BSON_CODE_SCOPE: {
-        tw_str code = counted_text(value.ptr + 4);
-        const uint8_t *scope = value.ptr + 8 + code.len + 1;
-        tw_buf_add_str(out, TW_STR("{\"$code\":"));
-        tw_json_write_str(out, code);
-        tw_buf_add_str(out, TW_STR(",\"$scope\":"));
-        write_nested(out,
-                     (tw_bson_value){.type = TW_BSON_DOCUMENT,
-                                     .ptr = scope,
-                                     .len = value.len - 8 - code.len - 1},
-                     depth + 1);
-        tw_buf_add_byte(out, '}');
-        return;
-    }
-    default:
-        tw_buf_add_str(out, value.type == TW_BSON_MIN_KEY ? TW_STR("{\"$minKey\":1}")
-                                                          : TW_STR("{\"$maxKey\":1}"));
-        return;
-    }
-}
-
-static void write_value(tw_buf *out, tw_bson_value value, int depth)
-{
-    int64_t number;
-    switch (value.type) {
+    case 0:
+    case TW_BSON_NULL:
+        PUT(w, "null");
+        return true;
     case TW_BSON_STRING:
-        tw_json_write_str(out, tw_bson_value_str(value));
-        return;
-    case TW_BSON_INT32:
-    case TW_BSON_INT64:
-        (void)tw_bson_value_i64(value, &number);
-        tw_buf_add_i64(out, number);
-        return;
-    case TW_BSON_DOUBLE:
-        write_double(out, tw_bson_value_double(value));
-        return;
+        return put_text(w, value.ptr + 4, value.len - 5);
     case TW_BSON_DOCUMENT:
     case TW_BSON_ARRAY:
-        write_nested(out, value, depth + 1);
-        return;
+        return put_doc(w, tw_bson_value_doc(value), value.type == TW_BSON_ARRAY, depth + 1);
+    case TW_BSON_INT32:
+        put_i64(w, load_i32(value.ptr));
+        return true;
+    case TW_BSON_INT64:
+        put_i64(w, load_i64(value.ptr));
+        return true;
+    case TW_BSON_DOUBLE:
+        put_double(w, tw_bson_value_double(value));
+        return true;
     case TW_BSON_BOOL:
-        tw_buf_add_str(out, *value.ptr != 0 ? TW_STR("true") : TW_STR("false"));
-        return;
-    case TW_BSON_NULL:
-    case 0:
-        tw_buf_add_str(out, TW_STR("null"));
+        put_bool(w, *value.ptr != 0);
+        return true;
+    case TW_BSON_OBJECT_ID:
+        put_oid(w, value.ptr);
+        return true;
+    case TW_BSON_DATE:
+        put_date(w, load_i64(value.ptr));
+        return true;
+    case TW_BSON_TIMESTAMP:
+        put_timestamp(w, (uint64_t)load_i64(value.ptr));
+        return true;
+    case TW_BSON_DECIMAL128:
+        return put_decimal(w, value.ptr);
+    case TW_BSON_BINARY:
+        return put_binary(w, value.ptr, value.len);
+    case TW_BSON_REGEX:
+        return put_regex(w, value.ptr);
+    case TW_BSON_CODE:
+    case TW_BSON_CODE_SCOPE:
+        return put_code(w, value, depth + 1);
+    case TW_BSON_SYMBOL:
+        return put_symbol(w, value);
+    case TW_BSON_DBPOINTER:
+        return put_dbpointer(w, value);
+    case TW_BSON_UNDEFINED:
+        PUT(w, "{\"$undefined\":true}");
+        return true;
+    case TW_BSON_MIN_KEY:
+        PUT(w, "{\"$minKey\":1}");
+        return true;
+    default:
+        PUT(w, "{\"$maxKey\":1}");
+        return true;
+    }
+}
+
+/* ---- documents ---- */
+
+/* Bytes of the common values of fixed size, in the order of their types; 0: another type. */
+static const uint8_t fixed_sizes[256] = {
+    [TW_BSON_DOUBLE] = 8, [TW_BSON_OBJECT_ID] = 12, [TW_BSON_BOOL] = 1,
+    [TW_BSON_DATE] = 8,   [TW_BSON_INT32] = 4,      [TW_BSON_INT64] = 8};
+
+static void put_fixed(struct writer *w, uint8_t type, const uint8_t *at)
+{
+    double real;
+    switch (type) {
+    case TW_BSON_DOUBLE:
+        memcpy(&real, at, sizeof real);
+        put_double(w, real);
         return;
     case TW_BSON_OBJECT_ID:
-        tw_buf_add_str(out, TW_STR("{\"$oid\":\""));
-        write_hex(out, value.ptr, 12);
-        tw_buf_add_str(out, TW_STR("\"}"));
+        put_oid(w, at);
+        return;
+    case TW_BSON_BOOL:
+        put_bool(w, *at != 0);
         return;
     case TW_BSON_DATE:
-        write_date(out, int_of(value));
+        put_date(w, load_i64(at));
         return;
-    case TW_BSON_TIMESTAMP:
-        tw_buf_format(out, "{\"$timestamp\":{\"t\":%u,\"i\":%u}}",
-                      (unsigned)((uint64_t)int_of(value) >> 32), (unsigned)int_of(value));
-        return;
-    case TW_BSON_BINARY:
-        write_binary(out, value);
-        return;
-    case TW_BSON_REGEX:
-        write_regex(out, value);
-        return;
-    case TW_BSON_DECIMAL128:
-        write_decimal(out, value);
+    case TW_BSON_INT32:
+        put_i64(w, load_i32(at));
         return;
     default:
-        write_rare(out, value, depth);
+        put_i64(w, load_i64(at));
         return;
     }
 }
 
-static void write_fields(tw_buf *out, tw_bson doc, int depth)
+/* The values of nearly all documents, read where they stand: no view is made and no type looked up
+ * twice. Returns the place behind the value; NULL: another type, or damage, and nothing was written
+ * (or no room, and out has an error). */
+static inline const uint8_t *put_common(struct writer *w, uint8_t type, const uint8_t *at,
+                                        const uint8_t *end, int depth)
 {
-    tw_bson_iter iter;
-    bool first = true;
-    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter); first = false) {
-        if (!first) {
-            tw_buf_add_byte(out, ',');
-        }
-        tw_json_write_str(out, iter.name);
-        tw_buf_add_byte(out, ':');
-        write_value(out, iter.value, depth);
+    size_t left = (size_t)(end - at);
+    size_t fixed = fixed_sizes[type];
+    if (fixed != 0 && fixed <= left) {
+        put_fixed(w, type, at);
+        return at + fixed;
     }
+    if (type == TW_BSON_STRING) {
+        int64_t len = text_len(at, left);
+        return len < 0 || !put_text(w, at + 4, (size_t)len) ? NULL : at + len + 5;
+    }
+    if ((type == TW_BSON_DOCUMENT || type == TW_BSON_ARRAY) && left >= 5) {
+        int64_t len = load_i32(at);
+        bool is_inside = len >= 5 && (uint64_t)len <= left;
+        tw_bson doc = {at, (size_t)len};
+        return is_inside && put_doc(w, doc, type == TW_BSON_ARRAY, depth + 1) ? at + len : NULL;
+    }
+    if (type == TW_BSON_NULL) {
+        PUT(w, "null");
+        return at;
+    }
+    return NULL;
+}
+
+/* An array's index, mostly of a digit or two. NULL: no end of it. */
+static inline const uint8_t *skip_name(const uint8_t *at, const uint8_t *end)
+{
+    while (at < end && *at != 0) {
+        at++;
+    }
+    return at < end ? at + 1 : NULL;
+}
+
+/* One element: name, value. Returns the place behind it; NULL: damage or an error. */
+static inline const uint8_t *put_element(struct writer *w, const uint8_t *at, const uint8_t *end,
+                                         bool is_array, int depth)
+{
+    if (!room(w, SLACK)) {
+        return NULL;
+    }
+    const uint8_t *element = at;
+    uint8_t type = *at++;
+    if (is_array) {
+        at = skip_name(at, end);
+    } else {
+        at = put_name(w, at, end);
+    }
+    if (at == NULL || !room(w, SLACK)) {
+        return NULL;
+    }
+    const uint8_t *next = put_common(w, type, at, end, depth);
+    if (next != NULL || w->out->err != TW_OK) {
+        return next;
+    }
+    tw_bson_iter iter = {.at = element, .end = end};
+    return tw_bson_iter_next(&iter) && put_value(w, iter.value, depth) ? iter.at : NULL;
+}
+
+/* The elements of doc with a comma behind each; the caller takes the last one back. */
+static bool put_elements(struct writer *w, tw_bson doc, bool is_array, int depth)
+{
+    const uint8_t *at = doc.ptr + 4;
+    const uint8_t *end = doc.ptr + doc.len - 1; /* the closing 0 */
+    while (at < end) {
+        size_t mark = (size_t)(w->at - w->out->ptr);
+        at = put_element(w, at, end, is_array, depth);
+        if (at == NULL) {
+            if (w->out->err == TW_OK) {
+                w->at = w->out->ptr + mark; /* damage: the document ends here */
+            }
+            break;
+        }
+        if (!room(w, 1)) {
+            return false;
+        }
+        *w->at++ = ',';
+    }
+    return w->out->err == TW_OK;
+}
+
+static bool put_doc(struct writer *w, tw_bson doc, bool is_array, int depth)
+{
+    if (depth > TW_DEPTH_MAX) {
+        return fail(w, TW_E_DEPTH);
+    }
+    if (!room(w, 2)) {
+        return false;
+    }
+    *w->at++ = is_array ? '[' : '{';
+    size_t begin = (size_t)(w->at - w->out->ptr);
+    if (doc.len >= 5 && !put_elements(w, doc, is_array, depth)) {
+        return false;
+    }
+    const char *first = w->out->ptr + begin;
+    w->at -= w->at > first ? 1 : 0; /* the last comma */
+    *w->at++ = is_array ? ']' : '}';
+    return room(w, 1);
+}
+
+/* ---- for all ---- */
+
+/* The place behind len bytes, also where there are none. */
+static const uint8_t *behind(const void *ptr, size_t len)
+{
+    return len == 0 ? ptr : (const uint8_t *)ptr + len;
 }
 
 void tw_json_write(tw_buf *out, tw_bson doc)
 {
-    tw_buf_add_byte(out, '{');
-    write_fields(out, doc, 0);
-    tw_buf_add_byte(out, '}');
+    struct writer w;
+    writer_begin(&w, out, behind(doc.ptr, doc.len));
+    (void)put_doc(&w, doc, false, 1);
+    writer_end(&w);
 }
 
 void tw_json_write_fields(tw_buf *out, tw_bson doc)
 {
-    write_fields(out, doc, 0);
+    struct writer w;
+    writer_begin(&w, out, behind(doc.ptr, doc.len));
+    if (doc.len >= 5 && room(&w, 1)) {
+        size_t begin = (size_t)(w.at - out->ptr);
+        if (put_elements(&w, doc, false, 1) && w.at > out->ptr + begin) {
+            w.at--;
+        }
+    }
+    writer_end(&w);
 }
 
 void tw_json_write_value(tw_buf *out, tw_bson_value value)
 {
-    write_value(out, value, 0);
+    struct writer w;
+    writer_begin(&w, out, behind(value.ptr, value.len));
+    (void)put_value(&w, value, 0);
+    writer_end(&w);
 }
 
 void tw_json_write_key(tw_buf *out, tw_key key)
 {
-    write_value(out, tw_key_value(key), 0);
+    tw_json_write_value(out, tw_key_value(key));
+}
+
+void tw_json_write_str(tw_buf *out, tw_str text)
+{
+    struct writer w;
+    writer_begin(&w, out, behind(text.ptr, text.len));
+    (void)put_text(&w, (const uint8_t *)text.ptr, text.len);
+    writer_end(&w);
 }
 
 void tw_json_write_vector(tw_buf *out, tw_vector vector)

@@ -29,6 +29,14 @@ static inline bool tw_utf8_valid(tw_str text)
 {
     const uint8_t *at = (const uint8_t *)text.ptr;
     for (size_t i = 0; i < text.len;) {
+        uint64_t word;
+        if (text.len - i >= sizeof word) {
+            memcpy(&word, at + i, sizeof word);
+            if ((word & 0x8080808080808080u) == 0) {
+                i += sizeof word;
+                continue;
+            }
+        }
         if (at[i] < 0x80) {
             i++;
             continue;

@@ -1,0 +1,86 @@
+/* json_priv.h - what json_write.c, json_read.c, json_extended.c and json_double.c share. */
+#pragma once
+
+#include "protocol/arena.h"
+#include "protocol/bson.h"
+
+#if defined(__SSE2__) && !defined(TW_JSON_PORTABLE)
+#include <emmintrin.h>
+#endif
+
+enum {
+    JSON_DOUBLE_MAX = 32, /* bytes that json_double_write may touch */
+    JSON_U64_MAX = 24,    /* bytes that json_u64_write may touch */
+};
+
+/* A block is plain as far as a JSON string holds its bytes as they are: ASCII from 0x20 on without
+ * quote and backslash. Copies a whole block, returns how many of its bytes are plain from the front. */
+#if defined(__SSE2__) && !defined(TW_JSON_PORTABLE)
+enum { JSON_BLOCK = 16 };
+
+static inline size_t json_copy_plain(char *to, const char *from)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    _mm_storeu_si128((__m128i *)(void *)to, bytes);
+    __m128i below = _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20)); /* signed: 0x80 and up too */
+    __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    __m128i slash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    __m128i all = _mm_or_si128(below, _mm_or_si128(quote, slash));
+    unsigned mask = (unsigned)_mm_movemask_epi8(all);
+    return (size_t)__builtin_ctz(mask | 1u << JSON_BLOCK);
+}
+#else
+enum { JSON_BLOCK = 8 };
+
+/* The tests for zero below are exact for the lowest byte that they find; borrows only reach higher
+ * ones.      Source  the well-known test for a zero byte in a word */
+static inline size_t json_copy_plain(char *to, const char *from)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    const uint64_t tops = 0x8080808080808080u;
+    uint64_t word;
+    memcpy(&word, from, sizeof word);
+    memcpy(to, &word, sizeof word);
+    uint64_t quote = word ^ ones * '"';
+    uint64_t slash = word ^ ones * '\\';
+    uint64_t low = (word - ones * 0x20) & ~word;
+    uint64_t found = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | low | word;
+    found &= tops;
+    return found == 0 ? sizeof word : (size_t)__builtin_ctzll(found) / 8;
+}
+#endif
+
+static inline bool json_is_plain(char byte)
+{
+    uint8_t c = (uint8_t)byte;
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Value of a hexadecimal digit, -1 for none. */
+static inline int json_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* ---- json_double.c: numbers as text ---- */
+/* Decimal digits, without end mark; returns the place behind them. */
+char *json_u64_write(char *out, uint64_t value);
+/* A finite double in the fewest digits that read back as it, always with a point or an exponent. */
+char *json_double_write(char *out, double value);
+/* Length of the JSON number at the begin of text, 0 when there is none. */
+size_t json_number_len(tw_str text, bool *is_whole);
+/* A whole number, as json_number_len found it. False: beyond int64. */
+bool json_number_i64(tw_str number, int64_t *out);
+/* Any number. TW_E_BAD_MESSAGE: beyond what a double holds; TW_E_NO_MEMORY. */
+tw_err json_number_double(tw_str number, double *out);
+
+/* ---- json_extended.c: the forms of Extended JSON ---- */
+/* Is an object whose first name this is a form, and no document? */
+bool json_extended_is_form(tw_str first_name);
+/* The value that the form doc spells; its bytes lie in doc or arena. TW_E_BAD_MESSAGE: the form is
+ * malformed; TW_E_NO_MEMORY. */
+tw_err json_extended_read(tw_arena *arena, tw_bson doc, tw_bson_value *out);
