@@ -20,11 +20,11 @@ enum { CONNECTION_MAGIC = 0x2c0ee710, EDGE_MAGIC = 0x2c0ee711 };
 
 enum {
     EDGE_TICK_MS = 100,
-    EDGE_TICK_SLICES = 4,          /* a tick looks at one in four connections */
-    EDGE_LINGER_MS = 2000,         /* for the peer to see the last bytes before the socket goes */
-    EDGE_HEAD_MS = 10000,          /* for the head of a request, and for a websocket to begin */
-    EDGE_MESSAGE_MS = 30000,       /* for one whole message or body; idle keep-alive */
-    EDGE_QUEUE_HIGH = 262144,      /* bytes; replies pause above it */
+    EDGE_TICK_SLICES = 4,     /* a tick looks at one in four connections */
+    EDGE_LINGER_MS = 2000,    /* for the peer to see the last bytes before the socket goes */
+    EDGE_HEAD_MS = 10000,     /* for the head of a request, and for a websocket to begin */
+    EDGE_MESSAGE_MS = 30000,  /* for one whole message or body; idle keep-alive */
+    EDGE_QUEUE_HIGH = 262144, /* bytes; replies pause above it */
     EDGE_IOV_MAX = 64,
 };
 
@@ -53,7 +53,7 @@ typedef struct connection {
     uint64_t message_ms;  /* an unfinished message began */
     streams_conn streams;
     union {
-        http_state *http; /* own */
+        http_state *http;         /* own */
         websocket_reader *reader; /* own */
     };
 } connection;
@@ -83,7 +83,7 @@ typedef struct edge {
     unsigned slice;
     bool draining;
     STAILQ_HEAD(, connection) dirty;
-    uint64_t srv;       /* of the store; 0: not known yet */
+    uint64_t srv;                     /* of the store; 0: not known yet */
     tw_position head[TW_ORIGINS_MAX]; /* of the store when it was asked */
     size_t head_count;
     int store; /* links */

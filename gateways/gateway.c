@@ -13,7 +13,7 @@
 enum {
     GATEWAY_MAGIC = 0x6a7e3a11,
     GATEWAY_KEEP_MS = 10000,
-    GATEWAY_STATE_MS = 1000,    /* how often the store is asked for its srv_id until it is known */
+    GATEWAY_STATE_MS = 1000,     /* how often the store is asked for its srv_id until it is known */
     GATEWAY_REQUESTS_MAX = 8192, /* at once, of all connections */
     GATEWAY_DRAIN_AFTER_MS = 1000, /* told to clients: when to come back */
 };
@@ -47,8 +47,8 @@ static void on_topic_opened(void *state, void *context, uint64_t tag, tw_err err
     if (err == TW_OK && in->id != TW_MSG_topic_opened) {
         err = TW_E_INTERNAL;
     }
-    streams_opened(self->edge.streams, tag, err,
-                   err == TW_OK ? &in->body->topic_opened : NULL, why_of(in));
+    streams_opened(self->edge.streams, tag, err, err == TW_OK ? &in->body->topic_opened : NULL,
+                   why_of(in));
 }
 
 static void ask_topic_open(void *context, uint64_t tag, tw_bson query)
@@ -315,8 +315,8 @@ static tw_err listen_all(edge *self, const gateway_options *options)
     tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "listens at %s:%d", options->listen_address,
            bound);
     if (options->admin_address != NULL) {
-        tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "figures at %s:%d",
-               options->admin_address, admin);
+        tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "figures at %s:%d", options->admin_address,
+               admin);
     }
     return TW_OK;
 }

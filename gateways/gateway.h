@@ -7,8 +7,9 @@
 
 #include <stdatomic.h>
 
-#include "actors/runtime/actor.h"
 #include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
 
 /* What a gateway tells others of this process: the ports that it has bound. */
 typedef struct gateway_ports {

@@ -163,12 +163,12 @@ static void test_gateway_refuses_broken_frames(void **state)
         size_t len;
         unsigned number;
     } broken[] = {
-        {"\x81\x02{}", 4, 1002},                                             /* not masked */
-        {"\xc1\x82\x01\x02\x03\x04zz", 8, 1002},                             /* reserved bit */
-        {"\x81\xff\x40\0\0\0\0\0\0\0\1\2\3\4", 14, 1009},                   /* 2^62 bytes */
-        {"\x81\x82\0\0\0\0\xff\xff", 8, 1007},                               /* no UTF-8 */
-        {"\x82\x82\0\0\0\0{}", 8, 1003},                                     /* binary */
-        {"\x80\x82\0\0\0\0{}", 8, 1002},                                     /* continues nothing */
+        {"\x81\x02{}", 4, 1002},                          /* not masked */
+        {"\xc1\x82\x01\x02\x03\x04zz", 8, 1002},          /* reserved bit */
+        {"\x81\xff\x40\0\0\0\0\0\0\0\1\2\3\4", 14, 1009}, /* 2^62 bytes */
+        {"\x81\x82\0\0\0\0\xff\xff", 8, 1007},            /* no UTF-8 */
+        {"\x82\x82\0\0\0\0{}", 8, 1003},                  /* binary */
+        {"\x80\x82\0\0\0\0{}", 8, 1002},                  /* continues nothing */
     };
     for (size_t i = 0; i < TW_COUNT(broken); i++) {
         int fd = open_websocket(port);
@@ -231,9 +231,10 @@ static void test_gateway_answers_pipelined_requests_in_order(void **state)
     (void)state;
     struct stage stage;
     stage_open(&stage);
-    const char *answer = ask(atomic_load(&stage.ports.listen),
-                             "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-                             "GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const char *answer =
+        ask(atomic_load(&stage.ports.listen),
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            "GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     const char *first = strstr(answer, "HTTP/1.1 200");
     assert_non_null(first);
     assert_non_null(strstr(first, "HTTP/1.1 404"));

@@ -466,12 +466,9 @@ static const struct route {
     uint16_t good;
     bool (*make)(edge *self, rest *asked);
 } routes[] = {
-    {"POST", "find", HTTP_LIST, 200, make_find},
-    {"GET", "", HTTP_LIST, 200, make_find},
-    {"POST", "", HTTP_REPLY, 201, make_insert},
-    {"GET", "*", HTTP_DOCUMENT, 200, make_detail},
-    {"PUT", "*", HTTP_REPLY, 200, make_put},
-    {"PATCH", "*", HTTP_REPLY, 200, make_update},
+    {"POST", "find", HTTP_LIST, 200, make_find},   {"GET", "", HTTP_LIST, 200, make_find},
+    {"POST", "", HTTP_REPLY, 201, make_insert},    {"GET", "*", HTTP_DOCUMENT, 200, make_detail},
+    {"PUT", "*", HTTP_REPLY, 200, make_put},       {"PATCH", "*", HTTP_REPLY, 200, make_update},
     {"DELETE", "*", HTTP_REPLY, 200, make_remove},
 };
 static const struct route search_route = {"POST", "*", HTTP_REPLY, 200, make_search};
@@ -511,7 +508,8 @@ static bool split_path(tw_arena *arena, tw_str path, tw_str parts[3], size_t *co
     return *count > 0;
 }
 
-static bool read_body(edge *self, connection *conn, const http_head *head, tw_str text, tw_bson *out)
+static bool read_body(edge *self, connection *conn, const http_head *head, tw_str text,
+                      tw_bson *out)
 {
     *out = (tw_bson){NULL, 0};
     if (text.len == 0) {
@@ -630,8 +628,8 @@ static void run(edge *self, connection *conn, const http_head *head, tw_str body
 {
     self->figures.http_requests++;
     tw_arena_reset(&self->arena);
-    bool reads = tw_str_equal(head->method, TW_STR("GET")) ||
-                 tw_str_equal(head->method, TW_STR("HEAD"));
+    bool reads =
+        tw_str_equal(head->method, TW_STR("GET")) || tw_str_equal(head->method, TW_STR("HEAD"));
     bool admin = conn->listener == EDGE_ADMIN;
     if (tw_str_equal(head->path, TW_STR("/healthz"))) {
         http_health(self, conn, false);
@@ -668,7 +666,8 @@ static bool take_request(edge *self, connection *conn)
     http->head_only = status == 200 && tw_str_equal(head.method, TW_STR("HEAD"));
     if (status == 200 && head.content_length > TW_HTTP_BODY_MAX) {
         status = 413;
-    } else if (status == 200 && (!host_allowed(self, conn, &head) || !origin_allowed(self, &head))) {
+    } else if (status == 200 &&
+               (!host_allowed(self, conn, &head) || !origin_allowed(self, &head))) {
         status = 403;
     }
     if (status != 200) {

@@ -150,9 +150,8 @@ static void show_connz(edge *self, connection *conn)
                       "%s{\"id\":%llu,\"kind\":\"%s\",\"streams\":%u,\"queued\":%zu,"
                       "\"quiet_ms\":%llu}",
                       told++ == 0 ? "" : ",", (unsigned long long)one->id,
-                      one->kind == CONNECTION_WEBSOCKET ? "websocket" : "http",
-                      one->streams.count, one->streams.out.bytes,
-                      (unsigned long long)(now - one->heard_ms));
+                      one->kind == CONNECTION_WEBSOCKET ? "websocket" : "http", one->streams.count,
+                      one->streams.out.bytes, (unsigned long long)(now - one->heard_ms));
     }
     tw_buf_add_str(&body, TW_STR("]}"));
     http_answer(self, conn, 200, NULL, tw_buf_str(&body));
@@ -179,7 +178,7 @@ bool http_admin(edge *self, connection *conn, const http_head *head)
         const char *path;
         void (*show)(edge *self, connection *conn);
     } pages[] = {
-        {"/metrics", show_metrics}, {"/varz", show_varz},       {"/connz", show_connz},
+        {"/metrics", show_metrics}, {"/varz", show_varz},     {"/connz", show_connz},
         {"/streamz", show_streamz}, {"/actorz", show_actorz},
     };
     for (size_t i = 0; i < TW_COUNT(pages); i++) {

@@ -20,9 +20,9 @@ struct http_state {
     bool keep_alive;
     bool head_only; /* HEAD */
     uint8_t shape;
-    uint16_t good;  /* status when it goes well */
-    size_t docs;    /* in body */
-    uint16_t wait;  /* actors that have not told their state */
+    uint16_t good; /* status when it goes well */
+    size_t docs;   /* in body */
+    uint16_t wait; /* actors that have not told their state */
     bool prometheus;
     bool with_health;
 };

@@ -21,11 +21,11 @@
 #include "actors/runtime/log.h"
 
 enum {
-    LWS_LINK_ACCEPTS_MAX = 64,       /* a turn, so that those who are here are served */
-    LWS_LINK_BACKLOG = 4096,         /* connections the kernel holds while we are busy */
+    LWS_LINK_ACCEPTS_MAX = 64, /* a turn, so that those who are here are served */
+    LWS_LINK_BACKLOG = 4096,   /* connections the kernel holds while we are busy */
     LWS_LINK_LISTENERS_MAX = 4,
     LWS_LINK_DESCRIPTORS_SPARE = 1024, /* for sockets of actors, files, listeners */
-    LWS_LINK_BUFFER = 65536,         /* bytes of one read, shared by all connections */
+    LWS_LINK_BUFFER = 65536,           /* bytes of one read, shared by all connections */
 };
 
 typedef struct listener {
@@ -93,8 +93,7 @@ static void accept_some(lws_link *self, listener *from, int fd)
 {
     for (int i = 0; i < LWS_LINK_ACCEPTS_MAX; i++) {
         if (self->connections >= self->connections_max) {
-            tw_log(TW_LOG_WARN, "gateway", "%zu connections: accepting pauses",
-                   self->connections);
+            tw_log(TW_LOG_WARN, "gateway", "%zu connections: accepting pauses", self->connections);
             pause_listeners(self, true);
             return;
         }
@@ -181,8 +180,9 @@ static void on_library_log(int level, const char *line)
     while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) {
         len--;
     }
-    tw_log_level as = level == LLL_ERR ? TW_LOG_ERROR : level == LLL_WARN ? TW_LOG_WARN
-                                                                          : TW_LOG_DEBUG;
+    tw_log_level as = level == LLL_ERR    ? TW_LOG_ERROR
+                      : level == LLL_WARN ? TW_LOG_WARN
+                                          : TW_LOG_DEBUG;
     tw_log(as, "libwebsockets", "%.*s", (int)len, line);
 }
 
@@ -278,9 +278,8 @@ static int open_listening(const char *address, int port, int *bound)
         errno = cause;
         return -1;
     }
-    *bound = name.ss_family == AF_INET6
-                 ? ntohs(((struct sockaddr_in6 *)(void *)&name)->sin6_port)
-                 : ntohs(((struct sockaddr_in *)(void *)&name)->sin_port);
+    *bound = name.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&name)->sin6_port)
+                                        : ntohs(((struct sockaddr_in *)(void *)&name)->sin_port);
     return fd;
 }
 

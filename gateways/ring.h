@@ -17,10 +17,10 @@ typedef struct ring_entry ring_entry;
 typedef struct ring {
     ring_entry *oldest; /* own; a list */
     ring_entry *newest;
-    size_t bytes;       /* of all entries; at most bytes_max, but one entry may be larger */
+    size_t bytes; /* of all entries; at most bytes_max, but one entry may be larger */
     size_t bytes_max;
-    uint64_t start;     /* rows above it are held */
-    uint64_t head;      /* rows up to it are held */
+    uint64_t start; /* rows above it are held */
+    uint64_t head;  /* rows up to it are held */
 } ring;
 
 void ring_init(ring *self, size_t bytes_max);

@@ -1,7 +1,7 @@
 /* streams.c - subscribe, close and catch-up; what is live stands in streams_live.c. */
-#include "gateways/streams_priv.h"
-
 #include "protocol/json.h"
+
+#include "gateways/streams_priv.h"
 
 enum { STREAMS_TEXT_MAX = 65536 }; /* bytes of a small message: a vector of all origins fits */
 
@@ -322,7 +322,8 @@ static uint64_t read_before(struct stream *stream, tw_position at)
 }
 
 /* Frames the rows of a page into one piece. False: no memory. */
-static bool send_page(streams *self, struct stream *stream, tw_arena *arena, const tw_msg_page *page)
+static bool send_page(streams *self, struct stream *stream, tw_arena *arena,
+                      const tw_msg_page *page)
 {
     if (page->rows.count == 0) {
         return true;
@@ -738,8 +739,7 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     TAILQ_INIT(&self->syncs);
     ring_init(&self->ring, TW_RING_BYTES);
     tw_buf_init(&self->text, STREAMS_TEXT_MAX);
-    table *tables[] = {&self->topics_by_query, &self->topics_by_id, &self->classes,
-                       &self->streams};
+    table *tables[] = {&self->topics_by_query, &self->topics_by_id, &self->classes, &self->streams};
     tw_err err = TW_OK;
     for (size_t i = 0; i < TW_COUNT(tables) && err == TW_OK; i++) {
         err = table_init(tables[i]);
@@ -759,7 +759,8 @@ void streams_free(streams **out)
     if (self == NULL) {
         return;
     }
-    for (size_t i = 0; self->topics_by_query.buckets != NULL && i < self->topics_by_query.cap; i++) {
+    for (size_t i = 0; self->topics_by_query.buckets != NULL && i < self->topics_by_query.cap;
+         i++) {
         while (self->topics_by_query.buckets[i] != NULL) {
             struct topic *topic =
                 TABLE_OWNER(struct topic, by_query, self->topics_by_query.buckets[i]);

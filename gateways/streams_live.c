@@ -397,8 +397,7 @@ static void deliver_class(streams *self, stream_class *class, const tw_msg_topic
     struct stream *stream = LIST_FIRST(&class->live);
     while (stream != NULL) {
         struct stream *next = LIST_NEXT(stream, of_class);
-        if (frames == NULL ||
-            !streams_deliver(self, stream->conn, frames, frames->len, false)) {
+        if (frames == NULL || !streams_deliver(self, stream->conn, frames, frames->len, false)) {
             fall_behind(self, stream, self->head);
         }
         stream = next;
@@ -416,8 +415,7 @@ static void deliver_ahead(streams *self, const tw_msg_topic_batch *batch, const 
         const due_event *due = class->topic->due_last;
         if (due != NULL && batch->events.at[due->index].n > stream->after) {
             tw_str mux = {class->mux, class->mux_len};
-            tw_shared *frames =
-                frame_due(self, class->topic, mux, batch, types, stream->after);
+            tw_shared *frames = frame_due(self, class->topic, mux, batch, types, stream->after);
             if (frames == NULL ||
                 !streams_deliver(self, stream->conn, frames, frames->len, false)) {
                 fall_behind(self, stream, stream->after);

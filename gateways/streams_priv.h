@@ -45,8 +45,8 @@ typedef struct due_event {
 
 struct topic {
     table_node by_query;
-    table_node by_id; /* while OPEN */
-    TAILQ_ENTRY(topic) link; /* in queued or opening */
+    table_node by_id;            /* while OPEN */
+    TAILQ_ENTRY(topic) link;     /* in queued or opening */
     STAILQ_ENTRY(topic) touched; /* by the batch in hand */
     topic_state state;
     bool stale; /* a gap came while it was being opened: the answer counts for nothing */
@@ -79,12 +79,12 @@ typedef struct stream_class {
 struct stream {
     uint32_t magic;
     uint8_t state;
-    bool now;     /* since: "now" */
-    bool fresh;   /* its next page is the first of a snapshot */
-    bool resume;  /* its next page is the first of a resume */
-    bool reading; /* a page is in flight */
-    bool ready;   /* in the ready list */
-    bool retry;   /* in the retry list */
+    bool now;          /* since: "now" */
+    bool fresh;        /* its next page is the first of a snapshot */
+    bool resume;       /* its next page is the first of a resume */
+    bool reading;      /* a page is in flight */
+    bool ready;        /* in the ready list */
+    bool retry;        /* in the retry list */
     table_node by_mux; /* hash of (connection, mux_id) */
     LIST_ENTRY(stream) of_class;
     TAILQ_ENTRY(stream) turn;  /* ready, retry or ahead list */
@@ -94,7 +94,7 @@ struct stream {
     streams_conn *conn;
     stream_class *class;
     uint64_t after; /* cursor; unread while LIVE */
-    uint64_t seen; /* newest head that a page of it was read at */
+    uint64_t seen;  /* newest head that a page of it was read at */
     uint64_t w0;
     uint64_t sync_due_ms;
     shared_vector *since; /* hold; of a resume until it has caught up */
@@ -130,7 +130,7 @@ struct streams {
     bool page_busy[STREAMS_PAGES_MAX];
     size_t pages_count;
     bool head_known;
-    uint64_t head; /* L: the row up to which batches were applied */
+    uint64_t head;     /* L: the row up to which batches were applied */
     shared_vector *at; /* hold; positions at head; NULL: not known yet */
     ring ring;
     uint64_t now_ms;

@@ -69,7 +69,7 @@ typedef struct world {
     int life; /* of the manager */
     struct {
         int query;
-        uint64_t last; /* its last event */
+        uint64_t last;    /* its last event */
     } topics[TOPICS_MAX]; /* of this life; id = life * 1000 + index + 1 */
     int topics_count;
     pending_batch batches[PENDING_MAX];
@@ -83,7 +83,7 @@ typedef struct world {
     streams_conn conns[CONNS];
     tw_buf received[CONNS];
     client clients[CONNS][MUXES];
-    uint64_t padding; /* bytes of a row's tail, now and then */
+    uint64_t padding;   /* bytes of a row's tail, now and then */
     uint32_t reads_max; /* bytes of a slow client's read; 0: all are fast */
     bool gap_due;
 } world;
@@ -133,8 +133,8 @@ static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *as
     assert_true(tag < STREAMS_PAGES_MAX);
     assert_false(w->pages[tag].used);
     uint64_t since = ask->since.count == 0 ? 0 : ask->since.at[0].seqno;
-    w->pages[tag] = (pending_page){true,       tag,         ask->after, since, ask->fresh,
-                                   ask->resume, query_of(w, ask->query)};
+    w->pages[tag] = (pending_page){
+        true, tag, ask->after, since, ask->fresh, ask->resume, query_of(w, ask->query)};
 }
 
 /* ---- the log and the manager ---- */
@@ -211,8 +211,8 @@ static void deliver_batch(world *w, bool lose)
     for (uint64_t n = batch->prev_head + 1; n <= batch->head; n++) {
         size_t marked = 0;
         for (int t = 0; t < batch->topics; t++) {
-            bool own = batch->life == w->life ? query_has(w->topics[t].query, w->rows[n].coll)
-                                              : false;
+            bool own =
+                batch->life == w->life ? query_has(w->topics[t].query, w->rows[n].coll) : false;
             if (own) {
                 uint64_t id = (uint64_t)batch->life * 1000 + (uint64_t)t + 1;
                 marks[count][marked++] = (tw_item_mark){id, batch->prev[t]};
@@ -220,7 +220,10 @@ static void deliver_batch(world *w, bool lose)
             }
         }
         if (marked > 0) {
-            events[count] = (tw_item_event){.n = n, .srv = 1, .seqno = n, .type = TW_STR("record"),
+            events[count] = (tw_item_event){.n = n,
+                                            .srv = 1,
+                                            .seqno = n,
+                                            .type = TW_STR("record"),
                                             .tail = tail_of(&arena, w, n)};
             events[count].marks = (tw_list_mark){marks[count], marked};
             count++;
@@ -282,7 +285,8 @@ static void answer_page(world *w, bool well)
     tw_item_page_row rows[3];
     size_t count = 0;
     uint64_t at = ask.fresh ? 0 : ask.resume ? ask.since : ask.after;
-    uint64_t head = w->head; /* of a reader that may be late: within a batch, or behind the gateway */
+    uint64_t head =
+        w->head; /* of a reader that may be late: within a batch, or behind the gateway */
     if (!well && chance(w, 2) == 0) {
         uint64_t late = chance(w, 8);
         head = head - at > late ? head - late : at;
@@ -295,8 +299,11 @@ static void answer_page(world *w, bool well)
         }
     }
     tw_position position = {1, at};
-    tw_msg_page page = {.after = at, .head = head, .caught_up = at == head,
-                        .at = {&position, 1}, .rows = {rows, count}};
+    tw_msg_page page = {.after = at,
+                        .head = head,
+                        .caught_up = at == head,
+                        .at = {&position, 1},
+                        .rows = {rows, count}};
     streams_page(w->streams, ask.tag, TW_OK, &page, (tw_str){"", 0});
     tw_arena_fini(&arena);
 }
@@ -338,8 +345,8 @@ static void client_hears(world *w, int conn, char *text)
         uint64_t seqno = number_at(text, "\"seqno\":", 0);
         uint64_t prev = number_at(text, "\"prev\":", 0);
         const row *told = &w->rows[seqno];
-        assert_true(seqno > one->highest);    /* ORDERED, UNIQUE */
-        assert_true(prev <= one->highest);    /* no gap */
+        assert_true(seqno > one->highest); /* ORDERED, UNIQUE */
+        assert_true(prev <= one->highest); /* no gap */
         assert_true(query_has(one->query, told->coll));
         one->highest = seqno;
         one->held[told->coll - 'a'][told->key] = seqno;
@@ -417,9 +424,8 @@ static tw_err say(world *w, int conn, const char *text, bool subscribe)
     tw_bson message;
     broker_why why = {"", ""};
     assert_int_equal(tw_json_read(&arena, tw_str_of(text), 32, &message, NULL), TW_OK);
-    tw_err err = subscribe
-                     ? streams_subscribe(w->streams, &w->conns[conn], &arena, message, &why)
-                     : streams_close(w->streams, &w->conns[conn], message, &why);
+    tw_err err = subscribe ? streams_subscribe(w->streams, &w->conns[conn], &arena, message, &why)
+                           : streams_close(w->streams, &w->conns[conn], message, &why);
     tw_arena_fini(&arena);
     return err;
 }
@@ -546,9 +552,9 @@ static void random_step(world *w)
         answer_page(w, false);
     } else if (what < 84) {
         size_t often = chance(w, 2) == 0 ? 1 : 100;
-        client_reads(w, conn, 1 + (w->reads_max > 0 && chance(w, 20) > 0
-                                       ? chance(w, w->reads_max)
-                                       : chance(w, 4000) * often));
+        client_reads(w, conn,
+                     1 + (w->reads_max > 0 && chance(w, 20) > 0 ? chance(w, w->reads_max)
+                                                                : chance(w, 4000) * often));
     } else if (what < 91) {
         client_subscribes(w, conn, mux);
     } else if (what < 94) {

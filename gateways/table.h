@@ -23,4 +23,4 @@ void table_remove(table *self, table_node *node);
 table_node *table_first(const table *self, uint64_t hash);
 table_node *table_next(const table_node *node);
 
-#define TABLE_OWNER(type, member, node) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define TABLE_OWNER(type, member, node) ((type *)(void *)((char *)(node)-offsetof(type, member)))

@@ -184,7 +184,7 @@ static bool reply_arrived(void *context, uint64_t tag, tw_bson reply, bool final
 {
     edge *self;
     TW_CAST(self, context, EDGE_MAGIC);
-    (void)final;
+    (void) final;
     connection *conn = edge_find(self, tag);
     return conn == NULL || websocket_reply(self, conn, reply);
 }

@@ -135,9 +135,9 @@ static websocket_event close_of(websocket_reader *reader, tw_str payload)
         return broken(reader, WEBSOCKET_CLOSE_PROTOCOL);
     }
     unsigned number = (unsigned)(uint8_t)payload.ptr[0] << 8 | (uint8_t)payload.ptr[1];
-    bool allowed = (number >= 1000 && number <= 1014 && number != 1004 && number != 1005 &&
-                    number != 1006) ||
-                   (number >= 3000 && number <= 4999);
+    bool allowed =
+        (number >= 1000 && number <= 1014 && number != 1004 && number != 1005 && number != 1006) ||
+        (number >= 3000 && number <= 4999);
     if (!allowed) {
         return broken(reader, WEBSOCKET_CLOSE_PROTOCOL);
     }

@@ -33,13 +33,13 @@ enum {
 };
 
 typedef enum websocket_event {
-    WEBSOCKET_MORE,    /* all bytes are taken in; nothing is complete */
-    WEBSOCKET_TEXT,    /* a whole message, valid UTF-8 */
-    WEBSOCKET_BINARY,  /* a whole message */
-    WEBSOCKET_PING,    /* its payload is to be sent back */
+    WEBSOCKET_MORE,   /* all bytes are taken in; nothing is complete */
+    WEBSOCKET_TEXT,   /* a whole message, valid UTF-8 */
+    WEBSOCKET_BINARY, /* a whole message */
+    WEBSOCKET_PING,   /* its payload is to be sent back */
     WEBSOCKET_PONG,
-    WEBSOCKET_CLOSE,   /* the peer says goodbye; close_number is its own or 1000 */
-    WEBSOCKET_BROKEN,  /* the connection cannot go on; close_number says why */
+    WEBSOCKET_CLOSE,  /* the peer says goodbye; close_number is its own or 1000 */
+    WEBSOCKET_BROKEN, /* the connection cannot go on; close_number says why */
     WEBSOCKET_NO_MEMORY,
 } websocket_event;
 
@@ -53,7 +53,7 @@ typedef struct websocket_reader {
     uint8_t message_opcode; /* 0: no message is open */
     uint8_t mask_at;        /* which mask byte is next */
     uint8_t control_len;
-    bool in_payload; /* the header is complete */
+    bool in_payload;   /* the header is complete */
     bool gave_message; /* message was handed out by the last event and is to be cleared */
     uint8_t control[WEBSOCKET_CONTROL_MAX];
 } websocket_reader;

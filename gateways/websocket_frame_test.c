@@ -81,12 +81,14 @@ static void test_frames_cut_at_each_byte_are_the_same(void **state)
     frame(&bytes, 0x82, "bin", 3);
     frame(&bytes, 0x8a, "", 0);
     frame(&bytes, 0x81, "", 0);
-    frame(&bytes, 0x88, "\x03\xe9"
-                        "bye",
+    frame(&bytes, 0x88,
+          "\x03\xe9"
+          "bye",
           5);
-    assert_told(&bytes, "ToneppingTtwo \xc3\xa4"
-                        "BbinPTC\x03\xe9"
-                        "bye",
+    assert_told(&bytes,
+                "ToneppingTtwo \xc3\xa4"
+                "BbinPTC\x03\xe9"
+                "bye",
                 1001);
     tw_buf_fini(&bytes);
 }
@@ -133,22 +135,22 @@ static void test_frames_that_break_the_rules_are_refused(void **state)
         size_t len;
         unsigned number;
     } broken[] = {
-        {"\x81\x01x", 3, 1002},                             /* not masked */
-        {"\xc1\x81\1\2\3\4x", 7, 1002},                     /* reserved bit */
-        {"\x83\x81\1\2\3\4x", 7, 1002},                     /* unknown opcode */
-        {"\x8b\x81\1\2\3\4x", 7, 1002},                     /* unknown control */
-        {"\x09\x81\1\2\3\4x", 7, 1002},                     /* a ping in fragments */
-        {"\x89\xfe\0\x7e", 4, 1002},                        /* a ping of 126 bytes */
-        {"\x80\x81\1\2\3\4x", 7, 1002},                     /* continues nothing */
-        {"\x81\xfe\0\x05\1\2\3\4", 8, 1002},                /* 5 in two bytes */
-        {"\x81\xff\0\0\0\0\0\0\0\5\1\2\3\4", 14, 1002},     /* 5 in eight bytes */
-        {"\x81\xff\x40\0\0\0\0\0\0\0\1\2\3\4", 14, 1009},   /* 2^62 */
+        {"\x81\x01x", 3, 1002},                                         /* not masked */
+        {"\xc1\x81\1\2\3\4x", 7, 1002},                                 /* reserved bit */
+        {"\x83\x81\1\2\3\4x", 7, 1002},                                 /* unknown opcode */
+        {"\x8b\x81\1\2\3\4x", 7, 1002},                                 /* unknown control */
+        {"\x09\x81\1\2\3\4x", 7, 1002},                                 /* a ping in fragments */
+        {"\x89\xfe\0\x7e", 4, 1002},                                    /* a ping of 126 bytes */
+        {"\x80\x81\1\2\3\4x", 7, 1002},                                 /* continues nothing */
+        {"\x81\xfe\0\x05\1\2\3\4", 8, 1002},                            /* 5 in two bytes */
+        {"\x81\xff\0\0\0\0\0\0\0\5\1\2\3\4", 14, 1002},                 /* 5 in eight bytes */
+        {"\x81\xff\x40\0\0\0\0\0\0\0\1\2\3\4", 14, 1009},               /* 2^62 */
         {"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\1\2\3\4", 14, 1002}, /* 2^64 - 1 */
-        {"\x81\x82\0\0\0\0\xc0\x80", 8, 1007},              /* overlong */
-        {"\x81\x83\0\0\0\0\xed\xa0\x80", 9, 1007},          /* a surrogate */
-        {"\x88\x81\0\0\0\0x", 7, 1002},                     /* half a close number */
-        {"\x88\x82\0\0\0\0\x03\xed", 8, 1002},              /* 1005 is not to be sent */
-        {"\x01\x81\0\0\0\0x\x81\x81\0\0\0\0x", 14, 1002},   /* a message inside a message */
+        {"\x81\x82\0\0\0\0\xc0\x80", 8, 1007},                          /* overlong */
+        {"\x81\x83\0\0\0\0\xed\xa0\x80", 9, 1007},                      /* a surrogate */
+        {"\x88\x81\0\0\0\0x", 7, 1002},                                 /* half a close number */
+        {"\x88\x82\0\0\0\0\x03\xed", 8, 1002},                          /* 1005 is not to be sent */
+        {"\x01\x81\0\0\0\0x\x81\x81\0\0\0\0x", 14, 1002}, /* a message inside a message */
     };
     for (size_t i = 0; i < TW_COUNT(broken); i++) {
         tw_buf bytes;

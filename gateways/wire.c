@@ -14,8 +14,8 @@ static tw_str cut(tw_str text)
 
 void wire_error(tw_buf *out, const wire_refusal *refusal)
 {
-    tw_str message = refusal->message.len > 0 ? refusal->message
-                                              : tw_str_of(tw_err_text(refusal->code));
+    tw_str message =
+        refusal->message.len > 0 ? refusal->message : tw_str_of(tw_err_text(refusal->code));
     const char *retry = tw_err_retry(refusal->code);
     tw_buf_add_str(out, TW_STR("{\"type\":\"error\""));
     if (refusal->mux_id.ptr != NULL) {
@@ -88,7 +88,7 @@ static size_t digits_of(uint64_t value, char out[20])
 }
 
 #define TYPE_HEAD "{\"type\":"
-#define MUX_HEAD ",\"mux_id\":"
+#define MUX_HEAD  ",\"mux_id\":"
 #define PREV_HEAD ",\"prev\":"
 
 static size_t payload_len(const wire_event *event)

@@ -6,10 +6,10 @@
 #include "actors/runtime/shared.h"
 
 typedef struct wire_refusal {
-    tw_str mux_id;  /* JSON text; ptr NULL: none */
+    tw_str mux_id; /* JSON text; ptr NULL: none */
     tw_err code;
-    tw_str message; /* empty: the code's own sentence */
-    tw_str hint;    /* ptr NULL: none */
+    tw_str message;    /* empty: the code's own sentence */
+    tw_str hint;       /* ptr NULL: none */
     uint64_t after_ms; /* 0: a default where the code says backoff */
 } wire_refusal;
 
