@@ -173,7 +173,8 @@ static void ask_state(void *state, uint64_t tag)
 
 /* ---- the loop ---- */
 
-/* What clients asked now travels now, and what was answered leaves: a flush may lead to the other. */
+/* What clients asked now travels now, and what was answered leaves: a flush may lead to the other.
+ * */
 static void flush(edge *hub)
 {
     edge_flush(hub);

@@ -391,7 +391,8 @@ static bool make_insert(edge *self, rest *asked)
     return asked->body.len > 0;
 }
 
-/* The document's key is that of the path, in its first reading (an ObjectId where it can be one). */
+/* The document's key is that of the path, in its first reading (an ObjectId where it can be one).
+ * */
 static bool make_put(edge *self, rest *asked)
 {
     const catalog_collection *rules =

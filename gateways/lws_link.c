@@ -1,6 +1,7 @@
 /* lws_link.c - libwebsockets as a loop over raw sockets.
  *
- * 1. Listening sockets are the gateway's own, adopted as raw files: so accepting can be bounded in a
+ * 1. Listening sockets are the gateway's own, adopted as raw files: so accepting can be bounded in
+ * a
  *    turn and paused, and the port that was bound is known.
  * 2. fd_limit_per_thread is left alone: set below the soft limit, lws 4.1.6 looks descriptors up by
  *    linear search. The soft limit itself is set to what is needed. */

@@ -1,7 +1,8 @@
 /* lws_link.h - what the gateway uses libwebsockets for: the loop, its sockets and their adoption.
  *
  * Every connection is adopted as a raw socket, and HTTP and frames are read by the gateway itself
- * (see websocket_frame.h for why). Plain sockets are written by the gateway's own sendmsg: a partial
+ * (see websocket_frame.h for why). Plain sockets are written by the gateway's own sendmsg: a
+ * partial
  * lws_write copies the rest to the heap, and stops reading that socket while its poll spins on what
  * could be read (4.1.6). Thread: the one that made it. */
 #pragma once
@@ -15,7 +16,8 @@ typedef struct lws_socket lws_socket; /* a connection, as the library knows it *
 
 typedef struct lws_link_handler {
     void *context;
-    /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL: it
+    /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL:
+     * it
      * is closed. The socket is given by on_open right after, or on_close when that failed. */
     void *(*on_accept)(void *context, int tag, int fd);
     void (*on_open)(void *context, void *connection, lws_socket *socket);

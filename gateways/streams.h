@@ -1,6 +1,8 @@
-/* streams.h - the streams of all connections of a gateway: what each was told, what it is told next.
+/* streams.h - the streams of all connections of a gateway: what each was told, what it is told
+ * next.
  *
- * Pure: what must be asked of others, and who has something to send, goes out through a sink; answers
+ * Pure: what must be asked of others, and who has something to send, goes out through a sink;
+ * answers
  * and publications come in by calls. Time is data. The life of a stream:
  *   WAITING  its topic is not open at the manager    -> topic_opened
  *   CATCHING it reads pages behind its cursor        -> caught up at row W; L is the live head
@@ -11,7 +13,8 @@
  *
  * Invariants
  * 1. `since` in sync and closed is what the stream was told completely, never more.
- * 2. A page is asked only while its connection's queue is below STREAMS_QUEUE_LOW, one at a time for
+ * 2. A page is asked only while its connection's queue is below STREAMS_QUEUE_LOW, one at a time
+ * for
  *    a stream, STREAMS_PAGES_MAX for all; streams take turns.
  * 3. A stream goes live only where its cursor is at or above what its topic's events cover. */
 #pragma once
@@ -81,7 +84,8 @@ void streams_gap(streams *self); /* lost some, or the manager began anew: topics
 /* Every 50 to 250 ms. */
 void streams_tick(streams *self, uint64_t now_ms);
 
-/* Lists the open topics for topics_keep after dropping those without streams; false: not now, one is
+/* Lists the open topics for topics_keep after dropping those without streams; false: not now, one
+ * is
  * being opened. No topic is opened until streams_kept: a keep that overtakes an open ends a topic
  * that this gateway believes in. */
 bool streams_keep(streams *self, tw_arena *arena, tw_list_one_id *out);
@@ -89,5 +93,6 @@ void streams_kept(streams *self);
 
 tw_vector streams_at(const streams *self); /* positions at the live head; empty: not known yet */
 streams_figures streams_tell(const streams *self);
-/* Appends a JSON array of topics: [{"topic":id,"query":hash,"streams":n,"live":n},...], at most max. */
+/* Appends a JSON array of topics: [{"topic":id,"query":hash,"streams":n,"live":n},...], at most
+ * max. */
 void streams_describe(const streams *self, tw_buf *out, size_t max);

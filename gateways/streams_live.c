@@ -1,4 +1,5 @@
-/* streams_live.c - topics at the manager, its batches, and joining them without gap or duplicate. */
+/* streams_live.c - topics at the manager, its batches, and joining them without gap or duplicate.
+ * */
 #include "gateways/streams_priv.h"
 
 /* ---- topics ---- */

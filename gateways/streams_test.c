@@ -1,7 +1,9 @@
-/* streams_test.c - streams against a model: a log, a manager, readers and clients, all in memory, in
+/* streams_test.c - streams against a model: a log, a manager, readers and clients, all in memory,
+ * in
  * random order, with lost batches, restarts of the manager, slow clients and failing answers.
  *
- * What each client must see: positions that rise, no event twice, prev never above what it knows, at
+ * What each client must see: positions that rise, no event twice, prev never above what it knows,
+ * at
  * each sync exactly the newest rows up to its position, nothing after closed. */
 #include "gateways/streams.h"
 

@@ -1,7 +1,8 @@
 /* websocket.c - frames in, families told apart, answers out.
  *
  * `type` streams (streams.h), `action` data access (request/request.h), `event` the realtime
- * database. A message that belongs to no family gets an error and has no effect; TW_BAD_FRAMES_MAX in
+ * database. A message that belongs to no family gets an error and has no effect; TW_BAD_FRAMES_MAX
+ * in
  * a row end the connection. */
 #include "gateways/websocket.h"
 

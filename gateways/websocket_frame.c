@@ -3,8 +3,10 @@
  * 1. A header is collected until whole, then judged before any payload is taken: reserved bits, an
  *    unknown opcode, a missing mask, a length not in its shortest form or above the limit end the
  *    connection at once.
- * 2. A message that lies whole in the bytes given is handed out from there, without a copy; only one
- *    that is cut or fragmented is collected in reader->message, whose memory goes back afterwards. */
+ * 2. A message that lies whole in the bytes given is handed out from there, without a copy; only
+ * one
+ *    that is cut or fragmented is collected in reader->message, whose memory goes back afterwards.
+ * */
 #include "gateways/websocket_frame.h"
 
 static_assert(TW_MESSAGE_MAX <= UINT32_MAX, "a message's length fits the reader");
