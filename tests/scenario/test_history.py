@@ -11,6 +11,7 @@ import random
 
 import pytest
 import websockets
+import websockets.exceptions
 
 from clients import Client, connect, run
 from history import Session, Subscriber, Write, check

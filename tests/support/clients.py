@@ -5,6 +5,7 @@ import itertools
 import json
 
 import websockets
+import websockets.exceptions
 
 CONNECT_S = 30
 
@@ -61,7 +62,7 @@ class Client:
             if reply.get("reqID") != number:
                 continue
             replies.append(reply)
-            many = action in ("getByIds", "find", "aggregate", "sync", "detail", "find_one")
+            many = action in ("getByIds", "find", "aggregate", "sync", "find_one")
             if reply.get("type") == "error" or reply["action"] == "done" or not many:
                 return replies
 

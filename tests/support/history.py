@@ -95,8 +95,11 @@ class Follower:
             self.removed(frame, write)
         else:
             self.put(frame, write)
-        if live and "prev" in frame and frame["prev"] not in (0, self.last):
-            self.fail("PREV", f"{seqno} names {frame['prev']} as before it, not {self.last}")
+        prev = frame.get("prev", 0)
+        if prev > max(self.highest, self.synced_to):
+            self.fail("PREV", f"{seqno} names {prev} as before it, which was not told")
+        if live and self.last and prev not in (0, self.last):
+            self.fail("PREV", f"{seqno} names {prev} as before it, not {self.last}")
         self.last = self.highest = seqno
 
     def put(self, frame, write):
@@ -171,9 +174,9 @@ class Follower:
             kind = frame["type"]
             if kind == "sync":
                 self.sync(frame, not live)
+                self.last = 0  # the next event may name one that was squashed, up to the sync
                 if not live:
                     live, live_from = True, self.synced_to
-                    self.last = self.highest
                 elif not squashes:
                     self.check_live(live_from, self.synced_to)
                     live_from = self.synced_to
