@@ -277,7 +277,9 @@ void http_health(edge *self, connection *conn, bool ready)
         for (size_t i = 0; i < self->readers_count; i++) {
             up = up && tw_link_up(self->actor, self->readers[i]);
         }
-        if (!up || self->srv == 0) {
+        if (!streams_heard(self->streams)) {
+            tw_format(why, sizeof(why), "the subscription manager was not heard yet");
+        } else if (!up || self->srv == 0) {
             tw_format(why, sizeof(why), "the log is not open yet");
         } else if (self->draining) {
             tw_format(why, sizeof(why), "draining");

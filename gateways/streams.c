@@ -815,6 +815,11 @@ tw_vector streams_at(const streams *self)
     return shared_vector_view(self->at);
 }
 
+bool streams_heard(const streams *self)
+{
+    return self->heard;
+}
+
 streams_figures streams_tell(const streams *self)
 {
     streams_figures figures = self->figures;

@@ -11,8 +11,12 @@ void topic_enqueue(streams *self, struct topic *topic)
     TAILQ_INSERT_TAIL(&self->queued, topic, link);
 }
 
+/* Nothing is opened before a publication was heard: what is lost until then would not be seen. */
 void topics_pump(streams *self)
 {
+    if (!self->heard) {
+        return;
+    }
     struct topic *topic = TAILQ_FIRST(&self->queued);
     while (topic != NULL && !self->keeping && self->opening_count < STREAMS_OPENS_MAX) {
         struct topic *next = TAILQ_NEXT(topic, link);
@@ -305,7 +309,8 @@ void streams_forget_live(streams *self)
 void streams_gap(streams *self)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    self->figures.gaps++;
+    self->figures.gaps += self->heard ? 1 : 0;
+    self->heard = true;
     for (size_t i = 0; i < self->topics_by_id.cap; i++) {
         while (self->topics_by_id.buckets[i] != NULL) {
             struct topic *topic = TABLE_OWNER(struct topic, by_id, self->topics_by_id.buckets[i]);

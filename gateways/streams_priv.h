@@ -129,6 +129,7 @@ struct streams {
     struct stream *pages[STREAMS_PAGES_MAX]; /* by tag; NULL with page_busy: its stream is gone */
     bool page_busy[STREAMS_PAGES_MAX];
     size_t pages_count;
+    bool heard; /* a publication of the manager came */
     bool head_known;
     uint64_t head;     /* L: the row up to which batches were applied */
     shared_vector *at; /* hold; positions at head; NULL: not known yet */

@@ -513,6 +513,7 @@ static void world_init(world *w, uint32_t seed)
     w->catalog = (catalog){.magic = CATALOG_MAGIC, .default_database = "main"};
     streams_sink sink = {w, on_dirty, on_topic_open, on_page_read};
     assert_int_equal(streams_new(&w->streams, &w->catalog, &sink), TW_OK);
+    streams_gap(w->streams); /* the manager is heard */
     tw_arena_init(&w->arena, 1 << 20);
     static const char *const asks[QUERIES] = {"{\"a\":\"*\"}", "{\"b\":\"*\"}",
                                               "{\"a\":\"*\",\"b\":\"*\"}"};

@@ -90,6 +90,7 @@ def lost_with_its_trace(writes, subs):
 
 def lost_in_snapshot(writes, subs):
     del frames(subs)[1]
+    frames(subs)[1]["prev"] = 1
 
 
 def repeated(writes, subs):

@@ -43,6 +43,13 @@ def strip(doc):
     return {k: v for k, v in doc.items() if k != "_version"}
 
 
+def brief(frame):
+    """A frame in a word, for the eyes."""
+    if frame["type"] == "sync":
+        return f"sync{[seqno for _, seqno in frame['since']]}"
+    return f"{frame.get('why', 'put')}:{frame.get('seqno')}<{frame.get('prev', 0)}"
+
+
 class Model:
     """All writes by position, and each key's versions in order."""
 
@@ -165,6 +172,15 @@ class Follower:
                 self.fail("RELIABLE", f"remove at {seqno} was not told")
 
     def session(self, session, squashes):
+        try:
+            self.replay(session, squashes)
+        except Violation as violation:
+            number = self.me.sessions.index(session)
+            frames = [brief(frame) for frame in session.frames[-40:]]
+            violation.add_note(f"session {number} since {session.since}: ... {' '.join(frames)}")
+            raise
+
+    def replay(self, session, squashes):
         live = False
         live_from = 0
         self.last = 0

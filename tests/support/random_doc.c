@@ -120,7 +120,7 @@ static void add_raw(tw_bson_builder *b, tw_str name, uint8_t type, const void *p
     tw_bson_add_value(b, name, (tw_bson_value){.type = type, .ptr = ptr, .len = len});
 }
 
-/* A counted text with what may stand around it: before and after. Used for code, symbols, pointers. */
+/* A counted text with what may stand around it: before and after. For code, symbols, pointers. */
 static void add_counted(random_doc *self, tw_bson_builder *b, tw_str name, uint8_t type)
 {
     static const uint8_t scope[] = {12, 0, 0, 0, 0x10, 'x', 0, 7, 0, 0, 0, 0};
