@@ -308,9 +308,9 @@ static void check_floor(const page_run *run, log_index *index)
         uint64_t floor = floor_of(index, origin);
         uint64_t seen = log_origin_seqno_at(origin, run->start);
         bool is_cut = pos == floor && origin->floor_multi && seen <= pos && pos > 0;
+        uint64_t cursor = run->start > page->w0 ? run->start : page->w0;
         bool is_below = pos > 0 ? (pos > seen ? pos : seen) < floor
-                                : (run->start > page->w0 ? run->start : page->w0) <
-                                      log_index_floor(index);
+                                : floor > 0 && cursor < log_index_floor(index);
         if (is_below || is_cut) {
             set_reset(page, TW_RESET_COMPACTED, origin, floor);
         }
@@ -348,12 +348,15 @@ static void begin_page(page_run *run, log_index *index)
                 set_reset(page, TW_RESET_COMPACTED, origin, floor_of(index, origin));
             }
             uint64_t row = pos == 0 ? 0 : log_origin_row_below(origin, pos);
-            any_fresh = any_fresh || (pos == 0 && origin->rows > 0);
-            lowest = pos > 0 && row < lowest ? row : lowest;
+            /* Nothing of the origin is below the floor: from 0 on all can be told, what left too. */
+            bool is_whole = page->resume && floor_of(index, origin) == 0;
+            any_fresh = any_fresh || (pos == 0 && origin->rows > 0 && !is_whole);
+            bool has_rows = pos > 0 || (is_whole && origin->rows > 0);
+            lowest = has_rows && row < lowest ? row : lowest;
         }
         page->w0 = page->fresh || any_fresh ? page->head : 0;
         page->after = page->fresh || any_fresh ? 0 : lowest;
-        uint64_t floor = log_index_floor(index);
+        uint64_t floor = log_index_floor(index); /* below it is nothing that the client lacks */
         page->after = !page->fresh && !any_fresh && page->after < floor ? floor : page->after;
     }
     run->start = page->after;
