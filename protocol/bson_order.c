@@ -1,7 +1,8 @@
 /* bson_order.c - the order of values, as MongoDB compares them; see bson.h.
  *
- * int32, int64 and double are compared in a few instructions. A Decimal128 holds what no double can,
- * so both sides are then written as decimal digits, which is exact for each of the four types. */
+ * int32, int64 and double are compared in a few instructions. A Decimal128 holds what no double
+ * can, so both sides are then written as decimal digits, which is exact for each of the four
+ * types. */
 #include "protocol/bson_priv.h"
 #include "protocol/limits.h"
 
@@ -155,8 +156,9 @@ static void digits_of_double(struct digits *d, double value)
     digits_trim(d);
 }
 
-/* Sign, 14 bits of exponent and 113 of coefficient; other encodings of the same width have too large
- * a coefficient and mean 0.      Source  IEEE 754-2008, decimal128, binary integer encoding */
+/* Sign, 14 bits of exponent and 113 of coefficient; other encodings of the same width have too
+ * large a coefficient and mean 0.
+ *      Source  IEEE 754-2008, decimal128, binary integer encoding */
 struct decimal {
     enum { DECIMAL_NAN, DECIMAL_INFINITE, DECIMAL_FINITE } kind;
     bool is_negative;

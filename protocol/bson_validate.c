@@ -1,9 +1,10 @@
 /* bson_validate.c - BSON from outside: is it what the iterator and the writer may trust?
  *
- * Walked by hand and not by libbson's bson_validate: that one recurses as deep as the bytes say (1 MiB
- * of open documents ends the process) and does not look at the UTF-8 of code and regular expressions.
- * bson_fuzz.c compares the two. A name that stands twice is no error here: MongoDB stores such
- * documents; the first is the one that is found. Nor are the names of array elements looked at. */
+ * Walked by hand and not by libbson's bson_validate: that one recurses as deep as the bytes say (1
+ * MiB of open documents ends the process) and does not look at the UTF-8 of code and regular
+ * expressions. bson_fuzz.c compares the two. A name that stands twice is no error here: MongoDB
+ * stores such documents; the first is the one that is found. Nor are the names of array elements
+ * looked at. */
 #include "protocol/bson.h"
 #include "protocol/limits.h"
 #include "protocol/utf8.h"

@@ -6,18 +6,18 @@
  * date beyond the year 9999 as a number, as the specification has it.
  *
  * In: one object of JSON (RFC 8259), with the forms of Extended JSON ($oid, $date, ...). libbson's
- * reader was not fit for clients: it takes a whole number beyond int64 as another number, a name that
- * stands twice, a second document behind the first, an array in place of an object and a bare NaN; it
- * turns {"$regex":...} into a value and refuses {"$type":5}, which are query operators. The two are
- * compared over generated documents by json_test.c.
+ * reader was not fit for clients: it takes a whole number beyond int64 as another number, a name
+ * that stands twice, a second document behind the first, an array in place of an object and a bare
+ * NaN; it turns {"$regex":...} into a value and refuses {"$type":5}, which are query operators.
+ * The two are compared over generated documents by json_test.c.
  *
  * Rules, one for each odd thing
  *   white space     before and behind the object alone; anything else behind it is refused
  *   nesting         objects and arrays, the outermost is level 1; a form is no level
  *   name twice      refused, at each level
  *   name with $     an operator, kept as it is; but an object within another that begins with the
- *                   name of a form must be that form exactly, or is refused. $regex, $options, $type
- *                   and $ref are never forms.
+ *                   name of a form must be that form exactly, or is refused. $regex,
+ *                   $options, $type and $ref are never forms.
  *   NUL             refused in names and regular expressions, kept in strings
  *   bad UTF-8       refused in; out it becomes U+FFFD, one for each byte
  *   lone surrogate  \ud800 without its half is refused; out there is none

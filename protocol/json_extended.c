@@ -1,7 +1,7 @@
 /* json_extended.c - the forms of Extended JSON, read from the plain document that spells them.
  *
- * json_read.c writes each object as a document. One whose first name stands in the table below is no
- * document but a value: it must then have exactly the fields of its form, each of its type. All
+ * json_read.c writes each object as a document. One whose first name stands in the table below is
+ * no document but a value: it must then have exactly the fields of its form, each of its type. All
  * other names with $ stay as they are, since they are operators of queries and updates; $regex,
  * $options and $type are operators too, never the old forms of a regular expression or binary.
  *      Source  MongoDB specifications, Extended JSON 2.1 */
@@ -274,8 +274,8 @@ static int base64_digit(char c)
                                   : -1;
 }
 
-/* Reads whole groups of four; the last may end with one or two =, and its unused bits are 0. Returns
- * the bytes written, -1 when it is no base64. */
+/* Reads whole groups of four; the last may end with one or two =, and its unused bits are 0.
+ * Returns the bytes written, -1 when it is no base64. */
 static int64_t base64_read(tw_str text, uint8_t *out)
 {
     size_t len = text.len;

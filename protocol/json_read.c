@@ -1,11 +1,12 @@
 /* json_read.c - JSON text to BSON in one pass; see json.h for the rules.
  *
- * Each object is written as a document as it is read. When it closes and its first name is that of a
- * form of Extended JSON ($oid, $date, ...), the value that it spells takes its place.
+ * Each object is written as a document as it is read. When it closes and its first name is that of
+ * a form of Extended JSON ($oid, $date, ...), the value that it spells takes its place.
  *
  * Invariants
  * 1. r->at never passes r->end, and each byte is looked at once, but for names that may be forms.
- * 2. The recursion is bounded: a form costs no level of depth, as it stands for a scalar, but at most
+ * 2. The recursion is bounded: a form costs no level of depth, as it stands for a scalar, but at
+ * most
  *    FORM_LEVELS of them follow each other, and whatever else is inside costs a level. */
 #include <stdlib.h>
 

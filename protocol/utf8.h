@@ -3,8 +3,8 @@
 
 #include "protocol/base.h"
 
-/* Length of the sequence of two to four bytes at the beginning, 0 when it is none. The first byte is
- * not ASCII; left > 0. */
+/* Length of the sequence of two to four bytes at the beginning, 0 when it is none. The first byte
+ * is not ASCII; left > 0. */
 static inline size_t tw_utf8_len(const uint8_t *at, size_t left)
 {
     uint8_t first = at[0];
