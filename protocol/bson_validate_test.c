@@ -1,4 +1,4 @@
-/* bson_validate_test.c - bytes from outside: kinds of damage, depth bombs, the opinion of libbson. */
+/* bson_validate_test.c - bytes from outside: damage of each kind, depth bombs, libbson asked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

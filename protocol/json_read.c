@@ -6,8 +6,7 @@
  * Invariants
  * 1. r->at never passes r->end, and each byte is looked at once, but for names that may be forms.
  * 2. The recursion is bounded: a form costs no level of depth, as it stands for a scalar, but at
- * most
- *    FORM_LEVELS of them follow each other, and whatever else is inside costs a level. */
+ *    most FORM_LEVELS of them follow each other, and whatever else is inside costs a level. */
 #include <stdlib.h>
 
 #include "protocol/json.h"

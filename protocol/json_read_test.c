@@ -1,4 +1,4 @@
-/* json_read_test.c - the reader and libbson's over generated texts, and why libbson's is not used. */
+/* json_read_test.c - our reader and libbson's over generated texts; why theirs is not used. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
