@@ -1,9 +1,9 @@
 /* json_double.c - numbers as JSON text: the shortest doubles, and reading them back.
  *
- * Writing a double asks for the shortest decimal inside its rounding interval, the nearest one where
- * several are as short. The interval's ends and the value are multiplied by a power of ten of 126
- * bits; one multiplication each decides exactly, without big numbers and without trial and error.
- * No function here looks at the locale but strtod, and nobody sets one.
+ * Writing a double asks for the shortest decimal inside its rounding interval, the nearest one
+ * where several are as short. The interval's ends and the value are multiplied by a power of ten
+ * of 126 bits; one multiplication each decides exactly, without big numbers and without trial and
+ * error. No function here looks at the locale but strtod, and nobody sets one.
  *      Source  R. Giulietti, "The Schubfach way to render doubles" */
 #include <stdlib.h>
 
@@ -24,10 +24,10 @@ struct decimal {
     int power;
 };
 
-static const char pairs[] = "00010203040506070809101112131415161718192021222324"
-                            "25262728293031323334353637383940414243444546474849"
-                            "50515253545556575859606162636465666768697071727374"
-                            "75767778798081828384858687888990919293949596979899";
+const char json_pairs[201] = "00010203040506070809101112131415161718192021222324"
+                             "25262728293031323334353637383940414243444546474849"
+                             "50515253545556575859606162636465666768697071727374"
+                             "75767778798081828384858687888990919293949596979899";
 
 static const uint64_t tens[] = {1,
                                 10,
@@ -64,11 +64,11 @@ char *json_u64_write(char *out, uint64_t value)
     char *at = out + count;
     while (value >= 100) {
         at -= 2;
-        memcpy(at, pairs + value % 100 * 2, 2);
+        memcpy(at, json_pairs + value % 100 * 2, 2);
         value /= 100;
     }
     if (value >= 10) {
-        memcpy(at - 2, pairs + value * 2, 2);
+        memcpy(at - 2, json_pairs + value * 2, 2);
     } else {
         at[-1] = (char)('0' + value);
     }

@@ -14,7 +14,7 @@ enum {
 };
 
 /* A block is plain as far as a JSON string holds its bytes as they are: ASCII from 0x20 on without
- * quote and backslash. Copies a whole block, returns how many of its bytes are plain from the front. */
+ * quote and backslash. Copies a whole block, returns how many of its first bytes are plain. */
 #if defined(__SSE2__) && !defined(TW_JSON_PORTABLE)
 enum { JSON_BLOCK = 16 };
 
@@ -67,6 +67,8 @@ static inline int json_hex_digit(char c)
 }
 
 /* ---- json_double.c: numbers as text ---- */
+/* "00", "01" .. "99": two digits at 2 * n. */
+extern const char json_pairs[201];
 /* Decimal digits, without end mark; returns the place behind them. */
 char *json_u64_write(char *out, uint64_t value);
 /* A finite double in the fewest digits that read back as it, always with a point or an exponent. */

@@ -684,8 +684,7 @@ static void test_read_forms_cost_no_level(void **state)
     static const char *const forms[] = {
         "{\"a\":{\"$date\":{\"$numberLong\":\"-1\"}}}",
         "{\"a\":{\"$binary\":{\"base64\":\"QUI=\",\"subType\":\"00\"}}}",
-        "{\"a\":{\"$dbPointer\":{\"$ref\":\"c\",\"$id\":{\"$oid\":\"5f0000000000000000000abc\"}}}"
-        "}"};
+        "{\"\":{\"$dbPointer\":{\"$ref\":\"\",\"$id\":{\"$oid\":\"5f0000000000000000000abc\"}}}}"};
     tw_arena arena;
     tw_arena_init(&arena, OUT_MAX);
     tw_bson doc;

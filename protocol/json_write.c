@@ -262,13 +262,12 @@ static void put_bool(struct writer *w, bool value)
     }
 }
 
-static void put_digits(struct writer *w, unsigned value, unsigned count)
+/* Two digits and what stands behind them. */
+static inline void put_pair(struct writer *w, unsigned value, char behind)
 {
-    for (unsigned i = count; i > 0; i--) {
-        w->at[i - 1] = (char)('0' + value % 10);
-        value /= 10;
-    }
-    w->at += count;
+    memcpy(w->at, json_pairs + 2 * value, 2);
+    w->at[2] = behind;
+    w->at += 3;
 }
 
 /* 2020-01-31T12:00:00.5Z. The year begins in March here, so that the leap day is its last.
@@ -287,22 +286,20 @@ static void put_time(struct writer *w, uint64_t unix_ms)
     month = month < 10 ? month + 3 : month - 9;
     year += era * 400 + (month <= 2 ? 1 : 0);
     TW_ASSERT(year <= DATE_YEARS_MAX);
-    put_digits(w, year, 4);
-    *w->at++ = '-';
-    put_digits(w, month, 2);
-    *w->at++ = '-';
-    put_digits(w, of_month, 2);
-    *w->at++ = 'T';
-    put_digits(w, second / 3600, 2);
-    *w->at++ = ':';
-    put_digits(w, second / 60 % 60, 2);
-    *w->at++ = ':';
-    put_digits(w, second % 60, 2);
+    memcpy(w->at, json_pairs + 2 * (year / 100), 2);
+    w->at += 2;
+    put_pair(w, year % 100, '-');
+    put_pair(w, month, '-');
+    put_pair(w, of_month, 'T');
+    put_pair(w, second / 3600, ':');
+    put_pair(w, second / 60 % 60, ':');
+    put_pair(w, second % 60, '.');
     if (ms != 0) {
-        *w->at++ = '.';
-        put_digits(w, ms, 3);
+        *w->at++ = (char)('0' + ms / 100);
+        put_pair(w, ms % 100, 'Z');
+    } else {
+        w->at[-1] = 'Z';
     }
-    *w->at++ = 'Z';
 }
 
 static void put_date(struct writer *w, int64_t unix_ms)
