@@ -10,8 +10,22 @@
 #include <unistd.h>
 
 typedef struct seen_record {
-    uint64_t inode, srv, head, check;
+    uint64_t inode, born; /* inodes are given again; born: ns, 0 where it is not known */
+    uint64_t srv, head, check;
 } seen_record;
+
+static bool identify(const char *file, seen_record *out)
+{
+    struct statx status;
+    if (statx(AT_FDCWD, file, 0, STATX_INO | STATX_BTIME, &status) != 0) {
+        return false;
+    }
+    bool has_birth = (status.stx_mask & STATX_BTIME) != 0;
+    out->inode = status.stx_ino;
+    out->born = has_birth ? (uint64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec
+                          : 0;
+    return true;
+}
 
 static uint64_t seen_check(const seen_record *record)
 {
@@ -72,22 +86,21 @@ void log_guard_close(log_guard *guard)
 
 bool log_guard_fits(const log_guard *guard, const char *file, uint64_t srv, uint64_t head)
 {
-    seen_record record;
-    struct stat status;
+    seen_record record, now;
     if (pread(guard->seen, &record, sizeof record, 0) != (ssize_t)sizeof record ||
-        record.check != seen_check(&record) || stat(file, &status) != 0) {
+        record.check != seen_check(&record) || !identify(file, &now)) {
         return false;
     }
-    return record.inode == (uint64_t)status.st_ino && record.srv == srv && record.head <= head;
+    return record.inode == now.inode && record.born == now.born && record.srv == srv &&
+           record.head <= head;
 }
 
 void log_guard_write(log_guard *guard, const char *file, uint64_t srv, uint64_t head)
 {
-    struct stat status;
-    if (guard->seen < 0 || stat(file, &status) != 0) {
+    seen_record record = {.srv = srv, .head = head};
+    if (guard->seen < 0 || !identify(file, &record)) {
         return; /* the next start then takes a new srv_id: safe */
     }
-    seen_record record = {.inode = (uint64_t)status.st_ino, .srv = srv, .head = head};
     record.check = seen_check(&record);
     if (pwrite(guard->seen, &record, sizeof record, 0) != (ssize_t)sizeof record) {
         (void)ftruncate(guard->seen, 0); /* half a record is none */

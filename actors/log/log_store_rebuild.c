@@ -117,7 +117,7 @@ tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t s
     set_aside(store, unix_ms, aside, sizeof aside);
     tw_log(TW_LOG_ERROR, "store", "%s; set aside as %s", found, aside);
     rebuild self = {.store = store};
-    if (log_table_open(&self.from, aside, LOG_TABLE_READER, why, size) != TW_OK) {
+    if (log_table_open(&self.from, aside, LOG_TABLE_SALVAGE, why, size) != TW_OK) {
         tw_log(TW_LOG_ERROR, "store", "nothing of it can be read: %s", why);
     }
     log_table_use use = store->options.memory ? LOG_TABLE_VOLATILE : LOG_TABLE_WRITER;

@@ -140,10 +140,12 @@ static int on_wal(void *context, sqlite3 *db, const char *name, int pages)
 static tw_err set_up(log_table *table, log_table_use use)
 {
     char pragmas[512];
-    bool is_reader = use == LOG_TABLE_READER;
+    bool is_reader = !table->is_writer;
     tw_format(pragmas, sizeof pragmas,
-              "%sPRAGMA synchronous=%s; PRAGMA cache_size=-%d; PRAGMA mmap_size=0;"
+              "%s%sPRAGMA synchronous=%s; PRAGMA cache_size=-%d; PRAGMA mmap_size=0;"
               "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY;%s",
+              /* else SQLite refuses a file that is shorter than its header says */
+              use == LOG_TABLE_SALVAGE ? "PRAGMA writable_schema=ON;" : "",
               is_reader ? "" : "PRAGMA page_size=8192; PRAGMA journal_mode=WAL;",
               use == LOG_TABLE_WRITER ? "FULL" : "OFF", is_reader ? READER_CACHE_KIB : CACHE_KIB,
               is_reader ? "PRAGMA query_only=ON;" : "");
@@ -174,7 +176,7 @@ tw_err log_table_open(log_table **out, const char *path, log_table_use use, char
     }
     tw_format(table->path, sizeof table->path, "%s", path);
     tw_buf_init(&table->body, TW_DOCUMENT_MAX + 65536);
-    table->is_writer = use != LOG_TABLE_READER;
+    table->is_writer = use == LOG_TABLE_WRITER || use == LOG_TABLE_VOLATILE;
     int flags = table->is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
     int code = sqlite3_open_v2(path, &table->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     tw_err err = TW_E_NO_MEMORY;

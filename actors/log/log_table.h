@@ -13,9 +13,14 @@
 
 typedef struct log_table log_table;
 
-typedef enum log_table_use { LOG_TABLE_WRITER, LOG_TABLE_VOLATILE, LOG_TABLE_READER } log_table_use;
+typedef enum log_table_use {
+    LOG_TABLE_WRITER,
+    LOG_TABLE_VOLATILE, /* a writer that does not sync */
+    LOG_TABLE_READER,
+    LOG_TABLE_SALVAGE, /* a reader of a damaged file, a cut one too */
+} log_table_use;
 
-/* Opens and, for writers, creates. VOLATILE: a writer that does not sync. On an error *out is NULL
+/* Opens and, for writers, creates. On an error *out is NULL
  * and why (size bytes) says what is wrong. Thread: the one that then uses it; blocks. */
 tw_err log_table_open(log_table **out, const char *path, log_table_use use, char *why, size_t size);
 void log_table_close(log_table **table);
