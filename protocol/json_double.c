@@ -121,13 +121,31 @@ static struct decimal shortest(uint64_t significand, int exponent, bool is_edge)
     return (struct decimal){digits + (is_up ? 1 : 0), k};
 }
 
-static struct decimal decimal_of(uint64_t bits)
+/* Numbers like 12.5 and 1249.99, without the table: of at most 15 digits no two are the same double,
+ * so one that divides back to value is the only one as short.      Source  C17 5.2.4.2.2, DBL_DIG */
+static bool is_hundredths(double value, uint64_t *digits)
 {
-    uint64_t fraction = bits & (((uint64_t)1 << FRACTION_BITS) - 1);
-    int exponent = (int)(bits >> FRACTION_BITS & 0x7ff);
-    uint64_t significand = fraction | (exponent == 0 ? 0 : (uint64_t)1 << FRACTION_BITS);
-    struct decimal found = shortest(significand, (exponent == 0 ? 1 : exponent) - EXPONENT_BIAS,
-                                    fraction == 0 && exponent > 1);
+    double scaled = value * 100;
+    if (!(scaled < 1e15)) {
+        return false;
+    }
+    *digits = (uint64_t)scaled;
+    return (double)*digits == scaled && scaled / 100 == value;
+}
+
+/* value is positive and finite. */
+static struct decimal decimal_of(double value)
+{
+    struct decimal found = {.power = -2};
+    if (!is_hundredths(value, &found.digits)) {
+        uint64_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        uint64_t fraction = bits & (((uint64_t)1 << FRACTION_BITS) - 1);
+        int exponent = (int)(bits >> FRACTION_BITS);
+        uint64_t significand = fraction | (exponent == 0 ? 0 : (uint64_t)1 << FRACTION_BITS);
+        found = shortest(significand, (exponent == 0 ? 1 : exponent) - EXPONENT_BIAS,
+                         fraction == 0 && exponent > 1);
+    }
     while (found.digits % 10 == 0) {
         found.digits /= 10;
         found.power++;
@@ -155,9 +173,7 @@ static char *put_exponent(char *out, struct decimal number, int first)
 
 char *json_double_write(char *out, double value)
 {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (bits >> 63 != 0) {
+    if (__builtin_signbit(value)) {
         *out++ = '-';
         value = -value;
     }
@@ -166,7 +182,7 @@ char *json_double_write(char *out, double value)
         memcpy(out, ".0", 2);
         return out + 2;
     }
-    struct decimal number = decimal_of(bits & INT64_MAX);
+    struct decimal number = decimal_of(value);
     int count = (int)digits_count(number.digits);
     int first = count + number.power - 1;
     if (first < FIXED_MIN || first > FIXED_MAX) {

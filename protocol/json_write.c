@@ -175,10 +175,7 @@ static bool put_text(struct writer *w, const uint8_t *text, size_t len)
             len -= taken;
         }
     }
-    if (!room(w, 1)) {
-        return false;
-    }
-    *w->at++ = '"';
+    *w->at++ = '"'; /* each step above left JSON_BLOCK bytes more than the text to come */
     return true;
 }
 
@@ -189,11 +186,11 @@ static const uint8_t *put_name(struct writer *w, const uint8_t *name, const uint
     const uint8_t *at = name;
     size_t mark = (size_t)(w->at - w->out->ptr);
     *w->at++ = '"';
-    while (w->limit - at >= JSON_BLOCK && room(w, JSON_BLOCK)) {
+    while (w->limit - at >= JSON_BLOCK) {
         size_t run = json_copy_plain(w->at, (const char *)at);
         w->at += run;
         at += run;
-        if (run < JSON_BLOCK) {
+        if (run < JSON_BLOCK || !room(w, JSON_BLOCK)) {
             break;
         }
     }
@@ -205,9 +202,6 @@ static const uint8_t *put_name(struct writer *w, const uint8_t *name, const uint
         }
         *w->at++ = ':';
         return nul + 1;
-    }
-    if (!room(w, 2)) {
-        return NULL;
     }
     PUT(w, "\":");
     return at + 1;
@@ -635,10 +629,7 @@ static bool put_elements(struct writer *w, tw_bson doc, bool is_array, int depth
             }
             break;
         }
-        if (!room(w, 1)) {
-            return false;
-        }
-        *w->at++ = ',';
+        *w->at++ = ','; /* of the room behind the value */
     }
     return w->out->err == TW_OK;
 }
