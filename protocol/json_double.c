@@ -121,8 +121,9 @@ static struct decimal shortest(uint64_t significand, int exponent, bool is_edge)
     return (struct decimal){digits + (is_up ? 1 : 0), k};
 }
 
-/* Numbers like 12.5 and 1249.99, without the table: of at most 15 digits no two are the same double,
- * so one that divides back to value is the only one as short.      Source  C17 5.2.4.2.2, DBL_DIG */
+/* Numbers like 12.5 and 1249.99, without the table: of at most 15 digits no two are the same
+ * double, so one that divides back to value is the only one as short.
+ *      Source  C17 5.2.4.2.2, DBL_DIG */
 static bool is_hundredths(double value, uint64_t *digits)
 {
     double scaled = value * 100;
