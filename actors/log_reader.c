@@ -74,7 +74,8 @@ static unsigned page_meaning(void *context, size_t part, const log_row *row, tw_
                                position_of(row, srv), live);
 }
 
-static bool page_take(void *context, size_t part, unsigned meaning, const log_row *row, uint64_t srv)
+static bool page_take(void *context, size_t part, unsigned meaning, const log_row *row,
+                      uint64_t srv)
 {
     page_making *making = context;
     tw_buf *text = &making->reader->text;
@@ -83,19 +84,25 @@ static bool page_take(void *context, size_t part, unsigned meaning, const log_ro
         (making->rows_count > 0 && before >= making->bytes_max)) {
         return false;
     }
-    const topic_change change = {.at = position_of(row, srv), .flags = row->flags, .key = row->key,
+    const topic_change change = {.at = position_of(row, srv),
+                                 .flags = row->flags,
+                                 .key = row->key,
                                  .version = row->ver,
                                  .doc = meaning == TW_MEANS_PUT ? row->doc : (tw_bson){0}};
     const topic_query_part *of = &making->query->parts[part];
     topic_query_render(making->reader->catalog, of, meaning, &change, text);
-    if (text->err != TW_OK || (making->rows_count > 0 && text->len > TW_ACTOR_MESSAGE_MAX - 65536)) {
-        text->len = before; /* it goes into a page of its own; the error says when even that fails */
+    if (text->err != TW_OK ||
+        (making->rows_count > 0 && text->len > TW_ACTOR_MESSAGE_MAX - 65536)) {
+        text->len =
+            before; /* it goes into a page of its own; the error says when even that fails */
         return false;
     }
     making->tail_at[making->rows_count] = before;
-    making->rows[making->rows_count++] = (tw_item_page_row){
-        .n = row->n, .srv = srv, .seqno = row->seqno, .type = topic_query_type(of, meaning),
-        .tail.len = text->len - before};
+    making->rows[making->rows_count++] = (tw_item_page_row){.n = row->n,
+                                                            .srv = srv,
+                                                            .seqno = row->seqno,
+                                                            .type = topic_query_type(of, meaning),
+                                                            .tail.len = text->len - before};
     return true;
 }
 
@@ -110,8 +117,8 @@ static tw_err parts_of(const topic_query *asked, tw_arena *arena, log_part **out
         parts[i].db = tw_str_of(part->db);
         parts[i].name = tw_str_of(part->name);
         parts[i].scope_field = tw_str_of(part->rules->scope_field);
-        bool is_exact = part->has_scope && part->scope.len > 0 &&
-                        part->scope.ptr[0] != TW_BSON_DECIMAL128;
+        bool is_exact =
+            part->has_scope && part->scope.len > 0 && part->scope.ptr[0] != TW_BSON_DECIMAL128;
         parts[i].scope = is_exact ? part->scope : (tw_key){0};
     }
     *out = parts;
@@ -133,8 +140,10 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
         return err;
     }
     *page = (log_page){.fresh = ask->fresh || (ask->resume && ask->since.count == 0),
-                       .resume = ask->resume && ask->since.count > 0, .since = ask->since,
-                       .after = ask->after, .w0 = ask->w0};
+                       .resume = ask->resume && ask->since.count > 0,
+                       .since = ask->since,
+                       .after = ask->after,
+                       .w0 = ask->w0};
     const log_page_taker taker = {&making, page_meaning, page_take};
     tw_buf_clear(&self->text);
     err = log_page_read(&self->view, in->arena, parts, asked->parts_count, &taker, page);
@@ -148,9 +157,14 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
         making.rows[i].tail.ptr = self->text.ptr + making.tail_at[i];
     }
     bool is_reset = page->reset != TW_RESET_NONE;
-    *answer = (tw_msg_page){.reset = page->reset, .floor = page->floor, .srv = page->srv,
-                            .after = page->after, .w0 = page->w0, .head = page->head,
-                            .caught_up = page->caught_up, .at = {page->at, page->at_count},
+    *answer = (tw_msg_page){.reset = page->reset,
+                            .floor = page->floor,
+                            .srv = page->srv,
+                            .after = page->after,
+                            .w0 = page->w0,
+                            .head = page->head,
+                            .caught_up = page->caught_up,
+                            .at = {page->at, page->at_count},
                             .rows = {making.rows, is_reset ? 0 : making.rows_count}};
     self->pages++;
     self->events += answer->rows.count;
@@ -212,8 +226,12 @@ static tw_err add_raw(raw_making *making, const log_row *row)
 {
     struct log_reader *self = making->reader;
     tw_item_log_row *out = &making->rows[making->count];
-    *out = (tw_item_log_row){.n = row->n, .seqno = row->seqno, .flags = row->flags,
-                             .version = row->ver, .prev = row->prev, .time_ms = row->time_ms,
+    *out = (tw_item_log_row){.n = row->n,
+                             .seqno = row->seqno,
+                             .flags = row->flags,
+                             .version = row->ver,
+                             .prev = row->prev,
+                             .time_ms = row->time_ms,
                              .key = tw_arena_key(making->arena, row->key),
                              .doc = tw_arena_bson(making->arena, row->doc),
                              .origin = tw_arena_str(making->arena, row->by)};
@@ -302,7 +320,9 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     making.floor = is_open ? log_index_floor(index) : 0;
     tw_rwlock_done(log_store_lock(self->view.store));
     self->rows += making.count;
-    const tw_msg_log_rows answer = {.head = making.head, .upto = making.upto, .floor = making.floor,
+    const tw_msg_log_rows answer = {.head = making.head,
+                                    .upto = making.upto,
+                                    .floor = making.floor,
                                     .at = position_set_view(&making.at),
                                     .rows = {making.rows, making.count}};
     tw_reply(in->actor, in->route, TW_MSG_log_rows, &answer);
@@ -384,8 +404,8 @@ static void log_reader_on_drain(void *state)
 }
 
 static const tw_handler handlers[] = {
-    [TW_MSG_page_read] = on_page_read, [TW_MSG_log_read] = on_log_read,
-    [TW_MSG_get] = log_reader_on_get,  [TW_MSG_find] = log_reader_on_find,
+    [TW_MSG_page_read] = on_page_read,    [TW_MSG_log_read] = on_log_read,
+    [TW_MSG_get] = log_reader_on_get,     [TW_MSG_find] = log_reader_on_find,
     [TW_MSG_count] = log_reader_on_count,
 };
 

@@ -1,9 +1,11 @@
 /* log_reader.h - options and class of the actors that read the log: pages, records, raw rows. */
 #pragma once
 
-#include "actors/log/log_store.h"
-#include "actors/runtime/actor.h"
 #include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
+
+#include "actors/log/log_store.h"
 
 typedef struct log_reader_options {
     log_store *log;         /* borrow; the store of this process opens it */

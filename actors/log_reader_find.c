@@ -1,8 +1,8 @@
 /* log_reader_find.c - records by key and by query; for log_reader.c.
  *
- * A query that fixes the key looks the key up; one that fixes the collection's scope scans that scope
- * alone; all others scan the collection in order of n. Sorted answers hold what they sort by of at
- * most TW_SORT_MAX records, and read the documents of the window afterwards. */
+ * A query that fixes the key looks the key up; one that fixes the collection's scope scans that
+ * scope alone; all others scan the collection in order of n. Sorted answers hold what they sort by
+ * of at most TW_SORT_MAX records, and read the documents of the window afterwards. */
 #include <stdlib.h>
 
 #include "broker/projection.h"
@@ -66,9 +66,11 @@ static bool add_item(search *self, const log_row *row, uint64_t srv)
         return false;
     }
     self->doc_at[self->items_count] = before;
-    self->items[self->items_count++] = (tw_item_record){
-        .key = key, .version = row->ver, .srv = srv, .seqno = row->seqno,
-        .doc.len = text->len - before};
+    self->items[self->items_count++] = (tw_item_record){.key = key,
+                                                        .version = row->ver,
+                                                        .srv = srv,
+                                                        .seqno = row->seqno,
+                                                        .doc.len = text->len - before};
     return true;
 }
 
@@ -96,8 +98,8 @@ static tw_err reply_items(search *self, const tw_envelope *in, bool more)
     for (size_t i = 0; i < self->items_count; i++) {
         self->items[i].doc.ptr = (const uint8_t *)self->reader->text.ptr + self->doc_at[i];
     }
-    tw_msg_records answer = {.after = self->after, .more = more,
-                             .items = {self->items, self->items_count}};
+    tw_msg_records answer = {
+        .after = self->after, .more = more, .items = {self->items, self->items_count}};
     tw_err err = log_reader_positions(self->reader, self->arena, &answer.at);
     if (err != TW_OK) {
         return err;
@@ -216,14 +218,15 @@ static tw_err keep_sorted(search *self, const log_row *row)
             tw_bson_value best = {0};
             for (tw_bson_iter_init(&element, tw_bson_value_doc(value));
                  tw_bson_iter_next(&element);) {
-                bool is_better = best.type == 0 || tw_bson_compare(element.value, best) *
-                                                           self->sort[i].direction < 0;
+                bool is_better = best.type == 0 ||
+                                 tw_bson_compare(element.value, best) * self->sort[i].direction < 0;
                 best = is_better ? element.value : best;
             }
             value = best;
         }
         values[i] = value.type == 0 ? (tw_bson_value){TW_BSON_NULL, NULL, 0} : value;
-        tw_str copy = tw_arena_str(self->arena, (tw_str){(const char *)values[i].ptr, values[i].len});
+        tw_str copy =
+            tw_arena_str(self->arena, (tw_str){(const char *)values[i].ptr, values[i].len});
         is_kept = values[i].len == 0 || copy.ptr != NULL;
         values[i].ptr = (const uint8_t *)copy.ptr;
     }
@@ -291,15 +294,18 @@ static bool fixed(const search *self, const char *path, tw_key *out)
 static tw_err scan_all(search *self)
 {
     log_store *store = self->reader->view.store;
-    log_part part = {.db = self->db, .name = self->coll,
-                     .scope_field = tw_str_of(self->rules->scope_field)};
+    log_part part = {
+        .db = self->db, .name = self->coll, .scope_field = tw_str_of(self->rules->scope_field)};
     tw_key scope;
     if (fixed(self, self->rules->scope_field, &scope) && scope.ptr[0] != TW_BSON_DECIMAL128) {
         part.scope = scope;
     }
     log_found *found = tw_arena_alloc(self->arena, FIND_FOUND_MAX * sizeof *found);
-    log_scan scan = {.parts = &part, .parts_count = 1, .after = self->after,
-                     .newest_upto = UINT64_MAX, .looked_max = TW_FIND_SCAN_MAX};
+    log_scan scan = {.parts = &part,
+                     .parts_count = 1,
+                     .after = self->after,
+                     .newest_upto = UINT64_MAX,
+                     .looked_max = TW_FIND_SCAN_MAX};
     tw_err err = found == NULL ? TW_E_NO_MEMORY : TW_OK;
     bool at_head = false;
     while (err == TW_OK && !at_head && !self->is_full) {
@@ -357,7 +363,8 @@ static tw_err read_sort(search *self, tw_bson sort)
     for (tw_bson_iter_init(&i, sort); tw_bson_iter_next(&i);) {
         int64_t direction = 0;
         bool is_good = self->sort_count < TW_COUNT(self->sort) && i.name.len > 0 &&
-                       tw_bson_value_i64(i.value, &direction) && (direction == 1 || direction == -1);
+                       tw_bson_value_i64(i.value, &direction) &&
+                       (direction == 1 || direction == -1);
         if (!is_good) {
             return broker_refuse(&self->why, TW_E_BAD_QUERY, "sort is {field: 1 or -1}, up to 16.");
         }

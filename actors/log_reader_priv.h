@@ -1,21 +1,22 @@
 /* log_reader_priv.h - for log_reader.c and log_reader_<part>.c alone. */
 #pragma once
 
-#include "actors/log/log_cursor.h"
-#include "actors/log_reader.h"
 #include "broker/query.h"
 #include "broker/topic_query.h"
 #include "broker/why.h"
 
+#include "actors/log/log_cursor.h"
+#include "actors/log_reader.h"
+
 enum {
     LOG_READER_MAGIC = 0x10654ead,
-    LOG_READER_QUERIES = 256, /* compiled topic queries kept */
+    LOG_READER_QUERIES = 256,         /* compiled topic queries kept */
     LOG_READER_BYTES_MAX = 268435456, /* of one answer's making */
 };
 
 typedef struct kept_query {
     uint64_t hash;
-    uint64_t used; /* count of the last use */
+    uint64_t used;      /* count of the last use */
     topic_query *query; /* own */
 } kept_query;
 

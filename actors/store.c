@@ -6,9 +6,11 @@
  * Never     waits for more writes: what is due in a turn is committed at its end, one alone too
  *
  * Invariants
- * 1. on_write prepares; on_turn commits all that was prepared in one transaction, then answers, then
+ * 1. on_write prepares; on_turn commits all that was prepared in one transaction, then answers,
+ * then
  *    publishes. Nothing is answered or published before it is on disk.
- * 2. A full disk refuses the writes of that commit and nothing else; a failed one ends the actor. */
+ * 2. A full disk refuses the writes of that commit and nothing else; a failed one ends the actor.
+ * */
 #include "actors/store.h"
 
 #include "protocol/fault.h"
@@ -44,15 +46,15 @@ static void positions_at(const struct store *self, uint64_t n, bool is_head, pos
     }
 }
 
-static void publish(struct store *self, uint64_t prev_head, const tw_item_log_row *rows, size_t count)
+static void publish(struct store *self, uint64_t prev_head, const tw_item_log_row *rows,
+                    size_t count)
 {
     TW_ASSERT(count > 0);
     position_set at;
     uint64_t head = rows[count - 1].n;
     positions_at(self, head, head == log_index_head(log_store_index(self->log)), &at);
-    const tw_msg_log_batch batch = {.prev_head = prev_head, .head = head,
-                                    .at = position_set_view(&at),
-                                    .rows = {rows, count}};
+    const tw_msg_log_batch batch = {
+        .prev_head = prev_head, .head = head, .at = position_set_view(&at), .rows = {rows, count}};
     tw_publish(self->actor, TW_MSG_log_batch, &batch);
     self->published += count;
 }
@@ -89,8 +91,7 @@ static tw_item_log_row told(struct store *self, const log_pending *pending)
 static void publish_all(struct store *self)
 {
     size_t count = log_store_prepared(self->log);
-    tw_item_log_row *rows =
-        tw_arena_alloc(&self->answers, (count + 1) * sizeof *rows);
+    tw_item_log_row *rows = tw_arena_alloc(&self->answers, (count + 1) * sizeof *rows);
     if (rows == NULL || count == 0) {
         return; /* a lost publication: followers read the log */
     }
@@ -453,13 +454,15 @@ static tw_err store_init(void *state, tw_actor *actor, const void *options)
     struct store *self = state;
     const store_options *given = options;
     TW_ASSERT(given != NULL && given->log != NULL && given->catalog != NULL);
-    *self = (struct store){.magic = STORE_MAGIC, .actor = actor, .log = given->log,
-                           .catalog = given->catalog};
+    *self = (struct store){
+        .magic = STORE_MAGIC, .actor = actor, .log = given->log, .catalog = given->catalog};
     tw_arena_init(&self->rows, STORE_ROWS_BYTES_MAX);
     tw_arena_init(&self->answers, STORE_ANSWERS_BYTES_MAX);
     tw_buf_init(&self->scratch, TW_DOCUMENT_MAX + TW_KEY_MAX + 65536);
-    const log_store_options log = {.directory = given->directory, .memory = given->memory,
-                                   .srv_id = given->srv_id, .age_ms = given->age_ms,
+    const log_store_options log = {.directory = given->directory,
+                                   .memory = given->memory,
+                                   .srv_id = given->srv_id,
+                                   .age_ms = given->age_ms,
                                    .superseded_bytes = given->superseded_bytes,
                                    .bytes_max = given->bytes_max};
     char why[1024] = "";

@@ -1,9 +1,11 @@
 /* store.h - options and class of the actor that owns the log: the one writer. */
 #pragma once
 
-#include "actors/log/log_store.h"
-#include "actors/runtime/actor.h"
 #include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
+
+#include "actors/log/log_store.h"
 
 typedef struct store_options {
     log_store *log;            /* borrow; made by main, shared with the log_readers */

@@ -1,13 +1,14 @@
 /* store_priv.h - for store.c and store_<part>.c alone. */
 #pragma once
 
-#include "actors/store.h"
 #include "broker/why.h"
+
+#include "actors/store.h"
 
 enum {
     STORE_MAGIC = 0x5704e1c7,
-    STORE_ROWS_BYTES = 16777216,       /* prepared bytes that make a commit due */
-    STORE_ROWS_BYTES_MAX = 268435456,  /* of one transaction; beyond it too_big */
+    STORE_ROWS_BYTES = 16777216,      /* prepared bytes that make a commit due */
+    STORE_ROWS_BYTES_MAX = 268435456, /* of one transaction; beyond it too_big */
     STORE_ANSWERS_BYTES_MAX = 67108864,
 };
 
@@ -24,14 +25,14 @@ struct store {
     log_store *log;
     const catalog *catalog;
     uint64_t srv;
-    tw_arena rows;    /* own; what prepared rows point to; until they are published */
-    tw_arena answers; /* own; results; until they are answered */
-    tw_buf scratch;   /* own; documents being built */
+    tw_arena rows;         /* own; what prepared rows point to; until they are published */
+    tw_arena answers;      /* own; results; until they are answered */
+    tw_buf scratch;        /* own; documents being built */
     store_answer *waiting; /* own */
     size_t waiting_count, waiting_cap;
     tw_item_write_result **open; /* own; results that the next commit decides on */
     size_t open_count, open_cap;
-    bool has_more; /* housekeeping is to go on */
+    bool has_more;                                             /* housekeeping is to go on */
     uint64_t commits, writes, refused, published, without_old; /* gauges */
 };
 

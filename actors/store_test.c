@@ -1,4 +1,6 @@
 /* store_test.c - the store and a log_reader in one system, asked through tw_caller. */
+#include "actors/store.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +14,6 @@
 #include "broker/topic_query.h"
 
 #include "actors/log_reader.h"
-#include "actors/store.h"
 
 enum { WAIT_MS = 10000 };
 
@@ -47,7 +48,8 @@ static void start(fixture *f)
     f->store_options.catalog = &catalog_of_test;
     f->store_options.directory = f->directory;
     f->reader_options = (log_reader_options){f->log, &catalog_of_test};
-    tw_format(f->base, sizeof f->base, "inproc://store-test-%d-%d", (int)getpid(), ++fixture_number);
+    tw_format(f->base, sizeof f->base, "inproc://store-test-%d-%d", (int)getpid(),
+              ++fixture_number);
     const tw_system_options options = {.base = f->base};
     assert_int_equal(tw_system_new(&f->system, &options), TW_OK);
     assert_int_equal(tw_system_add(f->system, &store_class, -1, &f->store_options), TW_OK);
@@ -121,8 +123,12 @@ static tw_key key_of(fixture *f, int64_t id)
 
 static tw_item_write_op write_op(enum tw_op op, tw_key key, tw_bson doc)
 {
-    return (tw_item_write_op){.op = op, .db = TW_STR("main"), .coll = TW_STR("tasks"), .key = key,
-                              .doc = doc, .if_version = -1};
+    return (tw_item_write_op){.op = op,
+                              .db = TW_STR("main"),
+                              .coll = TW_STR("tasks"),
+                              .key = key,
+                              .doc = doc,
+                              .if_version = -1};
 }
 
 /* Results live until the next write. */
@@ -365,15 +371,19 @@ static void test_find_filters_sorts_skips_and_continues(void **state)
         write_one(f, write_op(TW_OP_PUT, (tw_key){0}, document(f, i, i % 2 + 1, text)));
     }
     assert_int_equal(count_where(f, one_i64(f, "proj_id", 1)), 10);
-    tw_msg_find ask = {.db = TW_STR("main"), .coll = TW_STR("tasks"),
-                       .query = one_i64(f, "proj_id", 2), .sort = one_i64(f, "text", -1),
-                       .skip = 1, .limit = 3};
+    tw_msg_find ask = {.db = TW_STR("main"),
+                       .coll = TW_STR("tasks"),
+                       .query = one_i64(f, "proj_id", 2),
+                       .sort = one_i64(f, "text", -1),
+                       .skip = 1,
+                       .limit = 3};
     const tw_envelope *in;
     assert_int_equal(tw_caller_ask(f->reader, TW_MSG_find, &ask, WAIT_MS, &in), TW_OK);
     const tw_msg_records *records = &in->body->records;
     assert_int_equal(records->items.count, 3);
     assert_true(records->more);
-    assert_true(tw_str_equal(tw_bson_get_str(records->items.at[0].doc, TW_STR("text")), TW_STR("17")));
+    assert_true(
+        tw_str_equal(tw_bson_get_str(records->items.at[0].doc, TW_STR("text")), TW_STR("17")));
     ask = (tw_msg_find){.db = TW_STR("main"), .coll = TW_STR("tasks"), .limit = 15};
     assert_int_equal(tw_caller_ask(f->reader, TW_MSG_find, &ask, WAIT_MS, &in), TW_OK);
     assert_int_equal(in->body->records.items.count, 15);
@@ -382,7 +392,8 @@ static void test_find_filters_sorts_skips_and_continues(void **state)
     assert_int_equal(tw_caller_ask(f->reader, TW_MSG_find, &ask, WAIT_MS, &in), TW_OK);
     assert_int_equal(in->body->records.items.count, 5);
     assert_false(in->body->records.more);
-    ask = (tw_msg_find){.db = TW_STR("main"), .coll = TW_STR("tasks"), .query = one_i64(f, "_id", 4)};
+    ask =
+        (tw_msg_find){.db = TW_STR("main"), .coll = TW_STR("tasks"), .query = one_i64(f, "_id", 4)};
     assert_int_equal(tw_caller_ask(f->reader, TW_MSG_find, &ask, WAIT_MS, &in), TW_OK);
     assert_int_equal(in->body->records.items.count, 1);
 }

@@ -1,8 +1,8 @@
 /* store_write.c - what each operation of a write does; for store.c.
  *
- * An operation looks up its record, checks what the writer asked for (if_version, match, the rules of
- * the collection), makes the new version and prepares its row. Nothing is on disk until the commit;
- * a transaction that is refused half way forgets its rows. */
+ * An operation looks up its record, checks what the writer asked for (if_version, match, the rules
+ * of the collection), makes the new version and prepares its row. Nothing is on disk until the
+ * commit; a transaction that is refused half way forgets its rows. */
 #include "broker/query.h"
 #include "broker/rules.h"
 #include "broker/update.h"
@@ -192,8 +192,10 @@ static tw_err find_collection(store_op *self, bool create)
     if (err != TW_OK) {
         return refuse(self, err, "The name of the collection is not allowed.");
     }
-    tw_str scope = self->rules->scope_field == NULL ? TW_STR("") : tw_str_of(self->rules->scope_field);
-    err = log_store_collection(self->store->log, self->db, self->op->coll, scope, create, &self->coll);
+    tw_str scope =
+        self->rules->scope_field == NULL ? TW_STR("") : tw_str_of(self->rules->scope_field);
+    err = log_store_collection(self->store->log, self->db, self->op->coll, scope, create,
+                               &self->coll);
     if (err == TW_E_TOO_MANY) {
         return refuse(self, err, "There are too many collections.");
     }
@@ -321,14 +323,16 @@ static tw_err op_update(store_op *self)
     tw_err err = find_existing(self);
     tw_bson doc;
     if (err == TW_OK) {
-        err = update_apply(&self->store->rows, self->old, self->op->doc, tw_str_of(self->rules->key),
-                           tw_unix_ms(self->store->actor), &doc, &self->why);
+        err =
+            update_apply(&self->store->rows, self->old, self->op->doc, tw_str_of(self->rules->key),
+                         tw_unix_ms(self->store->actor), &doc, &self->why);
     }
     tw_bson same = {0};
     if (err == TW_OK) {
         err = with_version(self, doc, self->current.ver, &same);
     }
-    if (err == TW_OK && same.len == self->old.len && memcmp(same.ptr, self->old.ptr, same.len) == 0) {
+    if (err == TW_OK && same.len == self->old.len &&
+        memcmp(same.ptr, self->old.ptr, same.len) == 0) {
         self->result->count = 0;
         return TW_OK; /* nothing changed: no row, the version stays */
     }
@@ -391,14 +395,15 @@ static const op_function functions[] = {
 
 /* ---- transactions ---- */
 
-/* The id under which the i-th result of a transaction is remembered: its own, or made of the first's. */
+/* The id under which the i-th result of a transaction is remembered: its own, or made of the
+ * first's. */
 static tw_str opid_of(struct store *store, const tw_item_write_op *ops, size_t i)
 {
     if (ops[i].opid.len > 0) {
         return tw_arena_str(&store->rows, ops[i].opid);
     }
-    const char *made = tw_arena_format(&store->rows, "%.*s\t%zu", (int)ops[0].opid.len,
-                                       ops[0].opid.ptr, i);
+    const char *made =
+        tw_arena_format(&store->rows, "%.*s\t%zu", (int)ops[0].opid.len, ops[0].opid.ptr, i);
     return tw_str_of(made);
 }
 
@@ -452,7 +457,8 @@ static tw_err run_op(struct store *store, const tw_item_write_op *op, tw_item_wr
     self.db = op->db.len > 0 ? op->db : tw_str_of(store->catalog->default_database);
     *result = (tw_item_write_result){.srv = store->srv};
     bool is_known = op->op < TW_COUNT(functions) && functions[op->op] != NULL;
-    tw_err err = is_known ? functions[op->op](&self) : refuse(&self, TW_E_UNKNOWN, "No such operation.");
+    tw_err err =
+        is_known ? functions[op->op](&self) : refuse(&self, TW_E_UNKNOWN, "No such operation.");
     if (err != TW_OK) {
         const char *text = self.why.text[0] != '\0' ? self.why.text : tw_err_text(err);
         result->code = err;

@@ -2,10 +2,11 @@
  * beside a bare SQLite scan of the same rows with the same JSON writer, interleaved in one run.
  *
  * snapshot_read [documents] [rounds] */
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include <sqlite3.h>
 
 #include "protocol/json.h"
 
@@ -40,8 +41,9 @@ static tw_bson make_document(tw_arena *arena, tw_buf *text, uint64_t id)
     tw_bson_add_i64(&b, TW_STR("_id"), (int64_t)id);
     tw_bson_add_i64(&b, TW_STR("proj_id"), (int64_t)(id % 100));
     tw_bson_add_str(&b, TW_STR("title"), TW_STR("A document of the usual size"));
-    tw_bson_add_str(&b, TW_STR("text"), TW_STR("The quick brown fox jumps over the lazy dog, and "
-                                               "again, and again, until the line is long enough."));
+    tw_bson_add_str(&b, TW_STR("text"),
+                    TW_STR("The quick brown fox jumps over the lazy dog, and "
+                           "again, and again, until the line is long enough."));
     tw_bson_add_double(&b, TW_STR("score"), (double)id * 0.25);
     tw_bson_add_date(&b, TW_STR("changed"), 1700000000000 + (int64_t)id);
     tw_bson_add_bool(&b, TW_STR("done"), id % 2 == 0);
@@ -57,12 +59,15 @@ static void fill(log_store *log, uint64_t documents)
     tw_buf_init(&text, 65536);
     for (uint64_t id = 0; id < documents;) {
         for (int i = 0; i < BATCH && id < documents; i++, id++) {
-            log_row row = {.flags = TW_ROW_PUT | TW_ROW_LAST, .origin = LOG_ORIGIN_OWN, .ver = 1,
+            log_row row = {.flags = TW_ROW_PUT | TW_ROW_LAST,
+                           .origin = LOG_ORIGIN_OWN,
+                           .ver = 1,
                            .doc = make_document(&arena, &text, id)};
             must(tw_key_of_value(&arena, tw_bson_get(row.doc, TW_STR("_id")), &row.key) == TW_OK &&
                      log_store_collection(log, TW_STR("main"), TW_STR("c"), TW_STR(""), true,
                                           &row.coll) == TW_OK &&
-                     log_store_prepare(log, &row, (tw_bson){0}) == TW_OK, "writing");
+                     log_store_prepare(log, &row, (tw_bson){0}) == TW_OK,
+                 "writing");
         }
         must(log_store_commit(log, 1) == TW_OK, "commit");
         log_store_clear(log);
@@ -94,8 +99,11 @@ static bool take(void *context, size_t part, unsigned means, const log_row *row,
     if (self->rows == TW_PAGE_ROWS_MAX || self->text.len >= TW_PAGE_BYTES) {
         return false;
     }
-    const topic_change change = {.at = {srv, row->seqno}, .flags = row->flags, .key = row->key,
-                                 .version = row->ver, .doc = row->doc};
+    const topic_change change = {.at = {srv, row->seqno},
+                                 .flags = row->flags,
+                                 .key = row->key,
+                                 .version = row->ver,
+                                 .doc = row->doc};
     topic_query_render(&catalog_of_bench, &self->asked->parts[part], means, &change, &self->text);
     self->rows++;
     self->total++;
@@ -138,7 +146,8 @@ static double read_bare(const char *path, uint64_t documents)
     double start = now_s();
     must(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK, "bare open");
     must(sqlite3_prepare_v2(db, "SELECT n, key, ver, body FROM log ORDER BY n", -1, &rows, NULL) ==
-         SQLITE_OK, "bare prepare");
+             SQLITE_OK,
+         "bare prepare");
     while (sqlite3_step(rows) == SQLITE_ROW) {
         const uint8_t *body = sqlite3_column_blob(rows, 3);
         if (text.len >= TW_PAGE_BYTES) {
@@ -175,7 +184,8 @@ static tw_bson all_of_c(tw_arena *arena)
     tw_bson_add_str(&b, TW_STR("type"), TW_STR("subscribe"));
     tw_bson_add_str(&b, TW_STR("c"), TW_STR("*"));
     must(topic_query_of_subscribe(&catalog_of_bench, arena, tw_bson_end(&b), &canonical, &why) ==
-         TW_OK, "the query");
+             TW_OK,
+         "the query");
     tw_buf_fini(&text);
     return canonical;
 }

@@ -1,13 +1,15 @@
-/* store_writes.c - G7: durable writes of the log beside a bare loop that inserts the same rows in the
- * same batches with the same pragmas, and beside the usual two tables, interleaved in one run.
+/* store_writes.c - G7: durable writes of the log beside a bare loop that inserts the same rows in
+ * the same batches with the same pragmas, and beside the usual two tables, interleaved in one run.
  *
- * store_writes [rows] [batch] [rounds]: 100,000 keys, 90 % updates, 300-byte documents; the log reads
- * the replaced document, keeps 100,000 rows and sweeps the others; the bare loop does none of that. */
-#include <sqlite3.h>
+ * store_writes [rows] [batch] [rounds]: 100,000 keys, 90 % updates, 300-byte documents; the log
+ * reads the replaced document, keeps 100,000 rows and sweeps the others; the bare loop does none
+ * of that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <sqlite3.h>
 
 #include "actors/log/log_store.h"
 
@@ -68,15 +70,19 @@ static double run_log(const char *directory, write_plan plan)
             key[0] = 0x12;
             memcpy(key + 1, &id, sizeof id);
             make_body(body, row);
-            log_row made = {.flags = TW_ROW_PUT | TW_ROW_LAST, .origin = LOG_ORIGIN_OWN,
-                            .key = {key, 9}, .doc = {body, BODY}};
-            must(log_store_collection(log, TW_STR("d"), TW_STR("c"), TW_STR(""), true, &made.coll) ==
-                     TW_OK, "collection");
+            log_row made = {.flags = TW_ROW_PUT | TW_ROW_LAST,
+                            .origin = LOG_ORIGIN_OWN,
+                            .key = {key, 9},
+                            .doc = {body, BODY}};
+            must(log_store_collection(log, TW_STR("d"), TW_STR("c"), TW_STR(""), true,
+                                      &made.coll) == TW_OK,
+                 "collection");
             log_current current = log_store_current(log, made.coll, made.key);
             made.prev = current.n;
             made.ver = current.ver + 1;
             tw_bson old = {0};
-            must(current.n == 0 || log_store_document(log, &arena, current.n, &old) == TW_OK, "read");
+            must(current.n == 0 || log_store_document(log, &arena, current.n, &old) == TW_OK,
+                 "read");
             must(log_store_prepare(log, &made, old) == TW_OK, "prepare");
         }
         must(log_store_commit(log, 1000 + row / 100) == TW_OK, "commit");
@@ -104,8 +110,10 @@ static sqlite3 *open_bare(const char *directory, const char *tables)
     tw_format(sql, sizeof sql,
               "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
               "PRAGMA wal_autocheckpoint=500; PRAGMA cache_size=-16384; PRAGMA mmap_size=0;"
-              "PRAGMA secure_delete=OFF; %s", tables);
-    must(sqlite3_open(path, &db) == SQLITE_OK && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK,
+              "PRAGMA secure_delete=OFF; %s",
+              tables);
+    must(sqlite3_open(path, &db) == SQLITE_OK &&
+             sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK,
          "bare open");
     return db;
 }
@@ -116,7 +124,8 @@ static void step(sqlite3_stmt *statement)
     sqlite3_reset(statement);
 }
 
-/* Bare inserts of the same rows; with_documents: the usual second table of current documents too. */
+/* Bare inserts of the same rows; with_documents: the usual second table of current documents too.
+ * */
 static double run_bare(const char *directory, write_plan plan, bool with_documents)
 {
     sqlite3 *db = open_bare(
@@ -127,10 +136,11 @@ static double run_bare(const char *directory, write_plan plan, bool with_documen
         " PRIMARY KEY(coll, key)) WITHOUT ROWID;");
     sqlite3_stmt *row_in = NULL;
     sqlite3_stmt *doc_in = NULL;
-    must(sqlite3_prepare_v2(db, "INSERT INTO log VALUES(?,1,9,1,0,0,?,1,?,?,?)", -1, &row_in, NULL) ==
-                 SQLITE_OK &&
+    must(sqlite3_prepare_v2(db, "INSERT INTO log VALUES(?,1,9,1,0,0,?,1,?,?,?)", -1, &row_in,
+                            NULL) == SQLITE_OK &&
              sqlite3_prepare_v2(db, "REPLACE INTO doc VALUES(1,?,1,?,?)", -1, &doc_in, NULL) ==
-                 SQLITE_OK, "bare prepare");
+                 SQLITE_OK,
+         "bare prepare");
     double start = now_s();
     for (uint64_t row = 0; row < plan.rows;) {
         sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
@@ -185,15 +195,16 @@ static uint64_t argument(int argc, char **argv, int i, uint64_t otherwise, uint6
 int main(int argc, char **argv)
 {
     write_plan plan = {.rows = argument(argc, argv, 1, 300000, 1000000000),
-                 .batch = argument(argc, argv, 2, 64, TW_BATCH_ROWS_MAX), .random = 88172645463325252};
+                       .batch = argument(argc, argv, 2, 64, TW_BATCH_ROWS_MAX),
+                       .random = 88172645463325252};
     size_t rounds = (size_t)argument(argc, argv, 3, 3, ROUNDS_MAX);
     double took[3][ROUNDS_MAX];
     for (size_t r = 0; r < rounds; r++) {
         for (int form = 0; form < 3; form++) {
             char directory[] = "./store_writes_XXXXXX", command[64];
             must(mkdtemp(directory) != NULL, "mkdtemp");
-            took[form][r] = form == 0 ? run_log(directory, plan)
-                                      : run_bare(directory, plan, form == 2);
+            took[form][r] =
+                form == 0 ? run_log(directory, plan) : run_bare(directory, plan, form == 2);
             tw_format(command, sizeof command, "rm -r %s", directory);
             must(system(command) == 0, "cleaning up");
         }
@@ -206,7 +217,8 @@ int main(int argc, char **argv)
         rates[form] = (double)plan.rows / median(took[form], rounds);
         printf("%-14s %9.0f durable writes/s\n", names[form], rates[form]);
     }
-    printf("log / bare inserts %.2f (goal >= 0.5, great 0.8); log / two tables %.2f (goal >= 2, great 4)\n",
+    printf("log / bare inserts %.2f (goal >= 0.5, great 0.8); log / two tables %.2f (goal >= 2, "
+           "great 4)\n",
            rates[0] / rates[1], rates[0] / rates[2]);
     return 0;
 }

@@ -1,4 +1,6 @@
 /* fault_test.c - a point kills the process at the pass that was asked for, and at no other. */
+#include "protocol/fault.h"
+
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,8 +10,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#include "protocol/fault.h"
 
 /* Passes point `here` so often with spec armed; true when the process died of it. */
 static int dies(const char *spec, int passes)

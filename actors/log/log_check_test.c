@@ -1,10 +1,10 @@
 /* log_check_test.c - a randomised checker of the log's rules (LOG rules 1 to 9).
  *
- * One node that writes for itself, or two nodes that take the transactions of two foreign origins in
- * different interleavings; drops, floors, sweeps, failed commits and reopened logs in between. Clients
- * with a scope and a filter page, stop, resume and change nodes. Every event must match its client's
- * query; whenever a client has caught up, what it holds must equal the truth of that node.
- * TIDEWIRE_CHECK_S: seconds to run (default 4). TIDEWIRE_CHECK_SEED: one run alone. */
+ * One node that writes for itself, or two nodes that take the transactions of two foreign origins
+ * in different interleavings; drops, floors, sweeps, failed commits and reopened logs in between.
+ * Clients with a scope and a filter page, stop, resume and change nodes. Every event must match
+ * its client's query; whenever a client has caught up, what it holds must equal the truth of that
+ * node. TIDEWIRE_CHECK_S: seconds to run (default 4). TIDEWIRE_CHECK_SEED: one run alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +18,16 @@
 #include "actors/log/log_cursor.h"
 #include "actors/log/log_store_priv.h"
 
-enum { KEY_TYPE = 8, COLLS = 2, KEYS = 10, NODES_MAX = 2, CLIENTS = 4, TX_MAX = 120, OPS_MAX = 4, STEPS = 400 };
+enum {
+    KEY_TYPE = 8,
+    COLLS = 2,
+    KEYS = 10,
+    NODES_MAX = 2,
+    CLIENTS = 4,
+    TX_MAX = 120,
+    OPS_MAX = 4,
+    STEPS = 400
+};
 
 typedef struct check_doc {
     uint8_t scope; /* 1 to 3; 255: any */
@@ -118,8 +127,9 @@ static void apply_to_truth(check_truth *truth, const check_op *op)
 static check_op draw_op(check_run *self, const check_truth *model, uint8_t coll)
 {
     check_op made = {.flags = TW_ROW_PUT, .coll = coll, .key = (uint8_t)draw(self, KEYS)};
-    made.doc = (check_doc){.scope = (uint8_t)(1 + draw(self, 3)), .match = (uint8_t)draw(self, 2),
-                     .value = ++self->values};
+    made.doc = (check_doc){.scope = (uint8_t)(1 + draw(self, 3)),
+                           .match = (uint8_t)draw(self, 2),
+                           .value = ++self->values};
     if (draw(self, 20) == 0) {
         made.doc.scope = 255;
     }
@@ -162,7 +172,8 @@ static tw_bson stored(check_run *self, const check_doc *doc, size_t padding)
     return (tw_bson){bytes, sizeof *doc + padding};
 }
 
-static void prepare_op(check_run *self, check_node *node, const check_tx *tx, const check_op *op, size_t origin, size_t padding)
+static void prepare_op(check_run *self, check_node *node, const check_tx *tx, const check_op *op,
+                       size_t origin, size_t padding)
 {
     log_row row = {.flags = op->flags, .origin = LOG_ORIGIN_OWN, .seqno = tx->seqno};
     tw_err err = log_store_collection(node->log, TW_STR("d"), tw_str_of(coll_names[op->coll]),
@@ -202,7 +213,8 @@ static void prepare_op(check_run *self, check_node *node, const check_tx *tx, co
     CHECK(self, err == TW_OK);
 }
 
-static void prepare_tx(check_run *self, check_node *node, const check_tx *tx, size_t origin, size_t padding)
+static void prepare_tx(check_run *self, check_node *node, const check_tx *tx, size_t origin,
+                       size_t padding)
 {
     size_t before = log_store_prepared(node->log);
     for (size_t i = 0; i < tx->count; i++) {
@@ -236,8 +248,9 @@ static void write_some(check_run *self, check_node *node)
     size_t txs = 1 + draw(self, 3);
     for (size_t i = 0; i < txs; i++) {
         check_origin_plan *plan = &self->plans[origin];
-        const check_tx *next = node->applied[origin] < plan->count ? &plan->txs[node->applied[origin]]
-                                                            : draw_tx(self, origin);
+        const check_tx *next = node->applied[origin] < plan->count
+                                   ? &plan->txs[node->applied[origin]]
+                                   : draw_tx(self, origin);
         if (next == NULL) {
             break;
         }
@@ -412,10 +425,10 @@ static void on_reset(check_run *self, check_client *client, const check_node *no
     bool is_behind = false;
     for (size_t i = 0; self->foreign && i < client->since_count; i++) {
         for (size_t o = 0; o < COLLS; o++) {
-            uint64_t head = node->applied[o] == 0 ? 0
-                                                  : self->plans[o].txs[node->applied[o] - 1].seqno;
-            is_behind = is_behind ||
-                        (client->since[i].srv == 101 + o && client->since[i].seqno > head);
+            uint64_t head =
+                node->applied[o] == 0 ? 0 : self->plans[o].txs[node->applied[o] - 1].seqno;
+            is_behind =
+                is_behind || (client->since[i].srv == 101 + o && client->since[i].seqno > head);
         }
     }
     CHECK(self, is_ahead ? is_behind : node->trimmed);
@@ -437,8 +450,8 @@ static void read_page(check_run *self, check_client *client)
     uint8_t scope[2] = {KEY_TYPE, client->scope};
     for (size_t i = 0; i < COLLS; i++) {
         if (client->wants[i]) {
-            parts[parts_count] = (log_part){.db = TW_STR("d"), .name = tw_str_of(coll_names[i]),
-                                            .scope_field = TW_STR("s")};
+            parts[parts_count] = (log_part){
+                .db = TW_STR("d"), .name = tw_str_of(coll_names[i]), .scope_field = TW_STR("s")};
             if (client->scope != 0) {
                 parts[parts_count].scope = (tw_key){scope, 2};
             }
@@ -449,7 +462,8 @@ static void read_page(check_run *self, check_client *client)
     const log_page_taker taker = {&context, meaning, take};
     client->budget = 1 + draw(self, 6);
     CHECK(self, log_view_sync(view) == TW_OK);
-    CHECK(self, log_page_read(view, &self->arena, parts, parts_count, &taker, &client->page) == TW_OK);
+    CHECK(self,
+          log_page_read(view, &self->arena, parts, parts_count, &taker, &client->page) == TW_OK);
     self->pages++;
     if (client->page.reset != TW_RESET_NONE) {
         on_reset(self, client, node);
@@ -513,8 +527,12 @@ static void step_client(check_run *self, check_client *client)
 
 static void one_run(check_run *self, uint64_t seed)
 {
-    *self = (check_run){.seed = seed, .random = seed * 0x9e3779b97f4a7c15ULL + 1, .now_ms = 1000000,
-                  .compared = self->compared, .pages = self->pages, .resets = self->resets};
+    *self = (check_run){.seed = seed,
+                        .random = seed * 0x9e3779b97f4a7c15ULL + 1,
+                        .now_ms = 1000000,
+                        .compared = self->compared,
+                        .pages = self->pages,
+                        .resets = self->resets};
     tw_arena_init(&self->arena, 1 << 26);
     self->foreign = draw(self, 2) == 1;
     self->nodes_count = self->foreign ? NODES_MAX : 1;
@@ -579,9 +597,9 @@ static void test_clients_that_have_caught_up_hold_the_truth(void **state)
     for (; runs < 20 || time(NULL) < end; runs++) {
         one_run(&self, runs + 1);
     }
-    print_message("%llu runs, %llu pages, %llu resets, %llu comparisons\n", (unsigned long long)runs,
-                  (unsigned long long)self.pages, (unsigned long long)self.resets,
-                  (unsigned long long)self.compared);
+    print_message("%llu runs, %llu pages, %llu resets, %llu comparisons\n",
+                  (unsigned long long)runs, (unsigned long long)self.pages,
+                  (unsigned long long)self.resets, (unsigned long long)self.compared);
     assert_true(self.compared > 0 && self.resets > 0);
 }
 

@@ -1,14 +1,15 @@
 /* log_cursor.c - see log_cursor.h.
  *
  * A page is: look into the index under the lock and note row numbers; let go; read them in one read
- * transaction; look again whether the floor has risen above what was relied on. A row that was noted
- * and is no longer there was dead (swept), so it is skipped: if that mattered, the floor tells. */
+ * transaction; look again whether the floor has risen above what was relied on. A row that was
+ * noted and is no longer there was dead (swept), so it is skipped: if that mattered, the floor
+ * tells. */
 #include "actors/log/log_cursor.h"
 
 #include "broker/position.h"
 
 enum {
-    FOUND_MAX = 1024,     /* row numbers noted at a time: bounds the time under the lock */
+    FOUND_MAX = 1024,      /* row numbers noted at a time: bounds the time under the lock */
     PAGE_READS_MAX = 4096, /* rows read for one page: a page ends in milliseconds */
     LISTS_MAX = 2 * TW_COLLECTIONS_PER_TOPIC_MAX,
 };
@@ -84,8 +85,7 @@ static tw_err missing(log_view *view, uint64_t n)
     tw_rwlock_read(log_store_lock(view->store));
     const log_index *index = log_store_index(view->store);
     bool is_same = index != NULL && log_store_generation(view->store) == view->generation;
-    bool is_gone = is_same &&
-                   (!log_index_present(index, n) || log_store_sweeping(view->store, n));
+    bool is_gone = is_same && (!log_index_present(index, n) || log_store_sweeping(view->store, n));
     tw_rwlock_done(log_store_lock(view->store));
     if (is_gone) {
         return TW_E_NOT_FOUND;
@@ -333,7 +333,9 @@ static void begin_page(page_run *run, log_index *index)
     log_page *page = run->page;
     page->head = log_index_head(index);
     note_origins(run, index);
-    if (page->fresh || page->resume) {
+    if (page->now) {
+        page->after = page->head;
+    } else if (page->fresh || page->resume) {
         bool any_fresh = false;
         uint64_t lowest = page->head;
         for (size_t i = 0; i < run->origins_count; i++) {
@@ -348,7 +350,8 @@ static void begin_page(page_run *run, log_index *index)
                 set_reset(page, TW_RESET_COMPACTED, origin, floor_of(index, origin));
             }
             uint64_t row = pos == 0 ? 0 : log_origin_row_below(origin, pos);
-            /* Nothing of the origin is below the floor: from 0 on all can be told, what left too. */
+            /* Nothing of the origin is below the floor: from 0 on all can be told, what left too.
+             * */
             bool is_whole = page->resume && floor_of(index, origin) == 0;
             any_fresh = any_fresh || (pos == 0 && origin->rows > 0 && !is_whole);
             bool has_rows = pos > 0 || (is_whole && origin->rows > 0);
@@ -413,8 +416,8 @@ static tw_err apply_row(page_run *run, const log_found *found, bool *full)
         !hides_another(run, &row, origin->pos, &before)) {
         return TW_OK;
     }
-    unsigned meaning = run->taker->meaning(run->taker->context, found->part, &row, old, origin->srv,
-                                           !is_fresh);
+    unsigned meaning =
+        run->taker->meaning(run->taker->context, found->part, &row, old, origin->srv, !is_fresh);
     if (meaning == 0 || (meaning == TW_MEANS_PUT && found->superseded)) {
         return TW_OK;
     }
@@ -450,8 +453,8 @@ static void note_positions(page_run *run, log_index *index)
                              ? origin->head
                              : log_origin_seqno_at(origin, page->after);
         uint64_t pos = position_vector_get(page->since, origin->srv);
-        bool is_unused = origin->id == LOG_ORIGIN_OWN && origin->rows == 0 &&
-                         log_index_origins(index) > 1;
+        bool is_unused =
+            origin->id == LOG_ORIGIN_OWN && origin->rows == 0 && log_index_origins(index) > 1;
         if (is_unused) {
             continue;
         }
@@ -523,8 +526,11 @@ tw_err log_page_read(log_view *view, tw_arena *arena, const log_part *parts, siz
     if (page->reset != TW_RESET_NONE) {
         return TW_OK;
     }
-    log_scan scan = {.parts = parts, .parts_count = parts_count, .after = page->after,
-                     .newest_upto = page->since.count == 0 ? page->w0 : 0, .drops = true,
+    log_scan scan = {.parts = parts,
+                     .parts_count = parts_count,
+                     .after = page->after,
+                     .newest_upto = page->since.count == 0 ? page->w0 : 0,
+                     .drops = true,
                      .looked_max = TW_PAGE_SCAN_MAX};
     tw_err err = read_rows(&run, &scan, found);
     if (err != TW_OK) {

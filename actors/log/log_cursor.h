@@ -1,8 +1,9 @@
-/* log_cursor.h - reading the log: scans by row number, and the cursor rule that makes one forward scan
- * snapshot, resume and live at once (LOG.md 2).
+/* log_cursor.h - reading the log: scans by row number, and the cursor rule that makes one forward
+ * scan snapshot, resume and live at once (LOG.md 2).
  *
- * A view is one reader's own connection. It follows the store through restarts: what was read across
- * one is thrown away with TW_E_UNAVAILABLE. Thread: the reader's own; blocks for the disk. */
+ * A view is one reader's own connection. It follows the store through restarts: what was read
+ * across one is thrown away with TW_E_UNAVAILABLE. Thread: the reader's own; blocks for the disk.
+ * */
 #pragma once
 
 #include "actors/log/log_store.h"
@@ -50,12 +51,13 @@ typedef struct log_scan {
 
 /* Under the lock: collects up to max rows in order of n; true when the head was reached (after is
  * then the head). */
-bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t max, size_t *count);
+bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t max,
+                      size_t *count);
 
 /* ---- pages ---- */
 typedef struct log_page {
     /* asked */
-    bool fresh, resume;
+    bool fresh, resume, now;
     tw_vector since;
     uint64_t after, w0; /* and answered: for the next page */
     /* answered */
@@ -73,7 +75,8 @@ typedef struct log_page_taker {
     /* enum tw_meaning or 0; old len 0: none; live false: a snapshot, nothing leaves */
     unsigned (*meaning)(void *context, size_t part, const log_row *row, tw_bson old, uint64_t srv,
                         bool live);
-    /* Takes an event; false: the page is full, the row is not taken. Views live until it returns. */
+    /* Takes an event; false: the page is full, the row is not taken. Views live until it returns.
+     * */
     bool (*take)(void *context, size_t part, unsigned meaning, const log_row *row, uint64_t srv);
 } log_page_taker;
 

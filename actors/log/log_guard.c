@@ -1,5 +1,5 @@
-/* log_guard.c - see log_guard.h. The side file is one record of fixed size, written in place: it may
- * be behind the log, which is no harm, but never ahead of what is on disk. */
+/* log_guard.c - see log_guard.h. The side file is one record of fixed size, written in place: it
+ * may be behind the log, which is no harm, but never ahead of what is on disk. */
 #include "actors/log/log_guard.h"
 
 #include <errno.h>
@@ -22,8 +22,8 @@ static bool identify(const char *file, seen_record *out)
     }
     bool has_birth = (status.stx_mask & STATX_BTIME) != 0;
     out->inode = status.stx_ino;
-    out->born = has_birth ? (uint64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec
-                          : 0;
+    out->born =
+        has_birth ? (uint64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec : 0;
     return true;
 }
 

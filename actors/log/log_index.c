@@ -1,8 +1,8 @@
 /* log_index.c - see log_index.h.
  *
- * Keys stand in 256 hash tables (linear probing, load at most 3/4), so that growing one of them never
- * stalls for long; a table's key bytes stand together in one growing memory, written anew when the
- * table grows. Rows stand in chunks of 256 with three bit sets.
+ * Keys stand in 256 hash tables (linear probing, load at most 3/4), so that growing one of them
+ * never stalls for long; a table's key bytes stand together in one growing memory, written anew
+ * when the table grows. Rows stand in chunks of 256 with three bit sets.
  *
  * Invariants
  * 1. A row is in `present` from its commit until it is swept; superseded and dead are subsets.
@@ -51,9 +51,9 @@ struct log_index {
     size_t chunks_count, chunks_cap;
     log_incarnation **incarnations; /* own; by slot */
     size_t incarnations_count, incarnations_cap;
-    uint32_t incarnation_last; /* highest id ever given */
+    uint32_t incarnation_last;  /* highest id ever given */
     uint32_t names[NAME_SLOTS]; /* slot + 1 of the newest incarnation */
-    scope_slot *scopes; /* own; hash */
+    scope_slot *scopes;         /* own; hash */
     size_t scopes_slots, scopes_count;
     uint32_t scope_last;
     scoped_slot *scoped; /* own; hash */
@@ -238,8 +238,7 @@ tw_err log_index_add_incarnation(log_index *index, uint32_t id, tw_str db, tw_st
     if (index->incarnations_count >= TW_COLLECTIONS_MAX) {
         forget_void(index);
     }
-    if (index->incarnations_count >= TW_COLLECTIONS_MAX ||
-        index->incarnation_last == UINT32_MAX) {
+    if (index->incarnations_count >= TW_COLLECTIONS_MAX || index->incarnation_last == UINT32_MAX) {
         return TW_E_TOO_MANY;
     }
     size_t at = name_slot(index, db, name);
@@ -487,10 +486,10 @@ const log_entry *log_index_find(const log_index *index, uint32_t coll, tw_key ke
 static tw_err shard_grow(key_shard *self)
 {
     key_shard bigger = {.slots_count = self->used * 2 < self->slots_count ? self->slots_count
-                                   : self->slots_count == 0          ? SHARD_SLOTS_MIN
-                                                                     : self->slots_count * 2,
-                    .used = self->used,
-                    .keys_cap = self->keys_cap == 0 ? 256 : self->keys_cap * 2};
+                                       : self->slots_count == 0           ? SHARD_SLOTS_MIN
+                                                                          : self->slots_count * 2,
+                        .used = self->used,
+                        .keys_cap = self->keys_cap == 0 ? 256 : self->keys_cap * 2};
     bigger.slots = tw_alloc_zero(bigger.slots_count, sizeof *bigger.slots);
     bigger.keys = tw_alloc(bigger.keys_cap);
     if (bigger.slots == NULL || bigger.keys == NULL) {
@@ -788,8 +787,8 @@ static tw_err add_drop(log_index *index, const log_row *row, log_incarnation *in
 {
     TW_ASSERT((row->flags & TW_ROW_DROP) != 0);
     size_t count = index->drops.count;
-    tw_err err = grow((void **)&index->drops_coll, &index->drops_coll_cap, count,
-                      sizeof *index->drops_coll);
+    tw_err err =
+        grow((void **)&index->drops_coll, &index->drops_coll_cap, count, sizeof *index->drops_coll);
     if (err == TW_OK) {
         err = list_add(&index->drops, row->n);
     }

@@ -1,5 +1,6 @@
-/* log_index.h - what of the log lives in memory: where the newest row of each key stands, which rows
- * a collection or a scope has, which of them are superseded or dead, and how far each origin is.
+/* log_index.h - what of the log lives in memory: where the newest row of each key stands, which
+ * rows a collection or a scope has, which of them are superseded or dead, and how far each origin
+ * is.
  *
  * One thread writes it (the store); others may read it under the log's lock. It is rebuilt at the
  * start from the table. It holds only rows that are committed. */
@@ -40,17 +41,17 @@ typedef struct log_list {
 /* One life of a collection: it begins with its first write and ends with a drop. */
 typedef struct log_incarnation {
     uint32_t id;
-    uint32_t older;     /* slot + 1 of the incarnation of the same name before; 0: none */
-    char *db;           /* own, terminated */
-    char *name;         /* own, terminated */
-    char *scope_field;  /* own; the field its scopes were taken from; "" = none */
-    uint64_t dropped;   /* n of the drop; 0: it lives */
-    uint64_t dropping;  /* n of a drop that is not committed yet; the writer's own */
-    bool is_void;       /* its creation was undone, or all of it is swept */
-    bool is_stored;     /* has its row in the table of incarnations */
-    int64_t ver_max;    /* highest version of any of its records */
-    int64_t ver_base;   /* versions of unknown keys begin above it */
-    uint64_t records;   /* live */
+    uint32_t older;    /* slot + 1 of the incarnation of the same name before; 0: none */
+    char *db;          /* own, terminated */
+    char *name;        /* own, terminated */
+    char *scope_field; /* own; the field its scopes were taken from; "" = none */
+    uint64_t dropped;  /* n of the drop; 0: it lives */
+    uint64_t dropping; /* n of a drop that is not committed yet; the writer's own */
+    bool is_void;      /* its creation was undone, or all of it is swept */
+    bool is_stored;    /* has its row in the table of incarnations */
+    int64_t ver_max;   /* highest version of any of its records */
+    int64_t ver_base;  /* versions of unknown keys begin above it */
+    uint64_t records;  /* live */
     log_list all;
 } log_incarnation;
 
@@ -64,8 +65,8 @@ typedef struct log_sample {
 typedef struct log_origin {
     uint32_t id;
     uint64_t srv;
-    uint64_t head;  /* highest seqno */
-    uint64_t floor; /* positions below it are refused */
+    uint64_t head;    /* highest seqno */
+    uint64_t floor;   /* positions below it are refused */
     bool floor_multi; /* the floor itself too: its transaction had several rows */
     uint64_t rows;
     log_sample *samples; /* own; one in LOG_SAMPLE_EVERY rows; none for the own origin */
@@ -84,7 +85,7 @@ void log_index_free(log_index **index);
 log_incarnation *log_index_named(log_index *index, tw_str db, tw_str name);
 log_incarnation *log_index_older(log_index *index, const log_incarnation *incarnation);
 log_incarnation *log_index_incarnation(log_index *index, uint32_t id); /* NULL: none */
-size_t log_index_incarnations(const log_index *index); /* slots, for the next */
+size_t log_index_incarnations(const log_index *index);                 /* slots, for the next */
 log_incarnation *log_index_slot(log_index *index, size_t slot);
 /* Adds one; id 0 gives the next free. TW_E_TOO_MANY: TW_COLLECTIONS_MAX live ones. */
 tw_err log_index_add_incarnation(log_index *index, uint32_t id, tw_str db, tw_str name,
@@ -110,10 +111,11 @@ const log_entry *log_index_find(const log_index *index, uint32_t coll, tw_key ke
 /* Takes a committed row: rows come in ascending order of n. TW_E_NO_MEMORY: the index is then
  * incomplete and must be built anew. */
 tw_err log_index_add(log_index *index, const log_row *row);
-/* What a row at or below the floor makes dead: the version it superseded, and itself if a tombstone. */
+/* What a row at or below the floor makes dead: the version it superseded, and itself if a
+ * tombstone. */
 void log_index_pass_floor(log_index *index, const log_row *row);
-/* A drop at or below the floor: rows of its incarnation are dead, those up to n at most. Marks at most
- * steps rows from *at on; true when done. */
+/* A drop at or below the floor: rows of its incarnation are dead, those up to n at most. Marks at
+ * most steps rows from *at on; true when done. */
 bool log_index_kill(log_index *index, uint32_t coll, uint64_t upto, size_t *at, size_t steps);
 /* Forgets a row that was swept. */
 void log_index_remove(log_index *index, const log_row *row);
@@ -123,7 +125,8 @@ bool log_index_dead(const log_index *index, uint64_t n);
 
 /* The next chunk, from *chunk on (wrapping), that is worth sweeping; looks at `steps` of them. */
 bool log_index_next_sweep(log_index *index, uint64_t *chunk, size_t steps);
-/* So many of the chunk's dead rows cannot go yet: they are not counted until it comes round again. */
+/* So many of the chunk's dead rows cannot go yet: they are not counted until it comes round again.
+ * */
 void log_index_blocked(log_index *index, uint64_t chunk, unsigned rows);
 
 /* Lists for scanning: rows of an incarnation, and of one scope in it; NULL: none. */

@@ -13,15 +13,15 @@ enum {
 };
 
 enum {
-    LOG_ORIGIN_OWN = 1,    /* id of the log's own origin: its seqno is n */
-    LOG_CHUNK_ROWS = 256,  /* rows whose bits stand together, and are swept together */
+    LOG_ORIGIN_OWN = 1,       /* id of the log's own origin: its seqno is n */
+    LOG_CHUNK_ROWS = 256,     /* rows whose bits stand together, and are swept together */
     LOG_KEY_BYTES_MAX = 2048, /* bytes of a stored key: TW_KEY_MAX and its type */
 };
 
 typedef struct log_row {
     uint64_t n;
-    uint32_t coll;   /* incarnation of the collection */
-    uint32_t flags;  /* enum tw_row_flags */
+    uint32_t coll;  /* incarnation of the collection */
+    uint32_t flags; /* enum tw_row_flags */
     int64_t ver;
     uint32_t scope;
     uint32_t lscope; /* scope of the replaced version where it differs; else 0 */

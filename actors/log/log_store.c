@@ -33,7 +33,8 @@ void log_store_free(log_store **store)
     }
     TW_ASSERT(self->index == NULL); /* closed */
     if (self->memory_directory[0] != '\0') {
-        static const char *const files[] = {"log.db", "log.db-wal", "log.db-shm", "lock", "log.seen"};
+        static const char *const files[] = {"log.db", "log.db-wal", "log.db-shm", "lock",
+                                            "log.seen"};
         char path[128];
         for (size_t i = 0; i < TW_COUNT(files); i++) {
             tw_format(path, sizeof path, "%s/%s", self->memory_directory, files[i]);
@@ -144,7 +145,8 @@ static void kill_dropped(log_store *store)
         const log_incarnation *incarnation = log_index_slot(store->index, i);
         size_t at = 0;
         if (incarnation->dropped != 0 && incarnation->dropped <= floor) {
-            (void)log_index_kill(store->index, incarnation->id, incarnation->dropped, &at, SIZE_MAX);
+            (void)log_index_kill(store->index, incarnation->id, incarnation->dropped, &at,
+                                 SIZE_MAX);
         }
     }
 }
@@ -255,7 +257,8 @@ static tw_err settle_srv(log_store *store, char *why, size_t size)
             return err;
         }
         if (is_copy) {
-            tw_format(why, size, "%s is a copy or was restored: its srv_id was %llu and is now %llu",
+            tw_format(why, size,
+                      "%s is a copy or was restored: its srv_id was %llu and is now %llu",
                       store->path, (unsigned long long)before, (unsigned long long)own->srv);
         }
     }
@@ -291,8 +294,8 @@ static tw_err open_and_load(log_store *store, log_index **index, uint64_t unix_m
     return err;
 }
 
-tw_err log_store_open(log_store *store, const log_store_options *options, uint64_t unix_ms, char *why,
-                      size_t size)
+tw_err log_store_open(log_store *store, const log_store_options *options, uint64_t unix_ms,
+                      char *why, size_t size)
 {
     TW_ASSERT(store != NULL && store->magic == LOG_STORE_MAGIC);
     TW_ASSERT(store->index == NULL && store->table == NULL);

@@ -1,21 +1,23 @@
 /* log_store.h - the log: one writer, readers in other threads of the same process.
  *
  * The handle is made by main and given to the store, which opens it, and to the log_readers. The
- * writer prepares rows (nothing is seen of them), commits them all in one transaction, and then makes
- * them seen under the lock. Readers take the lock only to look into the index.
+ * writer prepares rows (nothing is seen of them), commits them all in one transaction, and then
+ * makes them seen under the lock. Readers take the lock only to look into the index.
  *
  * Invariants
- * 1. What the index shows is committed. What was refused or failed leaves no trace but unused names.
+ * 1. What the index shows is committed. What was refused or failed leaves no trace but unused
+ * names.
  * 2. n counts without holes and is never given twice; head never falls.
  * 3. floor <= head; a cursor below the floor is refused before anything it needs is swept. */
 #pragma once
 
 #include <stdatomic.h>
 
+#include "actors/runtime/shared.h"
+
 #include "actors/log/log_index.h"
 #include "actors/log/log_row.h"
 #include "actors/log/log_table.h"
-#include "actors/runtime/shared.h"
 
 typedef struct log_store log_store;
 
@@ -32,27 +34,29 @@ typedef struct log_store_options {
 tw_err log_store_new(log_store **out);
 void log_store_free(log_store **store); /* closed by then; removes a memory log's directory */
 
-/* ---- the writer: all functions below on the store's thread; those that touch the disk block ---- */
+/* ---- the writer: all functions below on the store's thread; those that touch the disk block ----
+ * */
 
 /* Opens or creates the log and loads its index. A damaged log is set aside under another name and
  * rebuilt from its good rows under a new srv_id; one that was copied or restored gets a new srv_id.
  * why (size bytes): what is wrong, and on success what was done about it ("" = nothing).
  * Errors  TW_E_BUSY (another process holds it: its pid is told), TW_E_DISK, TW_E_INTERNAL */
-tw_err log_store_open(log_store *store, const log_store_options *options, uint64_t unix_ms, char *why,
-                      size_t size);
+tw_err log_store_open(log_store *store, const log_store_options *options, uint64_t unix_ms,
+                      char *why, size_t size);
 void log_store_close(log_store *store); /* what is prepared is forgotten */
 bool log_store_is_open(const log_store *store);
 
 /* The newest row of a key, prepared rows included. */
 typedef struct log_current {
-    uint64_t n; /* 0: the key is unknown */
+    uint64_t n;  /* 0: the key is unknown */
     int64_t ver; /* of the tombstone too; of an unknown key: what its first version goes on from */
     uint32_t scope;
     bool deleted;
 } log_current;
-/* The living incarnation of a collection, made when create is set. TW_E_NOT_FOUND, TW_E_TOO_MANY. */
-tw_err log_store_collection(log_store *store, tw_str db, tw_str name, tw_str scope_field, bool create,
-                            uint32_t *coll);
+/* The living incarnation of a collection, made when create is set. TW_E_NOT_FOUND, TW_E_TOO_MANY.
+ * */
+tw_err log_store_collection(log_store *store, tw_str db, tw_str name, tw_str scope_field,
+                            bool create, uint32_t *coll);
 log_current log_store_current(log_store *store, uint32_t coll, tw_key key);
 /* The document of a row, prepared or stored; a copy in arena (prepared ones as they stand). */
 tw_err log_store_document(log_store *store, tw_arena *arena, uint64_t n, tw_bson *out);
@@ -65,8 +69,8 @@ typedef struct log_pending {
     tw_bson old;      /* document of row.prev; len 0: none */
     uint32_t shadows; /* index + 1 of the prepared row of the same key before */
 } log_pending;
-/* Prepares a row: n, and seqno for the own origin, are given here; prev and lscope are the caller's.
- * A drop (key empty) closes its incarnation. TW_E_BUSY: commit first. */
+/* Prepares a row: n, and seqno for the own origin, are given here; prev and lscope are the
+ * caller's. A drop (key empty) closes its incarnation. TW_E_BUSY: commit first. */
 tw_err log_store_prepare(log_store *store, const log_row *row, tw_bson old);
 size_t log_store_prepared(const log_store *store);
 const log_pending *log_store_prepared_at(const log_store *store, size_t i);
@@ -80,8 +84,8 @@ size_t log_store_remembered(const log_store *store); /* for undoing */
 void log_store_forget(log_store *store, size_t count);
 const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id, tw_err *err);
 
-/* Foreign origins: makes one known, and prepares what its source goes on from (token: view until the
- * commit). TW_E_TOO_MANY. */
+/* Foreign origins: makes one known, and prepares what its source goes on from (token: view until
+ * the commit). TW_E_TOO_MANY. */
 tw_err log_store_origin(log_store *store, uint64_t srv, uint32_t *id);
 void log_store_token(log_store *store, uint32_t origin, tw_str token, uint64_t applied_ms);
 /* The token that the last commit stored; copied into arena. TW_E_NOT_FOUND: none. */
@@ -108,7 +112,8 @@ tw_rwlock *log_store_lock(log_store *store);
 log_index *log_store_index(log_store *store);
 uint64_t log_store_generation(const log_store *store); /* under the lock; grows with each opening */
 const char *log_store_path(const log_store *store);    /* under the lock; of the database */
-bool log_store_sweeping(const log_store *store, uint64_t n); /* under the lock: n is being deleted */
+bool log_store_sweeping(const log_store *store,
+                        uint64_t n); /* under the lock: n is being deleted */
 /* Tells the writer that a stored row was found damaged; any thread. */
 void log_store_report_damage(log_store *store);
 bool log_store_is_damaged(const log_store *store);

@@ -23,10 +23,10 @@ struct log_store {
     uint32_t magic;
     tw_rwlock lock;
     /* under the lock for readers; the writer changes them holding it, and reads them freely */
-    log_index *index;    /* own; NULL: closed */
+    log_index *index; /* own; NULL: closed */
     uint64_t generation;
     char path[4096];
-    uint64_t sweeping;   /* chunk + 1 whose rows are being deleted; 0: none */
+    uint64_t sweeping; /* chunk + 1 whose rows are being deleted; 0: none */
     atomic_bool damaged;
 
     /* the writer's own */
@@ -41,9 +41,9 @@ struct log_store {
 
     log_pending *prepared; /* own; LOG_PREPARED_MAX */
     size_t prepared_count;
-    bool is_committed;     /* what is prepared is on disk: only clear is left */
-    uint32_t *overlay;     /* own; hash of (coll, key): index + 1 of the newest prepared row */
-    log_opid *opids;       /* own; LOG_PREPARED_MAX */
+    bool is_committed; /* what is prepared is on disk: only clear is left */
+    uint32_t *overlay; /* own; hash of (coll, key): index + 1 of the newest prepared row */
+    log_opid *opids;   /* own; LOG_PREPARED_MAX */
     size_t opids_count;
     log_new_scope *scopes; /* own; not stored yet */
     size_t scopes_count, scopes_cap;
@@ -54,12 +54,12 @@ struct log_store {
 
     log_mark *marks; /* own; ascending */
     size_t marks_count, marks_cap;
-    uint64_t bytes;  /* of superseded versions since the log began */
-    uint64_t passed; /* rows up to here were looked at for what the floor made dead */
+    uint64_t bytes;     /* of superseded versions since the log began */
+    uint64_t passed;    /* rows up to here were looked at for what the floor made dead */
     uint32_t kill_coll; /* incarnation whose rows are being marked; 0: none */
     uint64_t kill_upto;
     size_t kill_at;
-    uint64_t sweep_at;      /* chunk to look at next */
+    uint64_t sweep_at;             /* chunk to look at next */
     log_row swept[LOG_CHUNK_ROWS]; /* of the chunk being deleted; keys in swept_keys */
     size_t swept_count;
     tw_buf swept_keys;
@@ -67,7 +67,8 @@ struct log_store {
 };
 
 void log_store_overlay_clear(log_store *store);
-/* Deletes the dead rows of one chunk inside the open transaction; nothing where none is worth it. */
+/* Deletes the dead rows of one chunk inside the open transaction; nothing where none is worth it.
+ * */
 tw_err log_store_sweep(log_store *store);
 void log_store_swept(log_store *store, bool committed); /* after the transaction; takes the lock */
 tw_err log_store_load(log_store *store, uint64_t unix_ms);

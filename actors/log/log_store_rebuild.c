@@ -1,12 +1,12 @@
 /* log_store_rebuild.c - a damaged log is set aside and written anew from its good rows, under a new
- * srv_id: positions given before may stand for what is lost. The floor is the head then, so nobody's
- * cursor reaches what is missing. See log_store.h. */
-#include "actors/log/log_store.h"
-
+ * srv_id: positions given before may stand for what is lost. The floor is the head then, so
+ * nobody's cursor reaches what is missing. See log_store.h. */
 #include <stdio.h>
 
-#include "actors/log/log_store_priv.h"
 #include "actors/runtime/log.h"
+
+#include "actors/log/log_store.h"
+#include "actors/log/log_store_priv.h"
 
 typedef struct rebuild {
     log_store *store;
@@ -63,7 +63,8 @@ static tw_err keep_row(void *context, const log_row *row)
     return log_table_insert(self->store->table, row);
 }
 
-/* Leaves out rows whose collection or origin is unknown, and takes scopes that are unknown as any. */
+/* Leaves out rows whose collection or origin is unknown, and takes scopes that are unknown as any.
+ * */
 static tw_err fit_rows(log_store *store)
 {
     static const char *const statements[] = {
@@ -99,8 +100,8 @@ static tw_err copy_rows(log_store *store, rebuild *self, uint64_t *bad)
         (void)!log_table_number(self->from, "head", &numbers[1]);
     }
     for (size_t i = 0; i < TW_COUNT(numbers); i++) {
-        self->head = numbers[i] > self->head && numbers[i] < TW_SEQNO_MAX / 2 ? numbers[i]
-                                                                             : self->head;
+        self->head =
+            numbers[i] > self->head && numbers[i] < TW_SEQNO_MAX / 2 ? numbers[i] : self->head;
     }
     if (err == TW_OK) {
         err = fit_rows(store);
@@ -143,7 +144,8 @@ tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t s
     }
     const log_origin *own = log_index_origin(store->index, LOG_ORIGIN_OWN);
     log_guard_write(&store->guard, store->path, own->srv, log_index_head(store->index));
-    tw_format(why, size, "%s; rebuilt from %llu good rows (%llu damaged), srv_id is now %llu", found,
-              (unsigned long long)self.rows, (unsigned long long)bad, (unsigned long long)own->srv);
+    tw_format(why, size, "%s; rebuilt from %llu good rows (%llu damaged), srv_id is now %llu",
+              found, (unsigned long long)self.rows, (unsigned long long)bad,
+              (unsigned long long)own->srv);
     return TW_OK;
 }

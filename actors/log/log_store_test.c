@@ -70,8 +70,10 @@ static tw_err put(fixture *f, uint8_t key, size_t len, uint8_t fill)
     assert_true(len <= sizeof bytes);
     memset(bytes, fill, len);
     uint8_t key_bytes[2] = {8, key};
-    log_row row = {.flags = TW_ROW_PUT | TW_ROW_LAST, .origin = LOG_ORIGIN_OWN,
-                   .key = {key_bytes, 2}, .doc = {bytes, len}};
+    log_row row = {.flags = TW_ROW_PUT | TW_ROW_LAST,
+                   .origin = LOG_ORIGIN_OWN,
+                   .key = {key_bytes, 2},
+                   .doc = {bytes, len}};
     assert_int_equal(
         log_store_collection(f->log, TW_STR("d"), TW_STR("c"), TW_STR(""), true, &row.coll), TW_OK);
     log_current current = log_store_current(f->log, row.coll, row.key);
@@ -141,8 +143,8 @@ static void test_reopened_log_keeps_srv_rows_and_numbers(void **state)
 static void copy_file(const fixture *f, const char *from, const char *to, bool in_place)
 {
     char command[300];
-    tw_format(command, sizeof command, "%s %s/%s %s/%s", in_place ? "cp -f" : "cp --remove-destination",
-              f->directory, from, f->directory, to);
+    tw_format(command, sizeof command, "%s %s/%s %s/%s",
+              in_place ? "cp -f" : "cp --remove-destination", f->directory, from, f->directory, to);
     assert_int_equal(system(command), 0);
 }
 

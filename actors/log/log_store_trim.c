@@ -1,14 +1,17 @@
-/* log_store_trim.c - the floor rises first, rows are swept later; see log_store.h and LOG rules 7, 8.
+/* log_store_trim.c - the floor rises first, rows are swept later; see log_store.h and LOG rules 7,
+ * 8.
  *
  * 1. raise_floor stores the new floor and shows it: all cursors below are refused from then on.
  * 2. step looks at the rows that the floor passed, LOG_FLOOR_ROWS at a time, and marks as dead what
  *    they superseded, tombstones, and rows of dropped collections.
  * 3. sweep deletes the dead rows of a chunk where they are most of it, inside a commit. A row goes
- *    only with or after the row that it superseded: otherwise a key whose tombstone went first would
+ *    only with or after the row that it superseded: otherwise a key whose tombstone went first
+ * would
  *    come back at the restart. */
+#include "protocol/fault.h"
+
 #include "actors/log/log_store.h"
 #include "actors/log/log_store_priv.h"
-#include "protocol/fault.h"
 
 enum { SWEEP_LOOK = 64, /* chunks looked at for one that is worth it */ OPIDS_STEP = 1000 };
 
@@ -30,7 +33,8 @@ static uint64_t floor_allowed(const log_store *store, uint64_t unix_ms)
     return floor;
 }
 
-/* The end of the transaction that n lies in: down from n, so that no more is given up than asked. */
+/* The end of the transaction that n lies in: down from n, so that no more is given up than asked.
+ * */
 static tw_err transaction_end(log_store *store, uint64_t above, uint64_t *n)
 {
     while (*n > above) {
@@ -310,10 +314,12 @@ static tw_err save_bases(log_store *store)
         }
         saved = row->coll;
         const log_incarnation *of = log_index_incarnation(store->index, row->coll);
-        const log_table_incarnation stored = {.id = of->id, .db = tw_str_of(of->db),
+        const log_table_incarnation stored = {.id = of->id,
+                                              .db = tw_str_of(of->db),
                                               .name = tw_str_of(of->name),
                                               .scope_field = tw_str_of(of->scope_field),
-                                              .dropped = of->dropping, .ver_base = of->ver_base};
+                                              .dropped = of->dropping,
+                                              .ver_base = of->ver_base};
         tw_err err = log_table_save_incarnation(store->table, &stored);
         if (err != TW_OK) {
             return err;
@@ -422,8 +428,8 @@ tw_err log_store_tick(log_store *store, uint64_t unix_ms)
         return err;
     }
     uint64_t age_ms = TW_OPID_AGE_S * 1000ULL;
-    err = log_table_forget_opids(store->table, unix_ms > age_ms ? unix_ms - age_ms : 0, TW_OPIDS_MAX,
-                                 OPIDS_STEP);
+    err = log_table_forget_opids(store->table, unix_ms > age_ms ? unix_ms - age_ms : 0,
+                                 TW_OPIDS_MAX, OPIDS_STEP);
     if (err != TW_OK) {
         log_table_rollback(store->table);
         return err;

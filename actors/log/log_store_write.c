@@ -1,10 +1,12 @@
 /* log_store_write.c - preparing rows and committing them; see log_store.h.
  *
- * Rows are prepared in memory alone, with a hash of those keys that they change over the index, so a
- * refused transaction is undone by forgetting its rows, and SQLite sees only what will be committed. */
+ * Rows are prepared in memory alone, with a hash of those keys that they change over the index, so
+ * a refused transaction is undone by forgetting its rows, and SQLite sees only what will be
+ * committed. */
+#include "protocol/fault.h"
+
 #include "actors/log/log_store.h"
 #include "actors/log/log_store_priv.h"
-#include "protocol/fault.h"
 
 /* ---- the overlay: newest prepared row of a key ---- */
 
@@ -47,7 +49,8 @@ log_current log_store_current(log_store *store, uint32_t coll, tw_key key)
     }
     const log_entry *entry = log_index_find(store->index, coll, key);
     if (entry != NULL) {
-        return (log_current){log_entry_n(entry), entry->ver, entry->scope, log_entry_deleted(entry)};
+        return (log_current){log_entry_n(entry), entry->ver, entry->scope,
+                             log_entry_deleted(entry)};
     }
     const log_incarnation *incarnation = log_index_incarnation(store->index, coll);
     return (log_current){.ver = incarnation == NULL ? 0 : incarnation->ver_base, .deleted = true};
@@ -80,8 +83,8 @@ tw_err log_store_document(log_store *store, tw_arena *arena, uint64_t n, tw_bson
 
 /* ---- names ---- */
 
-tw_err log_store_collection(log_store *store, tw_str db, tw_str name, tw_str scope_field, bool create,
-                            uint32_t *coll)
+tw_err log_store_collection(log_store *store, tw_str db, tw_str name, tw_str scope_field,
+                            bool create, uint32_t *coll)
 {
     TW_ASSERT(coll != NULL && !store->is_committed);
     log_incarnation *newest = log_index_named(store->index, db, name);
@@ -257,8 +260,8 @@ void log_store_seal(log_store *store, size_t count)
     }
 }
 
-/* A collection that came into being for a row that is now forgotten, after its forerunner's drop was
- * forgotten too, would stand beside it: it is void. */
+/* A collection that came into being for a row that is now forgotten, after its forerunner's drop
+ * was forgotten too, would stand beside it: it is void. */
 static void undo_drop(log_store *store, const log_row *row)
 {
     log_incarnation *dropped = log_index_incarnation(store->index, row->coll);
@@ -365,9 +368,11 @@ static tw_err store_beside(log_store *store)
     }
     if (err == TW_OK && store->token_origin != 0) {
         const log_origin *origin = log_index_origin(store->index, store->token_origin);
-        const log_table_origin stored = {.id = origin->id, .srv = origin->srv,
+        const log_table_origin stored = {.id = origin->id,
+                                         .srv = origin->srv,
                                          .floor = origin->floor,
-                                         .floor_multi = origin->floor_multi, .token = store->token,
+                                         .floor_multi = origin->floor_multi,
+                                         .token = store->token,
                                          .applied_ms = store->token_applied_ms};
         err = log_table_save_origin(store->table, &stored);
     }

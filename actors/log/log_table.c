@@ -1,7 +1,8 @@
 /* log_table.c - see log_table.h; here the connection and the rows, in log_table_beside.c the rest.
  *
- * body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes), numbers little
- * endian. The checksum covers every column of the row, so that a flipped bit anywhere is seen. */
+ * body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes), numbers
+ * little endian. The checksum covers every column of the row, so that a flipped bit anywhere is
+ * seen. */
 #include "actors/log/log_table.h"
 
 #include <errno.h>
@@ -32,7 +33,8 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_LOAD] = "SELECT " ROW_COLUMNS ", CASE WHEN length(body) <= 4096 THEN body END FROM log"
                  " ORDER BY n",
     [SQL_LOAD_ALL] = "SELECT " ROW_COLUMNS ", body FROM log ORDER BY n",
-    [SQL_INCARNATIONS] = "SELECT id, db, name, scope_field, dropped, base FROM incarnation ORDER BY id",
+    [SQL_INCARNATIONS] =
+        "SELECT id, db, name, scope_field, dropped, base FROM incarnation ORDER BY id",
     [SQL_INCARNATION_SAVE] = "REPLACE INTO incarnation(id, db, name, scope_field, dropped, base)"
                              " VALUES(?,?,?,?,?,?)",
     [SQL_INCARNATION_DELETE] = "DELETE FROM incarnation WHERE id = ?",
@@ -177,7 +179,8 @@ tw_err log_table_open(log_table **out, const char *path, log_table_use use, char
     tw_format(table->path, sizeof table->path, "%s", path);
     tw_buf_init(&table->body, TW_DOCUMENT_MAX + 65536);
     table->is_writer = use == LOG_TABLE_WRITER || use == LOG_TABLE_VOLATILE;
-    int flags = table->is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    int flags =
+        table->is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
     int code = sqlite3_open_v2(path, &table->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     tw_err err = TW_E_NO_MEMORY;
     if (table->db != NULL) {
@@ -263,7 +266,8 @@ void log_table_rollback(log_table *table)
     if (table->in_transaction && sqlite3_get_autocommit(table->db) == 0) {
         char why[sizeof table->why];
         memcpy(why, table->why, sizeof why);
-        (void)run(table, log_table_statement(table, SQL_ROLLBACK)); /* nothing to be done about it */
+        (void)run(table,
+                  log_table_statement(table, SQL_ROLLBACK)); /* nothing to be done about it */
         memcpy(table->why, why, sizeof why);
     }
     table->in_transaction = false;
@@ -286,7 +290,7 @@ tw_err log_table_checkpoint(log_table *table, bool now)
 
 static uint32_t checksum(const log_row *row, const void *body, size_t len)
 {
-    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags, (uint64_t)row->ver,
+    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
                        row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
                        row->seqno};
     uint64_t hash = tw_hash(head, sizeof head, 4);
@@ -420,8 +424,8 @@ tw_err log_table_read(log_table *table, uint64_t n, log_row *out)
     return log_table_row(table, from, true, out);
 }
 
-/* Goes on where the last call stood when n is near, and seeks otherwise: a page of a whole collection
- * is one scan, a page of a few scattered rows is a few look-ups. */
+/* Goes on where the last call stood when n is near, and seeks otherwise: a page of a whole
+ * collection is one scan, a page of a few scattered rows is a few look-ups. */
 tw_err log_table_scan(log_table *table, uint64_t n, log_row *out)
 {
     TW_ASSERT(n > 0);

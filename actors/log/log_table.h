@@ -1,15 +1,16 @@
 /* log_table.h - the log on disk: one SQLite connection, and all that is said to it.
  *
  * The writer's connection creates the schema, writes and checkpoints; nobody else ever checkpoints
- * (SQLite 3.7.0-3.51.2 has a race that needs two). Readers have connections of their own. Views in a
- * log_row that was read live until the next call on the same table.
+ * (SQLite 3.7.0-3.51.2 has a race that needs two). Readers have connections of their own. Views in
+ * a log_row that was read live until the next call on the same table.
  * Errors    TW_E_DISK (no room; the transaction is rolled back), TW_E_CORRUPT (log_table_why names
  *           file and row), TW_E_NO_MEMORY, TW_E_BUSY (another process), TW_E_INTERNAL (I/O failed:
  *           the table must be closed and opened again) */
 #pragma once
 
-#include "actors/log/log_row.h"
 #include "protocol/arena.h"
+
+#include "actors/log/log_row.h"
 
 typedef struct log_table log_table;
 
@@ -24,7 +25,7 @@ typedef enum log_table_use {
  * and why (size bytes) says what is wrong. Thread: the one that then uses it; blocks. */
 tw_err log_table_open(log_table **out, const char *path, log_table_use use, char *why, size_t size);
 void log_table_close(log_table **table);
-const char *log_table_why(const log_table *table); /* of the last error */
+const char *log_table_why(const log_table *table);          /* of the last error */
 void log_table_limit(log_table *table, uint64_t bytes_max); /* the file's; 0: none */
 uint64_t log_table_bytes(log_table *table);
 
@@ -39,8 +40,9 @@ tw_err log_table_insert(log_table *table, const log_row *row);
 tw_err log_table_delete(log_table *table, uint64_t n);
 /* One row by number; TW_E_NOT_FOUND. */
 tw_err log_table_read(log_table *table, uint64_t n, log_row *out);
-/* The first row at or above n, in a scan that goes on cheaply; TW_E_END: none. scan_head gives numbers and
- * key only, of rows up to upto, and goes on where n is 0. scan_end ends them (before COMMIT). */
+/* The first row at or above n, in a scan that goes on cheaply; TW_E_END: none. scan_head gives
+ * numbers and key only, of rows up to upto, and goes on where n is 0. scan_end ends them (before
+ * COMMIT). */
 tw_err log_table_scan(log_table *table, uint64_t n, log_row *out);
 tw_err log_table_scan_head(log_table *table, uint64_t n, uint64_t upto, log_row *out);
 void log_table_scan_end(log_table *table);
@@ -94,10 +96,12 @@ typedef struct log_opid {
     uint64_t seqno;
     uint64_t count;
 } log_opid;
-tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id, log_opid *out); /* TW_E_NOT_FOUND */
+tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id,
+                      log_opid *out); /* TW_E_NOT_FOUND */
 tw_err log_table_save_opid(log_table *table, const log_opid *opid);
 /* Forgets at most `most` of the oldest: those before before_ms, and those beyond count_max. */
-tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max, uint64_t most);
+tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max,
+                              uint64_t most);
 
 /* ---- damage ---- */
 tw_err log_table_run(log_table *table, const char *sql); /* constant text, for rebuilding */

@@ -223,7 +223,8 @@ tw_err log_table_save_opid(log_table *table, const log_opid *opid)
     return finish(table, to);
 }
 
-tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max, uint64_t most)
+tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max,
+                              uint64_t most)
 {
     sqlite3_stmt *last = log_table_statement(table, SQL_OPID_LAST);
     tw_err err = log_table_step(table, last);

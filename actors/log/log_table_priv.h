@@ -6,15 +6,39 @@
 #include "actors/log/log_table.h"
 
 typedef enum log_sql {
-    SQL_BEGIN, SQL_COMMIT, SQL_ROLLBACK, SQL_INSERT, SQL_DELETE, SQL_READ, SQL_SCAN, SQL_SCAN_HEAD,
-    SQL_LOAD, SQL_LOAD_ALL, SQL_INCARNATIONS, SQL_INCARNATION_SAVE, SQL_INCARNATION_DELETE,
-    SQL_SCOPES, SQL_SCOPE_SAVE, SQL_ORIGINS, SQL_ORIGIN_SAVE, SQL_MARKS, SQL_MARK_SAVE,
-    SQL_MARKS_FORGET, SQL_NUMBER, SQL_NUMBER_SAVE, SQL_OPID, SQL_OPID_SAVE, SQL_OPID_LAST,
-    SQL_OPIDS_FORGET, SQL_SALVAGE_UP, SQL_SALVAGE_LAST, SQL_COUNT
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_ROLLBACK,
+    SQL_INSERT,
+    SQL_DELETE,
+    SQL_READ,
+    SQL_SCAN,
+    SQL_SCAN_HEAD,
+    SQL_LOAD,
+    SQL_LOAD_ALL,
+    SQL_INCARNATIONS,
+    SQL_INCARNATION_SAVE,
+    SQL_INCARNATION_DELETE,
+    SQL_SCOPES,
+    SQL_SCOPE_SAVE,
+    SQL_ORIGINS,
+    SQL_ORIGIN_SAVE,
+    SQL_MARKS,
+    SQL_MARK_SAVE,
+    SQL_MARKS_FORGET,
+    SQL_NUMBER,
+    SQL_NUMBER_SAVE,
+    SQL_OPID,
+    SQL_OPID_SAVE,
+    SQL_OPID_LAST,
+    SQL_OPIDS_FORGET,
+    SQL_SALVAGE_UP,
+    SQL_SALVAGE_LAST,
+    SQL_COUNT
 } log_sql;
 
 struct log_table {
-    sqlite3 *db;                     /* own */
+    sqlite3 *db;                       /* own */
     sqlite3_stmt *prepared[SQL_COUNT]; /* own; made when first needed */
     bool is_writer;
     bool in_transaction;
