@@ -141,6 +141,7 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
     }
     *page = (log_page){.fresh = ask->fresh || (ask->resume && ask->since.count == 0),
                        .resume = ask->resume && ask->since.count > 0,
+                       .now = ask->now,
                        .since = ask->since,
                        .after = ask->after,
                        .w0 = ask->w0};

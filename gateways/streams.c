@@ -199,17 +199,7 @@ static void make_retry(streams *self, struct stream *stream)
 
 void stream_start(streams *self, struct stream *stream)
 {
-    const struct topic *topic = stream->class->topic;
-    TW_ASSERT(topic->state == TOPIC_OPEN);
-    if (stream->now) {
-        stream->now = false;
-        if (self->at != NULL && self->head >= topic->applied) {
-            stream_move(self, stream, STREAM_LIVE);
-            stream_sync(self, stream, shared_vector_view(self->at));
-            return;
-        }
-        stream->after = self->head > topic->applied ? self->head : topic->applied;
-    }
+    TW_ASSERT(stream->class->topic->state == TOPIC_OPEN);
     stream_move(self, stream, STREAM_CATCHING);
     make_ready(self, stream);
 }
@@ -269,6 +259,7 @@ static void ask_page(streams *self, struct stream *stream)
         .query = stream->class->topic->canonical,
         .fresh = stream->fresh,
         .resume = stream->resume,
+        .now = stream->now,
         .after = stream->fresh || stream->resume ? 0 : stream->after,
         .w0 = stream->w0,
         .since = shared_vector_view(stream->since),
@@ -392,6 +383,7 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     }
     stream->fresh = false;
     stream->resume = false;
+    stream->now = false;
     stream->after = page->after;
     stream->w0 = page->w0;
     stream->seen = page->head > stream->seen ? page->head : stream->seen;

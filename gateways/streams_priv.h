@@ -79,7 +79,7 @@ typedef struct stream_class {
 struct stream {
     uint32_t magic;
     uint8_t state;
-    bool now;          /* since: "now" */
+    bool now;          /* since: "now": its next page tells the head alone */
     bool fresh;        /* its next page is the first of a snapshot */
     bool resume;       /* its next page is the first of a resume */
     bool reading;      /* a page is in flight */

@@ -221,6 +221,7 @@ enum tw_reset {
     F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Canonical topic query (broker/topic_query.h).")   \
     F(flag, fresh, 1, "", "First page of a fresh subscription: w0 is to be set to head.")          \
     F(flag, resume, 1, "", "First page of a resume: after is to be found from since.")             \
+    F(flag, now, 1, "", "No history: after is to be set to head.")                                 \
     F(u64, after, TW_SEQNO_MAX, "row", "Cursor: rows above it; unread with fresh and resume.")     \
     F(u64, w0, TW_SEQNO_MAX, "row", "Head when a fresh subscription began; 0: not fresh.")         \
     F(vector, since, TW_ORIGINS_MAX, "origins", "Of a resume, until it has caught up.")            \

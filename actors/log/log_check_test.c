@@ -24,7 +24,7 @@ enum {
     KEYS = 10,
     NODES_MAX = 2,
     CLIENTS = 4,
-    TX_MAX = 120,
+    TX_MAX = 1000,
     OPS_MAX = 4,
     STEPS = 400
 };
@@ -435,6 +435,7 @@ static void on_reset(check_run *self, check_client *client, const check_node *no
     self->resets++;
     if (!is_ahead) { /* starts over; one that is ahead of this node waits, or goes elsewhere */
         client->has_vector = client->has_cursor = false;
+        client->vector_count = 0;
         client->held = (check_truth){0};
     }
     client->at_node = -1;
@@ -496,7 +497,7 @@ static void tend(check_run *self, check_node *node)
     bool more = true;
     switch (draw(self, 4)) {
     case 0:
-        CHECK(self, log_store_raise_floor(node->log, self->now_ms, draw(self, 60)) == TW_OK);
+        CHECK(self, log_store_raise_floor(node->log, self->now_ms, draw(self, 300)) == TW_OK);
         node->trimmed = true;
         break;
     case 1:
@@ -551,7 +552,8 @@ static void one_run(check_run *self, uint64_t seed)
             log_view_init(&client->views[k], self->nodes[k].log);
         }
     }
-    for (size_t i = 0; i < STEPS; i++) {
+    size_t steps = seed % 4 == 0 ? STEPS * 6 : STEPS; /* long: several chunks of rows */
+    for (size_t i = 0; i < steps; i++) {
         self->now_ms += draw(self, 500);
         check_node *node = &self->nodes[draw(self, self->nodes_count)];
         uint64_t what = draw(self, 10);
