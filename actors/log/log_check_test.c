@@ -355,7 +355,8 @@ static bool take(void *context, size_t part, unsigned means, const log_row *row,
     if (taking->run->foreign && client->seen[srv - 101] < row->seqno) {
         client->seen[srv - 101] = row->seqno;
     }
-    if (client->caught_up) {
+    /* What catches up is squashed: another node may lack the row that it was squashed for. */
+    if (client->caught_up && !taking->run->foreign) {
         raise(client, (tw_position){srv, row->seqno});
     }
     return true;

@@ -280,6 +280,48 @@ static void test_numbers_are_not_given_twice_after_all_rows_are_swept(void **sta
     assert_int_equal(log_index_head(log_store_index(f->log)), 6);
 }
 
+static tw_err remove_key(fixture *f, uint8_t key)
+{
+    uint8_t key_bytes[2] = {8, key};
+    log_row row = {
+        .flags = TW_ROW_DELETE | TW_ROW_LAST, .origin = LOG_ORIGIN_OWN, .key = {key_bytes, 2}};
+    assert_int_equal(
+        log_store_collection(f->log, TW_STR("d"), TW_STR("c"), TW_STR(""), false, &row.coll),
+        TW_OK);
+    log_current current = log_store_current(f->log, row.coll, row.key);
+    row.prev = current.n;
+    row.ver = current.ver + 1;
+    assert_int_equal(log_store_prepare(f->log, &row, (tw_bson){0}), TW_OK);
+    tw_err err = log_store_commit(f->log, NOW_MS);
+    log_store_clear(f->log);
+    return err;
+}
+
+/* The suffix rule: the version stands among living rows, its tombstone among dead ones. */
+static void test_swept_tombstone_does_not_bring_its_key_back(void **state)
+{
+    fixture *f = *state;
+    for (int i = 0; i < 255; i++) {
+        assert_int_equal(put(f, (uint8_t)i, 10, 1), TW_OK);
+    }
+    assert_int_equal(remove_key(f, 7), TW_OK);
+    for (int i = 0; i < 400; i++) {
+        assert_int_equal(put(f, 255, 10, 1), TW_OK);
+    }
+    assert_int_equal(log_store_raise_floor(f->log, NOW_MS, 0), TW_OK);
+    bool more = true;
+    while (more) {
+        assert_int_equal(log_store_step(f->log, &more), TW_OK);
+    }
+    assert_true(log_index_figures(log_store_index(f->log)).swept > 200);
+    close_log(f);
+    open_log(f);
+    assert_int_equal(log_index_figures(log_store_index(f->log)).records, 255);
+    assert_int_equal(put(f, 7, 10, 1), TW_OK);
+    uint8_t key_bytes[2] = {8, 7};
+    assert_int_equal(log_store_current(f->log, 1, (tw_key){key_bytes, 2}).ver, 3);
+}
+
 static void test_kill_at_each_point_keeps_what_was_committed(void **state)
 {
     fixture *f = *state;
@@ -343,6 +385,7 @@ int main(void)
         T(test_cut_file_is_rebuilt_from_what_is_left),
         T(test_damage_that_a_reader_finds_is_told_and_rebuilt),
         T(test_numbers_are_not_given_twice_after_all_rows_are_swept),
+        T(test_swept_tombstone_does_not_bring_its_key_back),
         T(test_kill_at_each_point_keeps_what_was_committed),
         cmocka_unit_test(test_ring_wraps_and_gives_only_what_it_has),
     };
