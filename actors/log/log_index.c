@@ -30,7 +30,9 @@ typedef struct key_shard {
 
 typedef struct row_chunk {
     uint64_t present[WORDS], superseded[WORDS], dead[WORDS];
-    uint16_t present_count, dead_count, blocked;
+    uint16_t present_count, dead_count;
+    uint16_t blocked;       /* dead rows that could not go */
+    uint64_t blocked_floor; /* when the floor was this; looked at anew when it has risen */
 } row_chunk;
 
 typedef struct scope_slot { /* value -> code */
@@ -941,6 +943,7 @@ void log_index_remove(log_index *index, const log_row *row)
 
 bool log_index_next_sweep(log_index *index, uint64_t *at, size_t steps)
 {
+    steps = steps < index->chunks_count ? steps : index->chunks_count; /* each one once */
     for (; steps > 0 && index->chunks_count > 0 && index->stats.dead > 0; steps--) {
         uint64_t last = index->chunks_first + index->chunks_count - 1;
         if (*at < index->chunks_first || *at > last) {
@@ -948,9 +951,10 @@ bool log_index_next_sweep(log_index *index, uint64_t *at, size_t steps)
         }
         row_chunk *chunk = index->chunks[*at - index->chunks_first];
         if (chunk != NULL && chunk->dead_count > 0) {
-            unsigned ready = chunk->dead_count - chunk->blocked;
-            chunk->blocked = 0; /* looked at anew when it comes round again */
-            if (ready * SWEEP_DENOMINATOR >= chunk->present_count * SWEEP_NUMERATOR) {
+            bool is_known = chunk->blocked_floor == index->floor;
+            unsigned blocked = is_known ? chunk->blocked : 0;
+            unsigned ready = chunk->dead_count > blocked ? chunk->dead_count - blocked : 0;
+            if (ready > 0 && ready * SWEEP_DENOMINATOR >= chunk->present_count * SWEEP_NUMERATOR) {
                 return true;
             }
         }
@@ -964,7 +968,8 @@ void log_index_blocked(log_index *index, uint64_t id, unsigned rows)
     row_chunk *chunk = chunk_of(index, id * LOG_CHUNK_ROWS);
     TW_ASSERT(rows <= LOG_CHUNK_ROWS);
     if (chunk != NULL) {
-        chunk->blocked = (uint16_t)(rows < chunk->dead_count ? rows : chunk->dead_count);
+        chunk->blocked = (uint16_t)rows;
+        chunk->blocked_floor = index->floor;
     }
 }
 

@@ -125,7 +125,7 @@ bool log_index_dead(const log_index *index, uint64_t n);
 
 /* The next chunk, from *chunk on (wrapping), that is worth sweeping; looks at `steps` of them. */
 bool log_index_next_sweep(log_index *index, uint64_t *chunk, size_t steps);
-/* So many of the chunk's dead rows cannot go yet: they are not counted until it comes round again.
+/* So many of the chunk's dead rows cannot go yet: they are not counted until the floor rises.
  * */
 void log_index_blocked(log_index *index, uint64_t chunk, unsigned rows);
 
