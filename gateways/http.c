@@ -5,6 +5,7 @@
 
 #include "protocol/asset.h"
 #include "protocol/json.h"
+#include "protocol/utf8.h"
 
 #include "gateways/http_priv.h"
 #include "gateways/websocket.h"
@@ -335,6 +336,23 @@ typedef struct rest {
     tw_buf request;
 } rest;
 
+/* An id as a path spells it: a whole number is one (in quotes it is text), all else is text, which may
+ * be an ObjectId's 24 digits. */
+static void add_id(tw_bson_builder *builder, tw_str id)
+{
+    bool minus = id.len > 1 && id.ptr[0] == '-';
+    tw_str digits = {id.ptr + (minus ? 1 : 0), id.len - (minus ? 1 : 0)};
+    uint64_t number;
+    bool padded = digits.len > 1 && digits.ptr[0] == '0';
+    if (!padded && tw_parse_u64(digits, TW_SEQNO_MAX, &number) == TW_OK) {
+        tw_bson_add_i64(builder, TW_STR("id"), minus ? -(int64_t)number : (int64_t)number);
+    } else if (id.len > 1 && id.ptr[0] == '"' && id.ptr[id.len - 1] == '"') {
+        tw_bson_add_str(builder, TW_STR("id"), (tw_str){id.ptr + 1, id.len - 2});
+    } else {
+        tw_bson_add_str(builder, TW_STR("id"), id);
+    }
+}
+
 static void begin_request(rest *asked, const char *action, const char *coll_field)
 {
     tw_bson_begin(&asked->builder, &asked->request);
@@ -381,7 +399,7 @@ static bool make_detail(edge *self, rest *asked)
 {
     (void)self;
     begin_request(asked, "detail", "collection");
-    tw_bson_add_str(&asked->builder, TW_STR("id"), asked->id);
+    add_id(&asked->builder, asked->id);
     return true;
 }
 
@@ -404,7 +422,7 @@ static bool make_put(edge *self, rest *asked)
     tw_bson_builder value;
     tw_buf_init(&text, TW_KEY_MAX + 64);
     tw_bson_begin(&value, &text);
-    tw_bson_add_str(&value, TW_STR("id"), asked->id);
+    add_id(&value, asked->id);
     tw_key key = {NULL, 0};
     tw_key also = {NULL, 0};
     bool good = text.err == TW_OK && asked->body.len > 0 &&
@@ -431,7 +449,7 @@ static bool make_update(edge *self, rest *asked)
 {
     (void)self;
     begin_request(asked, "update", "collection");
-    tw_bson_add_str(&asked->builder, TW_STR("id"), asked->id);
+    add_id(&asked->builder, asked->id);
     tw_bson_value operations = tw_bson_get(asked->body, TW_STR("operations"));
     if (operations.type == TW_BSON_ARRAY) {
         tw_bson_add_value(&asked->builder, TW_STR("operations"), operations);
@@ -445,7 +463,7 @@ static bool make_remove(edge *self, rest *asked)
 {
     (void)self;
     begin_request(asked, "remove", "collection");
-    tw_bson_add_str(&asked->builder, TW_STR("id"), asked->id);
+    add_id(&asked->builder, asked->id);
     return true;
 }
 
@@ -501,7 +519,7 @@ static bool split_path(tw_arena *arena, tw_str path, tw_str parts[3], size_t *co
         char *text = *count < 3 && one.len > 0 ? tw_arena_alloc(arena, one.len) : NULL;
         size_t len = 0;
         if (text == NULL || !http_decode(one, text, &len) ||
-            !websocket_utf8_valid((tw_str){text, len})) {
+            !tw_utf8_valid((tw_str){text, len})) {
             return false;
         }
         parts[(*count)++] = (tw_str){text, len};

@@ -9,6 +9,8 @@
  * */
 #include "gateways/websocket_frame.h"
 
+#include "protocol/utf8.h"
+
 static_assert(TW_MESSAGE_MAX <= UINT32_MAX, "a message's length fits the reader");
 
 void websocket_reader_init(websocket_reader *reader)
@@ -143,7 +145,7 @@ static websocket_event close_of(websocket_reader *reader, tw_str payload)
     if (!allowed) {
         return broken(reader, WEBSOCKET_CLOSE_PROTOCOL);
     }
-    if (!websocket_utf8_valid((tw_str){payload.ptr + 2, payload.len - 2})) {
+    if (!tw_utf8_valid((tw_str){payload.ptr + 2, payload.len - 2})) {
         return broken(reader, WEBSOCKET_CLOSE_BAD_TEXT);
     }
     reader->close_number = (uint16_t)number;
@@ -178,7 +180,7 @@ static websocket_event end_data(websocket_reader *reader, tw_str whole, tw_str *
         reader->message_opcode == WEBSOCKET_OP_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY;
     reader->message_opcode = 0;
     reader->fragments = 0;
-    if (event == WEBSOCKET_TEXT && !websocket_utf8_valid(*payload)) {
+    if (event == WEBSOCKET_TEXT && !tw_utf8_valid(*payload)) {
         return broken(reader, WEBSOCKET_CLOSE_BAD_TEXT);
     }
     return event;
@@ -256,59 +258,4 @@ size_t websocket_header(uint8_t out[WEBSOCKET_HEADER_MAX], websocket_opcode opco
         len >>= 8;
     }
     return bytes;
-}
-
-/* Bytes of the sequence that begins with lead, and the range of its second byte; 0: no lead.
- * Source  Unicode 15, table 3-7 */
-static size_t utf8_lead(uint8_t lead, uint8_t *low, uint8_t *high)
-{
-    *low = 0x80;
-    *high = 0xbf;
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        return 2;
-    }
-    if (lead >= 0xe0 && lead <= 0xef) {
-        *low = lead == 0xe0 ? 0xa0 : 0x80;
-        *high = lead == 0xed ? 0x9f : 0xbf;
-        return 3;
-    }
-    if (lead >= 0xf0 && lead <= 0xf4) {
-        *low = lead == 0xf0 ? 0x90 : 0x80;
-        *high = lead == 0xf4 ? 0x8f : 0xbf;
-        return 4;
-    }
-    return 0;
-}
-
-bool websocket_utf8_valid(tw_str text)
-{
-    if (text.len == 0) {
-        return true; /* without memory there is no address to count from */
-    }
-    const uint8_t *at = (const uint8_t *)text.ptr;
-    const uint8_t *end = at + text.len;
-    while (at < end) {
-        uint64_t eight;
-        if (end - at >= 8 && (memcpy(&eight, at, 8), (eight & 0x8080808080808080ULL) == 0)) {
-            at += 8;
-            continue;
-        }
-        if (*at < 0x80) {
-            at++;
-            continue;
-        }
-        uint8_t low;
-        uint8_t high;
-        size_t len = utf8_lead(*at, &low, &high);
-        if (len == 0 || (size_t)(end - at) < len || at[1] < low || at[1] > high) {
-            return false;
-        }
-        for (size_t i = 2; i < len; i++) {
-            if (at[i] < 0x80 || at[i] > 0xbf) {
-                return false;
-            }
-        }
-        at += len;
-    }
-    return true;
 }

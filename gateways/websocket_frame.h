@@ -75,6 +75,3 @@ bool websocket_reader_inside(const websocket_reader *reader);
 /* Writes the header of an unfragmented server frame; returns its bytes, 2, 4 or 10. */
 size_t websocket_header(uint8_t out[WEBSOCKET_HEADER_MAX], websocket_opcode opcode, size_t len);
 size_t websocket_header_len(size_t len);
-
-/* True for text without overlong forms, surrogates or code points above U+10FFFF. */
-bool websocket_utf8_valid(tw_str text);

@@ -1,6 +1,8 @@
 /* websocket_frame_fuzz.c - any bytes, cut anywhere (the first byte says where), into the reader. */
 #include "gateways/websocket_frame.h"
 
+#include "protocol/utf8.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -23,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             tw_str payload = {NULL, 0};
             event = websocket_next(&reader, &from, end, &payload);
             TW_ASSERT(payload.len <= TW_MESSAGE_MAX);
-            TW_ASSERT(event != WEBSOCKET_TEXT || websocket_utf8_valid(payload));
+            TW_ASSERT(event != WEBSOCKET_TEXT || tw_utf8_valid(payload));
             over = event == WEBSOCKET_CLOSE || event == WEBSOCKET_BROKEN;
         }
     }

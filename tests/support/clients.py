@@ -16,7 +16,7 @@ async def connect(url, **more):
     while True:
         try:
             return await websockets.connect(
-                url, max_size=None, compression=None, ping_interval=None, **more
+                url, max_size=None, compression=None, ping_interval=None, max_queue=None, **more
             )
         except (
             OSError,
