@@ -1,4 +1,5 @@
-/* main.c - the wiring: the only file that names every actor and gateway, and the verbs that run them.
+/* main.c - the wiring: the only file that names every actor and gateway, and the verbs that run
+ * them.
  *
  *   tidewire serve        all actors as threads of this process
  *   tidewire actor NAME   one actor (the store brings its readers, the gateway the service socket)
@@ -29,9 +30,9 @@
 enum { READERS_MAX = 4, ORIGINS_LISTED_MAX = 64, PATH_LEN_MAX = 4200, OLD_STOP = 2 };
 
 struct program {
-    config config; /* own */
+    config config;     /* own */
     tw_system *system; /* own */
-    log_store *log; /* own; opened by the store, read by its readers */
+    log_store *log;    /* own; opened by the store, read by its readers */
     char actors_base[PATH_LEN_MAX], service_url[PATH_LEN_MAX];
     char listen[PATH_LEN_MAX], admin[PATH_LEN_MAX], origins[PATH_LEN_MAX];
     const char *origins_listed[ORIGINS_LISTED_MAX];
@@ -100,8 +101,7 @@ static int fill_gateway(struct program *program, const char *verb)
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
         const char *dot = strchr(tw_actor_names[i], '.');
-        if (is_served(tw_actor_names[i]) &&
-            (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+        if (is_served(tw_actor_names[i]) && (dot == NULL || dot[1] - '0' < (int)option->readers)) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -110,8 +110,8 @@ static int fill_gateway(struct program *program, const char *verb)
     }
     if (!is_loopback(gateway->listen_address) && !option->insecure) {
         return cli_fail(verb,
-                        "Listen on 127.0.0.1, put a proxy with TLS and authentication before it, or "
-                        "give --insecure",
+                        "Listen on 127.0.0.1, put a proxy with TLS and authentication before "
+                        "it, or give --insecure",
                         "listening on %s would let everybody in", gateway->listen_address);
     }
     if (option->admin[0] != '\0') {
@@ -140,10 +140,12 @@ static bool is_wanted(const struct program *program, const char *named, const ch
     }
     const char *only = program->config.option.only;
     size_t len = strlen(actor);
-    for (const char *at = only; *at != '\0'; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
-        if (strcspn(at, ",") == len && strncmp(at, actor, len) == 0) {
+    for (const char *at = only; *at != '\0';) {
+        size_t word = strcspn(at, ",");
+        if (word == len && strncmp(at, actor, len) == 0) {
             return true;
         }
+        at += word + (at[word] == ',' ? 1 : 0);
     }
     return only[0] == '\0';
 }
@@ -173,7 +175,8 @@ static tw_err add_store(struct program *program)
     return err;
 }
 
-/* Adds the wanted actors in the order of their start. Returns their number, 0 on an error (told). */
+/* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
+ * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
 {
     const config_options *option = &program->config.option;
@@ -195,8 +198,9 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         err = tw_system_add(program->system, &gateway_class, -1, &program->gateway);
         count++;
     }
-    bool service = strcmp(option->service, "none") != 0;
-    if (err == TW_OK && service && is_wanted(program, named, named == NULL ? "service" : "gateway")) {
+    const char *with = named == NULL ? "service" : "gateway"; /* a named gateway brings it */
+    bool service = strcmp(option->service, "none") != 0 && is_wanted(program, named, with);
+    if (err == TW_OK && service) {
         program->service = (service_options){
             .catalog = &program->config.catalog,
             .url = program->service_url,
@@ -344,7 +348,8 @@ static void print_start(const struct program *program)
     fflush(stdout);
 }
 
-/* Waits for SIGINT or SIGTERM, which all threads have blocked. The second ends the process at once. */
+/* Waits for SIGINT or SIGTERM, which all threads have blocked. The second ends the process at
+ * once. */
 static void wait_for_signal(const sigset_t *signals)
 {
     int number = 0;
@@ -400,7 +405,8 @@ static int serve(int argc, char **argv, bool wants_actor)
         .parser = parse_serve,
         .args_doc = wants_actor ? "NAME" : NULL,
         .doc = wants_actor
-                   ? "Runs one actor in this process; the others run elsewhere with the same --actors."
+                   ? "Runs one actor in this process; the others run elsewhere with the same "
+                     "--actors."
                      "\vExamples, in three terminals:\n"
                      "  tidewire actor store --actors ipc:///tmp/tide\n"
                      "  tidewire actor subscription_manager --actors ipc:///tmp/tide\n"

@@ -7,12 +7,14 @@
  * Never     blocks, reads a document from disk, knows a client
  *
  * Invariants
- * 1. applied only grows. A batch is published for each step of it: (prev_head, head] in its numbers.
- * 2. Publications of the store are a hint: a batch that does not follow on applied makes it read the
- *    log instead (repair), and the store's head is asked for each LAG_CHECK_MS, so that the loss of
- *    the last batch is seen too. It tells its own followers by an empty batch each HEARTBEAT_MS.
- * 3. What cannot be repaired (rows below the floor, another log) ends the actor: its followers see a
- *    new life and let every stream read the log itself. */
+ * 1. applied only grows. A batch is published for each step of it: (prev_head, head] in its
+ * numbers.
+ * 2. Publications of the store are a hint: a batch that does not follow on applied makes it read
+ *    the log instead (repair), and the store's head is asked for each LAG_CHECK_MS, so that the
+ *    loss of the last batch is seen too. It tells its own followers by an empty batch each
+ * HEARTBEAT_MS.
+ * 3. What cannot be repaired (rows below the floor, another log) ends the actor: its followers see
+ *    a new life and let every stream read the log itself. */
 #include "actors/subscription_manager.h"
 
 #include "broker/position.h"
@@ -20,31 +22,31 @@
 
 enum {
     SUBSCRIPTION_MANAGER_MAGIC = 0x5b5c71de,
-    LAG_CHECK_MS = 500,     /* a lost last batch is seen within a second (RELIABILITY: fault 13) */
-    HEARTBEAT_MS = 250,     /* so that gateways see a lost last batch as soon */
+    LAG_CHECK_MS = 500, /* a lost last batch is seen within a second (RELIABILITY: fault 13) */
+    HEARTBEAT_MS = 250, /* so that gateways see a lost last batch as soon */
     GATEWAY_SILENT_MS = 60000, /* six times the 10 s in which a gateway keeps its topics */
-    REPAIR_BYTES = 1048576, /* of rows in one log_read: few round trips, bounded memory */
+    REPAIR_BYTES = 1048576,    /* of rows in one log_read: few round trips, bounded memory */
 };
 
 struct subscription_manager {
     uint32_t magic;
     tw_actor *actor;
-    int store;       /* link */
-    int reader;      /* link */
+    int store;         /* link */
+    int reader;        /* link */
     topic_set *topics; /* own */
-    bool known;      /* the store's head was heard: applied is valid */
-    bool asking;     /* a log_state_ask is under way */
-    bool repairing;  /* a log_read is under way */
-    uint64_t srv;    /* the log's own origin, to notice another log */
+    bool known;        /* the store's head was heard: applied is valid */
+    bool asking;       /* a log_state_ask is under way */
+    bool repairing;    /* a log_read is under way */
+    uint64_t srv;      /* the log's own origin, to notice another log */
     uint64_t applied;
-    uint64_t seen;   /* highest head heard of */
+    uint64_t seen; /* highest head heard of */
     uint64_t published_ms;
     uint64_t repairs, oversize; /* gauges */
-    position_set at; /* positions at applied */
+    position_set at;            /* positions at applied */
 };
 
-/* Notes the position of a row that is applied. More than TW_ORIGINS_MAX origins: the log refuses them
- * before it has a row of theirs. */
+/* Notes the position of a row that is applied. More than TW_ORIGINS_MAX origins: the log refuses
+ * them before it has a row of theirs. */
 static void raise_at(struct subscription_manager *self, tw_position position)
 {
     tw_err err = position_set_raise(&self->at, position);

@@ -1,8 +1,9 @@
 /* subscription_manager.h - options and class of the actor that holds the topics. */
 #pragma once
 
-#include "actors/runtime/actor.h"
 #include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
 
 typedef struct subscription_manager_options {
     const catalog *catalog; /* borrow */

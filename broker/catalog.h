@@ -1,6 +1,7 @@
 /* catalog.h - the collections that were declared, and what holds for those that were not.
  *
- * Made once at the start from the configuration (cli/config.c) and then only read, by any thread. */
+ * Made once at the start from the configuration (cli/config.c) and then only read, by any
+ * thread. */
 #pragma once
 
 #include "protocol/base.h"
@@ -12,7 +13,12 @@ typedef enum catalog_shape {
     CATALOG_FLAT,   /* the fields stand beside type and mux_id */
 } catalog_shape;
 
-typedef enum catalog_rule { CATALOG_FREE, CATALOG_ENTRY, CATALOG_THREAD, CATALOG_COMMENT } catalog_rule;
+typedef enum catalog_rule {
+    CATALOG_FREE,
+    CATALOG_ENTRY,
+    CATALOG_THREAD,
+    CATALOG_COMMENT
+} catalog_rule;
 
 typedef struct catalog_collection {
     const char *database;
@@ -25,11 +31,11 @@ typedef struct catalog_collection {
     tw_bson filter;            /* of streams and manifests; len 0: all */
     const char *const *fields; /* of minimal documents; NULL: whole */
     size_t fields_count;
-    const char *processor;     /* nng address; NULL: none */
-    const char *message;       /* type of flat events: entry */
+    const char *processor; /* nng address; NULL: none */
+    const char *message;   /* type of flat events: entry */
     catalog_shape shape;
     catalog_rule rule;
-    bool archives;    /* archivetime decides what snapshots omit */
+    bool archives;      /* archivetime decides what snapshots omit */
     bool remove_denied; /* clients may not remove */
     bool read_denied;   /* clients may not read: nobody is told of it */
     bool write_denied;  /* clients may not write */
@@ -50,8 +56,8 @@ const catalog_collection *catalog_find(const catalog *catalog, tw_str db, tw_str
 extern const catalog_collection catalog_undeclared;
 /* The declaration or catalog_undeclared; NULL where strict forbids it. */
 const catalog_collection *catalog_rules(const catalog *catalog, tw_str db, tw_str name);
-/* Fills *out with the three collections of the report preset: entries, threads, comments in database
- * db, scope project_id: proj_id, flat, with their rules. Static memory. */
+/* Fills *out with the three collections of the report preset: entries, threads, comments in
+ * database db, scope project_id: proj_id, flat, with their rules. Static memory. */
 void catalog_report_preset(const char *db, catalog_collection out[3]);
 /* TW_E_BAD_MESSAGE for a name that is empty, too long, has NUL, '$', or begins with "system.". */
 tw_err catalog_check_name(tw_str name);

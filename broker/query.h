@@ -7,8 +7,9 @@
  * is refused by name, with the path to it. */
 #pragma once
 
-#include "broker/why.h"
 #include "protocol/bson.h"
+
+#include "broker/why.h"
 
 typedef struct query query;
 
@@ -29,7 +30,7 @@ uint64_t query_costly(const query *query);
  * 1, ...;
  * false when there is no further one. */
 typedef struct query_equality {
-    tw_str path; /* view into the query */
+    tw_str path;  /* view into the query */
     tw_key value; /* view into the query */
 } query_equality;
 bool query_equality_at(const query *query, size_t index, query_equality *out);

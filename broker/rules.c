@@ -5,7 +5,7 @@
  * Rule names are stable; clients may depend on them. */
 #include "broker/rules.h"
 
-#include <time.h>
+#include <time.h> /* tidy: gmtime_r splits a time that is given; no clock is read */
 
 #include "protocol/limits.h"
 #include "protocol/messages.h"

@@ -1,18 +1,21 @@
 /* topic_query.h - what a stream asks for, in one canonical form.
  *
- * The gateway turns `subscribe` into canonical BSON; equal queries are equal bytes and share a topic.
- * log_reader and subscription_manager compile it; the answer to "what does this change mean to that
- * query" (meaning) and the bytes told of it (render) are here, so history and live cannot differ.
+ * The gateway turns `subscribe` into canonical BSON; equal queries are equal bytes and share a
+ * topic. log_reader and subscription_manager compile it; the answer to "what does this change mean
+ * to that query" (meaning) and the bytes told of it (render) are here, so history and live cannot
+ * differ.
  *
  * Canonical form: {"v":1,"a":include archived,"c":[{"d":db,"n":name,"s":scope value (absent: none),
- * "f":filter (scope and the collection's own filter joined in by $and),"p":[fields] (absent: whole)},
+ * "f":filter (scope and the collection's own filter joined in by $and),"p":[fields] (absent:
+ * whole)},
  * ...]} with c sorted by (d, n), f and p as given otherwise. */
 #pragma once
+
+#include "protocol/messages.h"
 
 #include "broker/catalog.h"
 #include "broker/projection.h"
 #include "broker/query.h"
-#include "protocol/messages.h"
 
 typedef struct topic_query_part {
     const char *db; /* own, terminated; "" is never left: the default database is written out */
@@ -32,8 +35,9 @@ typedef struct topic_query {
     topic_query_part *parts; /* own */
 } topic_query;
 
-/* Reads a `subscribe` message (DESIGN 6.2; also the `watch` of /changes with all collections = a list
- * of names): every key that is not reserved names a collection. TW_E_BAD_MESSAGE, TW_E_BAD_FILTER,
+/* Reads a `subscribe` message (DESIGN 6.2; also the `watch` of /changes with all collections = a
+ * list of names): every key that is not reserved names a collection. TW_E_BAD_MESSAGE,
+ * TW_E_BAD_FILTER,
  * TW_E_TOO_MANY, TW_E_FORBIDDEN with why. *out lives in arena. */
 tw_err topic_query_of_subscribe(const catalog *catalog, tw_arena *arena, tw_bson subscribe,
                                 tw_bson *out, broker_why *why);
@@ -49,21 +53,23 @@ int topic_query_part_of(const topic_query *query, tw_str db, tw_str coll);
 
 /* What a change means to a part: 0 = nothing, else enum tw_meaning.
  * doc len 0: tombstone (flags TW_ROW_DELETE) or drop; old len 0: no version before.
- * live: false while a snapshot is read (then archived records are omitted unless included; a row that
- * does not match says nothing). Silent rows are the caller's business. */
+ * live: false while a snapshot is read (then archived records are omitted unless included; a row
+ * that does not match says nothing). Silent rows are the caller's business. */
 unsigned topic_query_meaning(const topic_query *query, int part, uint64_t flags, tw_bson doc,
                              tw_bson old, tw_position at, bool live);
 
-/* What is told of a change. type: the event's type: the collection's message for flat puts, "record",
+/* What is told of a change. type: the event's type: the collection's message for flat puts,
+ * "record",
  * "remove", "drop". The tail is everything behind {"type":T,"mux_id":M,"prev":P, with the last }.
- *   flat put     "srv_id":1,"seqno":5,"proj_id":7,...}            (the document's fields, key included)
- *   nested put   "collection":C,"op":"put","key":K,"version":V,"srv_id":1,"seqno":5,"doc":{...}}
- *   left/deleted "collection":C,"key":K,"why":"left","srv_id":1,"seqno":5}
- *   drop         "collection":C,"srv_id":1,"seqno":5}
- * In a transaction of several rows "last":true|false stands behind seqno. Fields named type, mux_id,
- * prev, srv_id, seqno of a flat document are left out (the server's own stand there). A record with
- * archivetime that its position is not covered by carries "edited_after_archive":true. collection
- * is C, or "db.C" outside the default database. */
+ *   flat put     "srv_id":1,"seqno":5,"proj_id":7,...}            (the document's fields, key
+ *   included) nested put
+ *   "collection":C,"op":"put","key":K,"version":V,"srv_id":1,"seqno":5,"doc":{...}} left/deleted
+ *   "collection":C,"key":K,"why":"left","srv_id":1,"seqno":5} drop
+ * "collection":C,"srv_id":1,"seqno":5}
+ * In a transaction of several rows "last":true|false stands behind seqno. Fields named type,
+ * mux_id, prev, srv_id, seqno of a flat document are left out (the server's own stand there). A
+ * record with archivetime that its position is not covered by carries "edited_after_archive":true.
+ * collection is C, or "db.C" outside the default database. */
 typedef struct topic_change {
     tw_position at;
     uint64_t flags; /* enum tw_row_flags */

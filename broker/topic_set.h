@@ -19,7 +19,8 @@ tw_err topic_set_new(topic_set **out, const catalog *catalog, size_t topics_max)
 void topic_set_free(topic_set **set);
 
 /* Opens a topic or joins an equal one; gateway is remembered as a holder. TW_E_BUSY: no room,
- * TW_E_BAD_FILTER and others with why. Topic ids count up from a random start and are not reused. */
+ * TW_E_BAD_FILTER and others with why. Topic ids count up from a random start and are not
+ * reused. */
 tw_err topic_set_open(topic_set *set, uint64_t gateway, tw_bson canonical, uint64_t *topic,
                       broker_why *why);
 /* Says which topics a gateway still holds; all others of it are left, and end without holders. */

@@ -1,13 +1,15 @@
 /* update.h - update documents: what $set, $inc and their kin do to a document, as MongoDB does it.
  *
  * $set $unset $inc $mul $min $max $rename $push ($each $position $slice $sort: plain values only)
- * $addToSet ($each) $pull (value or filter) $pop $currentDate $setOnInsert (ignored: no upsert). Any
- * other is refused by name. The nine operations of the datastore become such a document, so that a
+ * $addToSet ($each) $pull (value or filter) $pop $currentDate $setOnInsert (ignored: no upsert).
+ * Any other is refused by name. The nine operations of the datastore become such a document, so
+ * that a
  * MongoDB server can be given the same. */
 #pragma once
 
-#include "broker/why.h"
 #include "protocol/bson.h"
+
+#include "broker/why.h"
 
 /* {"fields":{...}} form: $set of each field. [["INC","views",1], ...] form: SET INC DEC MAX MIN
  * APPEND ($push) APPEND_IF_MISSING ($addToSet) REMOVE ($pull) DELETE ($unset). TW_E_BAD_UPDATE. */

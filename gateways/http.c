@@ -336,8 +336,8 @@ typedef struct rest {
     tw_buf request;
 } rest;
 
-/* An id as a path spells it: a whole number is one (in quotes it is text), all else is text, which may
- * be an ObjectId's 24 digits. */
+/* An id as a path spells it: a whole number is one (in quotes it is text), all else is text, which
+ * may be an ObjectId's 24 digits. */
 static void add_id(tw_bson_builder *builder, tw_str id)
 {
     bool minus = id.len > 1 && id.ptr[0] == '-';
@@ -518,8 +518,7 @@ static bool split_path(tw_arena *arena, tw_str path, tw_str parts[3], size_t *co
         tw_str one = {path.ptr, slash == NULL ? path.len : (size_t)(slash - path.ptr)};
         char *text = *count < 3 && one.len > 0 ? tw_arena_alloc(arena, one.len) : NULL;
         size_t len = 0;
-        if (text == NULL || !http_decode(one, text, &len) ||
-            !tw_utf8_valid((tw_str){text, len})) {
+        if (text == NULL || !http_decode(one, text, &len) || !tw_utf8_valid((tw_str){text, len})) {
             return false;
         }
         parts[(*count)++] = (tw_str){text, len};

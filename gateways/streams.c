@@ -633,7 +633,7 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
         }
         return TW_E_NO_MEMORY; /* an empty topic goes with the next keep */
     }
-    stream->magic = STREAM_MAGIC;
+    stream->magic = STREAM_STATE_MAGIC;
     stream->state = STREAM_WAITING;
     stream->now = wish->now;
     stream->resume = wish->resume && !wish->changed;

@@ -79,7 +79,8 @@ void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *pa
 
 /* Publications; arena is temporary memory. */
 void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch);
-/* Lost some, or the manager began anew, or was heard for the first time: topics are opened again. */
+/* Lost some, or the manager began anew, or was heard for the first time: topics are opened
+ * again. */
 void streams_gap(streams *self);
 bool streams_heard(const streams *self); /* a publication came: topics can be opened */
 

@@ -11,7 +11,7 @@
 #include "gateways/table.h"
 #include "gateways/wire.h"
 
-enum { STREAMS_MAGIC = 0x57ea6d51, STREAM_MAGIC = 0x57ea6d52 };
+enum { STREAMS_MAGIC = 0x57ea6d51, STREAM_STATE_MAGIC = 0x57ea6d52 };
 
 /* A vector that several hold: all live streams share the one at L. */
 typedef struct shared_vector {

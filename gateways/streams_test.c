@@ -135,8 +135,8 @@ static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *as
     assert_true(tag < STREAMS_PAGES_MAX);
     assert_false(w->pages[tag].used);
     uint64_t since = ask->since.count == 0 ? 0 : ask->since.at[0].seqno;
-    w->pages[tag] = (pending_page){
-        true, tag, ask->after, since, ask->fresh, ask->resume, ask->now, query_of(w, ask->query)};
+    w->pages[tag] = (pending_page){true,       tag,         ask->after, since,
+                                   ask->fresh, ask->resume, ask->now,   query_of(w, ask->query)};
 }
 
 /* ---- the log and the manager ---- */

@@ -12,9 +12,9 @@
 
 #include "protocol/errors.h"
 
-#define TW_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define TW_COUNT(array)               (sizeof(array) / sizeof((array)[0]))
 #define TW_PRINTF(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
-#define TW_NORETURN __attribute__((noreturn))
+#define TW_NORETURN                   __attribute__((noreturn))
 
 TW_NORETURN void tw_assert_failed(const char *file, int line, const char *what);
 #define TW_ASSERT(condition)                                                                       \
@@ -98,8 +98,8 @@ typedef struct tw_buf {
 
 void tw_buf_init(tw_buf *buf, size_t max);
 void tw_buf_fini(tw_buf *buf);
-void tw_buf_clear(tw_buf *buf);                 /* keeps the memory */
-bool tw_buf_reserve(tw_buf *buf, size_t more);  /* room for more bytes behind len */
+void tw_buf_clear(tw_buf *buf);                /* keeps the memory */
+bool tw_buf_reserve(tw_buf *buf, size_t more); /* room for more bytes behind len */
 void tw_buf_add(tw_buf *buf, const void *bytes, size_t len);
 void tw_buf_add_str(tw_buf *buf, tw_str text);
 void tw_buf_add_byte(tw_buf *buf, char byte);

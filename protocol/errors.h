@@ -58,8 +58,8 @@ typedef enum TW_MUST_USE tw_err {
         TW_ERRORS_END
 } tw_err;
 
-const char *tw_err_code(tw_err err);   /* "bad_message"; "ok" for TW_OK */
-const char *tw_err_text(tw_err err);   /* one sentence */
-const char *tw_err_retry(tw_err err);  /* "no", "now" or "backoff" */
-unsigned tw_err_number(tw_err err);    /* 4400 .. 4508 */
+const char *tw_err_code(tw_err err);     /* "bad_message"; "ok" for TW_OK */
+const char *tw_err_text(tw_err err);     /* one sentence */
+const char *tw_err_retry(tw_err err);    /* "no", "now" or "backoff" */
+unsigned tw_err_number(tw_err err);      /* 4400 .. 4508 */
 tw_err tw_err_by_code(const char *code); /* TW_E_INTERNAL for an unknown one */

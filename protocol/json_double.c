@@ -97,7 +97,7 @@ static struct decimal shortest(uint64_t significand, int exponent, bool is_edge)
     bool is_even = (significand & 1) == 0; /* the ends then belong to the interval */
     int k = (exponent * 1262611 - (is_edge ? 524031 : 0)) >> 22;
     int shift = exponent + log2_of_power10(-k) + 1;
-    const uint64_t *power = json_powers[-k - JSON_POWER_MIN];
+    const uint64_t *power = tw_json_powers[-k - JSON_POWER_MIN];
     uint64_t value = round_to_odd(power, (4 * significand) << shift);
     uint64_t lower = round_to_odd(power, (4 * significand - (is_edge ? 1 : 2)) << shift);
     uint64_t upper = round_to_odd(power, (4 * significand + 2) << shift);

@@ -9,7 +9,7 @@
 #define TW_LIMITS(L)                                                                               \
     L(MESSAGE_MAX, 65536, "bytes", "A client's websocket message; beyond it 4413.")                \
     L(MESSAGE_FRAGMENTS_MAX, 4096, "frames", "Fragments of one message; beyond it 1009.")          \
-    L(DOCUMENT_MAX, 16777216, "bytes", "A BSON document, as MongoDB has it; a write gets too_big.") \
+    L(DOCUMENT_MAX, 16777216, "bytes", "A BSON document, as MongoDB has it; too_big.")             \
     L(ACTOR_MESSAGE_MAX, 16842752, "bytes", "Between actors: a document and 64 KiB; refused.")     \
     L(SERVICE_MESSAGE_MAX, 1048576, "bytes", "On the service socket; the pipe is closed.")         \
     L(DEPTH_CLIENT_MAX, 32, "levels", "Nesting of what clients send; error depth.")                \
@@ -19,7 +19,7 @@
     L(MUX_ID_MAX, 64, "bytes", "A mux_id or reqID as JSON text; error bad_message.")               \
     L(ORIGINS_MAX, 64, "origins", "Components of a position vector; error bad_since.")             \
     L(QUERY_MAX, 4096, "bytes", "A filter, as BSON; error bad_filter.")                            \
-    L(TOPIC_QUERY_MAX, 65536, "bytes", "A canonical topic query: all collections of a subscribe.") \
+    L(TOPIC_QUERY_MAX, 65536, "bytes", "A canonical topic query; error too_big.")                  \
     L(FILTER_DEPTH_MAX, 8, "levels", "Nesting of a filter; error bad_filter.")                     \
     L(FILTER_NODES_MAX, 64, "nodes", "Clauses of a filter; error bad_filter.")                     \
     L(FILTER_IN_MAX, 256, "values", "Values in $in, $nin or $all; error bad_filter.")              \
@@ -32,7 +32,7 @@
     L(STREAMS_PER_CONNECTION_MAX, 1024, "streams", "On one websocket; error too_many.")            \
     L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
-    L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to one connection; its streams go to the log.") \
+    L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \
     L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; lws copies what is beyond.")       \
     L(PAGE_BYTES, 65536, "bytes", "A page of history; the next is asked when the socket drained.") \
     L(PAGE_ROWS_MAX, 500, "rows", "Rows of one page; bounds one read transaction.")                \
@@ -77,7 +77,7 @@ enum {
 };
 #define TW_LOG_SUPERSEDED_BYTES 4294967296LL /* bytes of superseded rows kept; the floor passes */
 
-static_assert((int)TW_ACTOR_MESSAGE_MAX >= (int)TW_DOCUMENT_MAX + 65536, "a document fits a message");
+static_assert((int)TW_ACTOR_MESSAGE_MAX >= (int)TW_DOCUMENT_MAX + 65536, "a document fits");
 static_assert((int)TW_LINK_IN_FLIGHT_MAX <= 64 / 2, "nng's reply queue of a pipe holds 64");
 static_assert((int)TW_PAGE_BYTES <= (int)TW_OUTBOUND_QUEUE_MAX, "a page fits a connection's queue");
 static_assert((int)TW_SOCKET_WRITE_MAX <= (int)TW_OUTBOUND_QUEUE_MAX, "a write fits the queue");

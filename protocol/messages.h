@@ -1,8 +1,8 @@
 /* messages.h - what actors say to each other: the one table.
  *
- * Structs, msgpack codec, validation, names, the fuzz dictionary and docs/messages.md are expansions
- * of it. A message is the msgpack array [version, id, request, fields...]; decode is strict: each
- * field is bounded, and input is read to its last byte. Ids are never reused.
+ * Structs, msgpack codec, validation, names, the fuzz dictionary and docs/messages.md are
+ * expansions of it. A message is the msgpack array [version, id, request, fields...]; decode is
+ * strict: each field is bounded, and input is read to its last byte. Ids are never reused.
  *
  * Field kinds:  u64 i64 flag str bytes bson key vector  and  list(item): a list of an item below.
  *   str bytes bson key   views into the message; max is their length in bytes
@@ -17,8 +17,8 @@
 #include "protocol/limits.h"
 
 #define TW_MESSAGES_VERSION 1
-#define TW_SEQNO_MAX 9007199254740991ULL /* 2^53 - 1: a JavaScript number holds it */
-#define TW_I64_MAX 9223372036854775807ULL
+#define TW_SEQNO_MAX        9007199254740991ULL /* 2^53 - 1: a JavaScript number holds it */
+#define TW_I64_MAX          9223372036854775807ULL
 
 /* What an operation of a write does. */
 enum tw_op {
@@ -32,13 +32,13 @@ enum tw_op {
 
 /* Flags of a log row. */
 enum tw_row_flags {
-    TW_ROW_PUT = 1,       /* a version of a record */
-    TW_ROW_DELETE = 2,    /* a tombstone */
-    TW_ROW_DROP = 4,      /* the collection ends here */
-    TW_ROW_LAST = 8,      /* last row of its transaction (single rows too) */
+    TW_ROW_PUT = 1,        /* a version of a record */
+    TW_ROW_DELETE = 2,     /* a tombstone */
+    TW_ROW_DROP = 4,       /* the collection ends here */
+    TW_ROW_LAST = 8,       /* last row of its transaction (single rows too) */
     TW_ROW_SYNTHETIC = 16, /* made by comparison after lost history */
-    TW_ROW_SILENT = 32,   /* written with dispatch: false; streams skip it */
-    TW_ROW_MULTI = 64,    /* its transaction has several rows */
+    TW_ROW_SILENT = 32,    /* written with dispatch: false; streams skip it */
+    TW_ROW_MULTI = 64,     /* its transaction has several rows */
 };
 
 /* What a row means to a stream. */
@@ -135,7 +135,7 @@ enum tw_reset {
     F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document, or the fields asked for.")
 
 #define TW_ITEM_one_key(F, L) F(key, key, TW_KEY_MAX, "bytes", "The key.")
-#define TW_ITEM_one_id(F, L) F(u64, id, TW_I64_MAX, "id", "The id.")
+#define TW_ITEM_one_id(F, L)  F(u64, id, TW_I64_MAX, "id", "The id.")
 #define TW_ITEM_gauge(F, L)                                                                        \
     F(str, name, TW_NAME_MAX, "bytes", "Name, in Prometheus' spelling without the prefix.")        \
     F(i64, value, TW_I64_MAX, "", "Value.")
@@ -175,7 +175,7 @@ enum tw_reset {
     F(str, why, TW_ERROR_TEXT_MAX, "bytes", "Cause, for a person.")                                \
     F(str, hint, TW_ERROR_TEXT_MAX, "bytes", "What to do; may be empty.")                          \
     F(u64, after_ms, TW_SEQNO_MAX, "ms", "When to try again; 0: not told.")
-#define TW_FIELDS_done(F, L) F(u64, count, TW_SEQNO_MAX, "items", "How many, where it is told.")
+#define TW_FIELDS_done(F, L)            F(u64, count, TW_SEQNO_MAX, "items", "How many, where it is told.")
 #define TW_FIELDS_actor_state_ask(F, L) F(flag, reset, 1, "", "Begin the maxima anew.")
 #define TW_FIELDS_actor_state(F, L)                                                                \
     F(str, name, TW_NAME_MAX, "bytes", "The actor's name.")                                        \
@@ -282,14 +282,14 @@ enum tw_reset {
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;
 
-#define TW_TYPE_u64 uint64_t
-#define TW_TYPE_i64 int64_t
-#define TW_TYPE_flag bool
-#define TW_TYPE_str tw_str
-#define TW_TYPE_bytes tw_bytes
-#define TW_TYPE_bson tw_bson
-#define TW_TYPE_key tw_key
-#define TW_TYPE_vector tw_vector
+#define TW_TYPE_u64                             uint64_t
+#define TW_TYPE_i64                             int64_t
+#define TW_TYPE_flag                            bool
+#define TW_TYPE_str                             tw_str
+#define TW_TYPE_bytes                           tw_bytes
+#define TW_TYPE_bson                            tw_bson
+#define TW_TYPE_key                             tw_key
+#define TW_TYPE_vector                          tw_vector
 #define TW_F_MEMBER(kind, name, max, unit, doc) TW_TYPE_##kind name;
 #define TW_L_MEMBER(item, name, max, unit, doc) tw_list_##item name;
 #define TW_I_STRUCT(item, doc)                                                                     \

@@ -110,7 +110,7 @@ static const struct plant plants[] = {
         "#include \"gateways/http.h\"\n"),
     ONE("gateway_includes_actor", "include-direction", "gateways/x.c",
         "#include \"actors/store.h\"\n"),
-    ONE("gateway_includes_gateway", "include-direction", "gateways/x.c",
+    ONE("gateway_includes_gateway", "include-direction", "gateways/service_x.c",
         "#include \"gateways/http.h\"\n"),
     ONE("stranger_includes_private", "include-direction", "actors/x.c",
         "#include \"actors/store_priv.h\"\n"),

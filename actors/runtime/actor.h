@@ -39,9 +39,9 @@ typedef struct tw_envelope {
     tw_actor *actor;
     tw_msg_id id;
     const tw_body *body;
-    tw_arena *arena;     /* of this message: temporary memory of the handler */
+    tw_arena *arena;       /* of this message: temporary memory of the handler */
     const tw_route *route; /* of a request; NULL for publications and answers */
-    tw_str bytes;        /* the encoded message, to keep or pass on */
+    tw_str bytes;          /* the encoded message, to keep or pass on */
 } tw_envelope;
 
 /* An error returned by a handler of a request is answered by the runtime as `error` with it. */
@@ -62,25 +62,25 @@ typedef struct tw_actor_class {
     size_t state_size; /* bytes, zeroed, given to every function as state */
     /* options: as given to tw_system_add; borrow until the system ends. */
     tw_err (*init)(void *state, tw_actor *actor, const void *options);
-    void (*fini)(void *state); /* NULL: nothing but memory of the actor to give back */
+    void (*fini)(void *state);  /* NULL: nothing but memory of the actor to give back */
     const tw_handler *handlers; /* by tw_msg_id; NULL = not understood, answered by `unknown` */
     size_t handlers_count;
-    tw_on_gap on_gap;                                  /* needed by those who follow */
-    tw_err (*on_turn)(void *state);                    /* after all that was due was handled */
+    tw_on_gap on_gap;               /* needed by those who follow */
+    tw_err (*on_turn)(void *state); /* after all that was due was handled */
     /* Own loop: waits once, at most timeout_ms (-1: no bound), and returns when tw_actor_fd is
      * readable. */
     void (*wait)(void *state, int timeout_ms);
-    void (*on_drain)(void *state);                     /* asked to finish; call tw_actor_drained */
+    void (*on_drain)(void *state); /* asked to finish; call tw_actor_drained */
     /* Own figures, at most 250. */
     void (*gauges)(void *state, tw_buf *scratch, tw_arena *arena, tw_list_gauge *out);
-    bool publishes;                                    /* has a PUB socket */
+    bool publishes; /* has a PUB socket */
 } tw_actor_class;
 
 /* ---- who am I, what time is it ---- */
 const char *tw_actor_name(const tw_actor *actor); /* "log_reader.1" */
-uint64_t tw_now_ms(const tw_actor *actor);  /* monotonic, taken once a turn */
-uint64_t tw_unix_ms(const tw_actor *actor); /* wall clock, taken once a turn */
-uint64_t tw_random(tw_actor *actor);        /* 64 bits; seeded once an actor */
+uint64_t tw_now_ms(const tw_actor *actor);        /* monotonic, taken once a turn */
+uint64_t tw_unix_ms(const tw_actor *actor);       /* wall clock, taken once a turn */
+uint64_t tw_random(tw_actor *actor);              /* 64 bits; seeded once an actor */
 /* A pollable descriptor, readable when tw_actor_turn has something to do. For `wait` loops. */
 int tw_actor_fd(const tw_actor *actor);
 /* For `wait` loops: called by them when tw_actor_fd is readable; the runtime calls it after `wait`

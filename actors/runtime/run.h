@@ -24,17 +24,17 @@
 
 enum {
     ACTOR_MAGIC = 0x7ac70a11,
-    ACTOR_REASON_MAX = 256,    /* bytes of why an actor ended, with its end */
-    ACTOR_NAME_MAX = 64,       /* bytes of a name, with its end */
-    TURN_MESSAGES_MAX = 256,   /* handled in one turn; the rest waits in nng */
-    SOURCE_MESSAGES_MAX = 32,  /* of one socket before the others have theirs */
-    SEND_RETRY_MS = 1,         /* nng had no room: it is emptied within microseconds */
-    GUARD_MS = 1000,           /* between two steps of a guard */
-    BEAT_MS = 500,             /* a lost last publication is seen after so much silence */
-    LINK_GRACE_MS = 500,       /* asks wait so long for a link that is down, then fail at once */
-    ASKS_PER_BLOCK = 64,       /* asks are allocated in blocks that stay until the life ends */
-    ASK_BLOCKS_MAX = 1024,     /* an ask's index fits 16 bits */
-    LATE_REPLIES_MAX = 4096,   /* that nng had no room for; beyond: dropped, asker times out */
+    ACTOR_REASON_MAX = 256,   /* bytes of why an actor ended, with its end */
+    ACTOR_NAME_MAX = 64,      /* bytes of a name, with its end */
+    TURN_MESSAGES_MAX = 256,  /* handled in one turn; the rest waits in nng */
+    SOURCE_MESSAGES_MAX = 32, /* of one socket before the others have theirs */
+    SEND_RETRY_MS = 1,        /* nng had no room: it is emptied within microseconds */
+    GUARD_MS = 1000,          /* between two steps of a guard */
+    BEAT_MS = 500,            /* a lost last publication is seen after so much silence */
+    LINK_GRACE_MS = 500,      /* asks wait so long for a link that is down, then fail at once */
+    ASKS_PER_BLOCK = 64,      /* asks are allocated in blocks that stay until the life ends */
+    ASK_BLOCKS_MAX = 1024,    /* an ask's index fits 16 bits */
+    LATE_REPLIES_MAX = 4096,  /* that nng had no room for; beyond: dropped, asker times out */
 };
 
 /* What a descriptor that wakes an actor belongs to. */
@@ -120,8 +120,8 @@ struct tw_actor {
     const void *options; /* borrow */
     const char *base;    /* borrow: the system's */
     uint64_t drop_every;
-    uint64_t seed; /* of tw_random; 0: from the kernel */
-    system_gate *gate;    /* borrow: the system's */
+    uint64_t seed;     /* of tw_random; 0: from the kernel */
+    system_gate *gate; /* borrow: the system's */
     /* ---- between the threads ---- */
     pthread_t thread;
     atomic_bool stop_wanted;
@@ -154,17 +154,17 @@ struct tw_actor {
     timers timers;
     transport_socket inbox;
     transport_socket publications;
-    guard guards[2]; /* of these two */
-    publication_head published; /* the last one */
-    uint64_t beat_ms;           /* when to repeat its number */
-    ask_link *links[TW_LINKS_MAX];  /* own */
+    guard guards[2];               /* of these two */
+    publication_head published;    /* the last one */
+    uint64_t beat_ms;              /* when to repeat its number */
+    ask_link *links[TW_LINKS_MAX]; /* own */
     int links_count;
     followed *follows[TW_LINKS_MAX]; /* own */
     int follows_count;
     ask *ask_blocks[ASK_BLOCKS_MAX]; /* own */
     uint32_t ask_blocks_count;
-    ask *ask_free;     /* by next */
-    ask_list settled;  /* to be answered without a message, at the next turn */
+    ask *ask_free;    /* by next */
+    ask_list settled; /* to be answered without a message, at the next turn */
     size_t asks_waiting;
     uint64_t ask_serial;
     uint64_t ask_due_ms; /* no ask is due before */

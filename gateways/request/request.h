@@ -9,20 +9,22 @@
  * calls request_flush at the end of each turn. Raw input never reaches an assertion. */
 #pragma once
 
-#include "actors/runtime/actor.h"
-#include "broker/catalog.h"
 #include "protocol/bson.h"
+
+#include "broker/catalog.h"
+
+#include "actors/runtime/actor.h"
 
 typedef struct request_engine request_engine;
 
 typedef struct request_options {
-    tw_actor *actor;         /* the gateway */
-    const catalog *catalog;  /* borrow */
-    int store;               /* link */
-    const int *readers;      /* links to log_readers; used in turn */
+    tw_actor *actor;        /* the gateway */
+    const catalog *catalog; /* borrow */
+    int store;              /* link */
+    const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
-    size_t running_max;      /* requests at once; beyond: busy */
-    bool trusted;            /* a service: read, write and remove_denied are about clients */
+    size_t running_max; /* requests at once; beyond: busy */
+    bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;
 
 /* Receives each reply of a request in order; final with the last one (exactly once a request, also

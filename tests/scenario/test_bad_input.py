@@ -48,7 +48,8 @@ BAD_FRAMES = [
     ('{"action":"put","reqID":1,"collection":"c","doc":[]}', None),
     ('{"action":"put","reqID":1,"collection":"$c","doc":{}}', None),
     ('{"action":"put","reqID":1,"collection":"c","doc":{},"unheard":1}', None),
-    ('{"action":"update","reqID":1,"collection":"c","id":1,"operations":[["JUMP","a",1]]}', "bad_update"),
+    ('{"action":"update","reqID":1,"collection":"c","id":1,"operations":[["JUMP","a",1]]}',
+     "bad_update"),
     ('{"action":"find","reqID":1,"collection":"c","query":{"a":{"$where":1}}}', "bad_filter"),
     ('{"action":"find","reqID":1,"collection":"c","limit":-1}', None),
 ]
@@ -157,7 +158,8 @@ def masked(opcode, payload, fin=True):
 # fmt: off
 BROKEN = {
     "unmasked": (b"\x81\x02{}", (1002,)),
-    "100 MB": (bytes([0x81, 0xFF]) + struct.pack(">Q", 100_000_000) + b"mask" + b"x" * 200, (1009, 4413)),
+    "100 MB": (bytes([0x81, 0xFF]) + struct.pack(">Q", 100_000_000) + b"mask" + b"x" * 200,
+               (1009, 4413)),
     "2^62 bytes": (bytes([0x81, 0xFF]) + struct.pack(">Q", 1 << 62) + b"mask", (1002, 1009, 4413)),
     "reserved bit": (bytes([0xC1, 0x82]) + b"mask" + b"xx", (1002,)),
     "reserved opcode": (bytes([0x83, 0x82]) + b"mask" + b"xx", (1002,)),

@@ -68,7 +68,9 @@ def probe(tmp_path_factory):
 
 def ask(probe, lines):
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    done = subprocess.run([probe, "--probe"], input=text, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [probe, "--probe"], input=text, stdout=subprocess.PIPE, text=True, check=True
+    )
     answers = done.stdout.splitlines()
     assert len(answers) == len(lines)
     return answers
@@ -109,7 +111,7 @@ def test_filters_match_what_the_server_matches(oracle_server, probe):
 
 
 def known(each, doc):
-    """Where the server of these tests differs from mongod, and mongod's manual and source are followed.
+    """Where the server of these tests differs from mongod; mongod's manual and source are followed.
 
     $all with null: mongod reads it as $and of equalities, so a missing field matches; this server
     says no. An index behind an array's end: mongod finds nothing there, not even null; this server
@@ -169,10 +171,10 @@ def beyond_array(value, parts):
 
 
 def known_update(each, doc):
-    """Where the server of these tests differs from mongod, and mongod's manual and source are followed.
+    """Where the server of these tests differs from mongod; mongod's manual and source are followed.
 
     $rename from below an array's plain value: mongod says that the path cannot be followed; this
-    server does nothing. Several operators below one array: mongod (5.0 on) applies them in the order
+    server does nothing. Several operators below one array: mongod (5.0 on) applies them in order
     of their paths, this server in the order of the operators.
     """
     if any(part.isdigit() for path in each.get("$rename", {}) for part in path.split(".")):

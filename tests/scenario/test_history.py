@@ -79,7 +79,7 @@ class History:
             await client.socket.close()
 
     async def acknowledge(self, client, message, number):
-        """Sends until the answer is there; a broken connection leaves the outcome open till then."""
+        """Sends until the answer is there; till then a broken connection leaves it open."""
         while True:
             try:
                 if client is None:

@@ -166,7 +166,8 @@ def position_twice(writes, subs):
 
 # fmt: off
 PLANTED = [
-    (lost, "RELIABLE"), (lost_with_its_trace, "PREV"), (lost_in_snapshot, "RELIABLE"), (repeated, "UNIQUE"),
+    (lost, "RELIABLE"), (lost_with_its_trace, "PREV"), (lost_in_snapshot, "RELIABLE"),
+    (repeated, "UNIQUE"),
     (repeated_after_resume, "UNIQUE"), (swapped, "ORDERED"), (phantom, "PHANTOM"),
     (phantom_position, "PHANTOM"), (outside_filter, "FILTERED"), (false_reset, "RESUMABLE"),
     (early_sync, "RELIABLE"), (late_sync, "SYNC"), (lost_remove, "RELIABLE"),

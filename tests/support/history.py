@@ -2,8 +2,8 @@
 
 Input is what writers did (each write with its position, all known: a writer repeats an operation by
 its opid until it is acknowledged) and what each subscriber was told, frame by frame. Checked, by
-name: ORDERED, UNIQUE, RELIABLE, FILTERED, CONVERGED, RESUMABLE (no false reset), SYNC, PREV, PHANTOM,
-WHY. Linear in the history. test_history_checker.py plants faults that each must be named.
+name: ORDERED, UNIQUE, RELIABLE, FILTERED, CONVERGED, RESUMABLE (no false reset), SYNC, PREV,
+PHANTOM, WHY. Linear in the history. test_history_checker.py plants faults that each must be named.
 """
 
 import re
@@ -190,7 +190,8 @@ class Follower:
             near = int(named.group()) if named else 0
             at = next((i for i, f in enumerate(session.frames) if place(f) >= near), 0)
             frames = [brief(frame) for frame in session.frames[max(0, at - 20) : at + 20]]
-            violation.add_note(f"session {number} since {session.since}, near {near}: {' '.join(frames)}")
+            told = " ".join(frames)
+            violation.add_note(f"session {number} since {session.since}, near {near}: {told}")
             raise
 
     def replay(self, session, squashes):
@@ -227,8 +228,8 @@ class Follower:
 
 
 def check(writes, subscribers, squashes=False):
-    """Raises Violation. squashes: live streams may have fallen behind (lost batches, a busy machine),
-    then a version that a newer one replaced need not be told."""
+    """Raises Violation. squashes: live streams may have fallen behind (lost batches, a busy
+    machine), then a version that a newer one replaced need not be told."""
     model = Model(writes)
     for subscriber in subscribers:
         follower = Follower(model, subscriber)

@@ -1,6 +1,6 @@
 """Filters, updates and documents at random, for comparing the filter language with a server's.
 
-Values are kept few and alike, so that most pairs are near a match: arrays of the same numbers as stand
+Values are kept few and alike, so that most pairs are near a match: arrays of the numbers that stand
 alone, numbers of several types, null beside missing. Everything is drawn from one seed.
 """
 import random
@@ -127,7 +127,11 @@ def push_each(rng):
 
 def pull(rng):
     return rng.choice(
-        [lambda: value(rng, 2), lambda: {"$gte": rng.randint(0, 2)}, lambda: {"$in": [1, "x", None]}]
+        [
+            lambda: value(rng, 2),
+            lambda: {"$gte": rng.randint(0, 2)},
+            lambda: {"$in": [1, "x", None]},
+        ]
     )()
 
 
