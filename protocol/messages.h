@@ -175,7 +175,7 @@ enum tw_reset {
     F(str, why, TW_ERROR_TEXT_MAX, "bytes", "Cause, for a person.")                                \
     F(str, hint, TW_ERROR_TEXT_MAX, "bytes", "What to do; may be empty.")                          \
     F(u64, after_ms, TW_SEQNO_MAX, "ms", "When to try again; 0: not told.")
-#define TW_FIELDS_done(F, L)            F(u64, count, TW_SEQNO_MAX, "items", "How many, where it is told.")
+#define TW_FIELDS_done(F, L)            F(u64, count, TW_SEQNO_MAX, "items", "How many.")
 #define TW_FIELDS_actor_state_ask(F, L) F(flag, reset, 1, "", "Begin the maxima anew.")
 #define TW_FIELDS_actor_state(F, L)                                                                \
     F(str, name, TW_NAME_MAX, "bytes", "The actor's name.")                                        \
