@@ -153,7 +153,9 @@ int cli_get(int argc, char **argv)
     return run(&given, &argp, argc, argv, get_records);
 }
 
-static int put_records(struct record_arguments *given, cli_session *session)
+/* One request a word: its action, and what stands before the word in it. */
+static int each_word(struct record_arguments *given, cli_session *session, const char *action,
+                     const char *field, void (*write)(tw_buf *, const char *))
 {
     int status = 0;
     tw_buf fields;
@@ -161,11 +163,22 @@ static int put_records(struct record_arguments *given, cli_session *session)
     for (size_t i = 1; i < given->count && status == 0; i++) {
         tw_buf_clear(&fields);
         write_place(given, &fields);
-        tw_buf_format(&fields, ",\"doc\":%s", given->words[i]);
-        status = ask_and_print(session, "put", &fields);
+        tw_buf_format(&fields, ",\"%s\":", field);
+        write(&fields, given->words[i]);
+        status = ask_and_print(session, action, &fields);
     }
     tw_buf_fini(&fields);
     return status;
+}
+
+static void write_json(tw_buf *out, const char *word)
+{
+    tw_buf_add_str(out, tw_str_of(word));
+}
+
+static int put_records(struct record_arguments *given, cli_session *session)
+{
+    return each_word(given, session, "put", "doc", write_json);
 }
 
 int cli_put(int argc, char **argv)
@@ -183,18 +196,7 @@ int cli_put(int argc, char **argv)
 
 static int del_records(struct record_arguments *given, cli_session *session)
 {
-    int status = 0;
-    tw_buf fields;
-    tw_buf_init(&fields, TW_MESSAGE_MAX);
-    for (size_t i = 1; i < given->count && status == 0; i++) {
-        tw_buf_clear(&fields);
-        write_place(given, &fields);
-        tw_buf_format(&fields, ",\"id\":");
-        write_id(&fields, given->words[i]);
-        status = ask_and_print(session, "remove", &fields);
-    }
-    tw_buf_fini(&fields);
-    return status;
+    return each_word(given, session, "remove", "id", write_id);
 }
 
 int cli_del(int argc, char **argv)
