@@ -58,7 +58,7 @@ static double write_ours(tw_bson doc, tw_buf *out)
         tw_buf_clear(out);
         tw_json_write(out, doc);
     }
-    return out->err == TW_OK ? DOCS_OURS / (now_s() - begin) : 0;
+    return out->err == TW_OK ? (double)DOCS_OURS / (now_s() - begin) : 0;
 }
 
 static double write_theirs(tw_bson doc)
@@ -72,7 +72,7 @@ static double write_theirs(tw_bson doc)
         char *text = bson_as_relaxed_extended_json(&same, NULL);
         bson_free(text);
     }
-    return DOCS_THEIRS / (now_s() - begin);
+    return (double)DOCS_THEIRS / (now_s() - begin);
 }
 
 static double read_ours(tw_str text)
@@ -88,7 +88,7 @@ static double read_ours(tw_str text)
     }
     double took = now_s() - begin;
     tw_arena_fini(&arena);
-    return err == TW_OK ? DOCS_THEIRS / took : 0;
+    return err == TW_OK ? (double)DOCS_THEIRS / took : 0;
 }
 
 static double read_theirs(tw_str text)
@@ -101,7 +101,7 @@ static double read_theirs(tw_str text)
         }
         bson_destroy(doc);
     }
-    return DOCS_THEIRS / (now_s() - begin);
+    return (double)DOCS_THEIRS / (now_s() - begin);
 }
 
 static int by_value(const void *a, const void *b)
@@ -145,5 +145,5 @@ int main(int argc, char **argv)
     printf("read,%zu,%zu,%.0f,%.0f,%.1f\n", doc.len, text.len, rate[2], rate[3], rate[2] / rate[3]);
     tw_buf_fini(&bytes);
     tw_buf_fini(&text);
-    return rate[0] >= GOAL * rate[1] && rate[2] > 0 ? 0 : 1;
+    return rate[0] >= (double)GOAL * rate[1] && rate[2] > 0 ? 0 : 1;
 }

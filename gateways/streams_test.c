@@ -412,8 +412,10 @@ static void client_reads(world *w, int conn, size_t bytes_max)
         free(text);
         at += header + len;
     }
-    memmove(got->ptr, got->ptr + at, got->len - at);
-    got->len -= at;
+    if (at > 0) {
+        memmove(got->ptr, got->ptr + at, got->len - at);
+        got->len -= at;
+    }
     if (from->out.bytes < STREAMS_QUEUE_LOW) {
         streams_conn_drained(w->streams, from);
     }

@@ -1,6 +1,7 @@
 """Clients of the scenarios: an independent websocket library, nothing of Tidewire's own."""
 
 import asyncio
+import collections
 import itertools
 import json
 
@@ -35,6 +36,7 @@ class Client:
     def __init__(self, socket):
         self.socket = socket
         self.numbers = itertools.count(1)
+        self.kept = collections.deque()  # frames that came while the reply of a request was awaited
 
     @classmethod
     async def open(cls, url, **more):
@@ -49,17 +51,22 @@ class Client:
     async def send(self, **message):
         await self.socket.send(json.dumps(message))
 
-    async def next(self, seconds=10):
+    async def receive(self, seconds):
         return json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
 
+    async def next(self, seconds=10):
+        return self.kept.popleft() if self.kept else await self.receive(seconds)
+
     async def ask(self, action, seconds=10, **fields):
-        """All replies of a request up to its end: [reply, ...]."""
+        """All replies of a request up to its end: [reply, ...]. A stream of the same socket may
+        tell of a write before its reply comes: such frames are kept for next."""
         number = next(self.numbers)
         await self.send(action=action, reqID=number, **fields)
         replies = []
         while True:
-            reply = await self.next(seconds)
+            reply = await self.receive(seconds)
             if reply.get("reqID") != number:
+                self.kept.append(reply)
                 continue
             replies.append(reply)
             many = action in ("getByIds", "find", "aggregate", "sync", "find_one")

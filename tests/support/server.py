@@ -4,8 +4,10 @@ Layouts: `one` = all actors in one process; `ipc`, `tcp` = store (with its reade
 manager, and gateway (with the service socket) in three processes.
 """
 
+import fcntl
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -26,21 +28,39 @@ PROCESSES = {
 }
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+# Ports are taken below those that the system gives to outgoing connections, in blocks, each locked
+# until this process ends: servers of tests that run side by side never meet, nor does a client's
+# connection sit on the port of a server that is being started again.
+PORTS_FIRST, PORTS_END, PORTS_BLOCK = 12000, 32000, 50
+_blocks = []  # (descriptor of the lock, next port, end)
+
+
+def _take_block():
+    folder = Path(tempfile.gettempdir()) / f"tidewire-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    firsts = list(range(PORTS_FIRST, PORTS_END, PORTS_BLOCK))
+    random.SystemRandom().shuffle(firsts)
+    for first in firsts:
+        lock = os.open(folder / str(first), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        _blocks.append([lock, first, first + PORTS_BLOCK])
+        return
+    raise AssertionError("no block of ports is free")
 
 
 def free_port_run(count):
-    """The first of `count` neighbouring ports that nobody listens on."""
+    """The first of `count` neighbouring ports that are this process's and that nobody uses."""
+    assert count <= PORTS_BLOCK
     while True:
-        first = free_ports(1)[0]
-        if first + count < 65536 and all(_is_free(first + i) for i in range(count)):
+        if not _blocks or _blocks[-1][1] + count > _blocks[-1][2]:
+            _take_block()
+        first = _blocks[-1][1]
+        _blocks[-1][1] += count
+        if all(_is_free(first + i) for i in range(count)):
             return first
 
 
@@ -72,7 +92,8 @@ class Server:
         self.env = dict(os.environ, **(env or {}))
         self.own_directory = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="tidewire-"))
-        self.port, self.admin_port = free_ports(2)
+        self.port = free_port_run(2)
+        self.admin_port = self.port + 1
         self.base = {
             "one": "",
             "ipc": f"ipc://{self.directory}/actors",
