@@ -327,62 +327,94 @@ def test_websocket_subscribers_see_what_a_service_wrote(service_server, url):
 
 
 # ---- kills ----
-RECORDS, BATCH, KILLS = 20000, 100, 4
+RECORDS, BATCH, KILLS = 20000, 100, 6
 
 
-@pytest.mark.slow
+class Publishing:
+    """A publisher and a follower of the same records, in threads of their own."""
+
+    def __init__(self, url):
+        self.url = url
+        self.acknowledged, self.rows, self.failures = [], [], []
+        self.replays = self.heard = 0
+        self.away = threading.Event()  # the follower is to leave
+        self.left = threading.Event()  # and has left
+        self.back = threading.Event()  # and may come back
+        works = [self.publish, self.follow]
+        self.threads = [threading.Thread(target=self.guarded, args=[work]) for work in works]
+        for thread in self.threads:
+            thread.start()
+
+    def guarded(self, work):
+        try:
+            work()
+        except BaseException as failure:
+            self.failures.append(failure)
+            raise
+
+    def publish(self):
+        with Service(self.url, 2) as service:
+            for first in range(0, RECORDS, BATCH):
+                ops = ops_of(range(first, first + BATCH), n=first)
+                done = service.until_ok(60, "batch", collection="c", ops=ops, opid=f"b{first}")
+                assert done["count"] == BATCH, done
+                self.acknowledged.append(first)
+
+    def follow(self):
+        position = 0
+        while len(self.rows) < RECORDS:
+            with Feed(self.url, "c", after=position, idle_s=0.2) as feed:
+                while len(self.rows) < RECORDS and not self.away.is_set():
+                    self.rows.extend(feed.next())
+                if len(self.rows) >= RECORDS:
+                    feed.behind = True  # nothing comes behind the last one
+                    self.rows.extend(feed.next())
+                position = feed.position
+                self.replays += feed.replays
+                self.heard += len(feed.batches)
+            if self.away.is_set():
+                self.left.set()
+                self.back.wait(60)
+                for event in (self.away, self.left, self.back):
+                    event.clear()
+
+    def wait_batches(self, goal):
+        wait_until(lambda: self.failures or len(self.acknowledged) >= goal, 60, f"{goal} batches")
+        assert not self.failures, self.failures
+
+    def finish(self):
+        for thread in self.threads:
+            thread.join(60)
+        assert not self.failures, self.failures
+        alive = any(thread.is_alive() for thread in self.threads)
+        assert not alive, (len(self.acknowledged), len(self.rows))
+
+
 def test_records_are_published_once_and_the_feed_resumes_under_kills(service_server, url):
-    """A publisher, a follower, and a server that is killed while they are at it."""
-    acknowledged, failures = [], []
-
-    def publish():
-        try:
-            with Service(url, 2) as service:
-                for first in range(0, RECORDS, BATCH):
-                    ops = ops_of(range(first, first + BATCH), n=first)
-                    done = service.until_ok(60, "batch", collection="c", ops=ops, opid=f"b{first}")
-                    assert done["count"] == BATCH, done
-                    acknowledged.append(first)
-        except BaseException as failure:
-            failures.append(failure)
-
-    rows = []
-    end = threading.Event()
-
-    def follow():
-        try:
-            with Feed(url, "c", idle_s=0.2) as feed:
-                while not (end.is_set() and len(rows) >= RECORDS):
-                    rows.extend(feed.next())
-                # nothing comes behind the last one
-                feed.behind = True
-                rows.extend(feed.next())
-                follow.replays, follow.heard = feed.replays, len(feed.batches)
-        except BaseException as failure:
-            failures.append(failure)
-
+    """The server is killed while a service publishes; the follower misses each second kill, and
+    comes back when more was published."""
     chance = random.Random(11)
-    publisher, follower = threading.Thread(target=publish), threading.Thread(target=follow)
-    publisher.start()
-    follower.start()
-    batches = RECORDS // BATCH
+    publishing = Publishing(url)
+    step = RECORDS // BATCH // (KILLS + 1)
     for kill in range(KILLS):
-        goal = batches * (kill + 1) // (KILLS + 1) + chance.randrange(5)
-        wait_until(lambda goal=goal: failures or len(acknowledged) >= goal, 60, "batches")
+        publishing.wait_batches(step * (kill + 1) + chance.randrange(5))
+        if kill % 2 == 1:
+            publishing.away.set()
+            wait_until(publishing.left.is_set, 30, "the follower to leave")
         service_server.kill()
         service_server.start()
-    publisher.join(90)
-    end.set()
-    follower.join(60)
-    assert not failures, failures
-    assert not publisher.is_alive() and not follower.is_alive(), (len(acknowledged), len(rows))
+        if kill % 2 == 1:
+            publishing.wait_batches(len(publishing.acknowledged) + 5)
+            publishing.back.set()
+    publishing.finish()
+    rows = publishing.rows
     # each record is there, written once, told once, in the order of the log
     assert sorted(row["key"] for row in rows) == list(range(RECORDS))
     assert {row["version"] for row in rows} == {1}
     assert {row["op"] for row in rows} == {"put"}
     assert len({row["srv_id"] for row in rows}) == 1
     assert [row["n"] for row in rows] == sorted(row["n"] for row in rows)
-    assert follow.replays > KILLS and follow.heard > 0
+    assert publishing.replays > KILLS // 2 and publishing.heard > 0
     with Service(url) as service:
         assert service.one("count", collection="c")["count"] == RECORDS
         assert service.one("count", collection="c", query={"_version": {"$ne": 1}})["count"] == 0
