@@ -278,7 +278,8 @@ static tw_err service_on_turn(void *arg)
     TW_CAST(self, arg, SERVICE_MAGIC);
     TW_ASSERT(self->engine != NULL);
     request_flush(self->engine);
-    if (self->draining && !self->drained && request_engine_figures(self->engine).running == 0) {
+    bool is_idle = request_engine_figures(self->engine).running == 0 && self->replays == NULL;
+    if (self->draining && !self->drained && is_idle) {
         self->drained = true;
         tw_actor_drained(self->actor);
     }
@@ -386,7 +387,13 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
     tw_err err = request_engine_new(&self->engine, &engine);
     err = err != TW_OK ? err : slots_init(self, running_max);
     err = err != TW_OK ? err : service_feed_init(self);
-    err = err != TW_OK ? err : service_socket_open(&self->socket, options->url);
+    if (err == TW_OK) {
+        char why[512];
+        err = service_socket_open(&self->socket, options->url, why, sizeof why);
+        if (err != TW_OK) {
+            tw_actor_fail(actor, err, "%s", why);
+        }
+    }
     if (err != TW_OK) {
         service_fini(self);
         return err;

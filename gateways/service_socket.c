@@ -219,25 +219,24 @@ void service_socket_guard(service_socket *socket)
     }
 }
 
-tw_err service_socket_open(service_socket **out, const char *url)
+tw_err service_socket_open(service_socket **out, const char *url, char *why, size_t size)
 {
     char feed_url[SERVICE_URL_MAX];
     *out = NULL;
     tw_err err = service_feed_url(url, feed_url);
     if (err != TW_OK) {
-        tw_log(TW_LOG_ERROR, "service",
-               "cannot listen at %s: it is to be ipc:///path, or tcp at "
-               "loopback with a port",
-               url);
+        tw_format(why, size, "cannot listen at %s: it is to be ipc:///PATH or tcp://127.0.0.1:PORT",
+                  url);
         return err;
     }
     service_socket *socket = tw_alloc_zero(1, sizeof *socket);
     if (socket == NULL) {
+        tw_format(why, size, "%s", tw_err_text(TW_E_NO_MEMORY));
         return TW_E_NO_MEMORY;
     }
     int rv = open_both(socket, url, feed_url);
     if (rv != 0) {
-        tw_log(TW_LOG_ERROR, "service", "cannot listen at %s: %s", url, nng_strerror(rv));
+        tw_format(why, size, "cannot listen at %s or %s: %s", url, feed_url, nng_strerror(rv));
         service_socket_close(&socket);
         return rv == NNG_EADDRINUSE ? TW_E_CONFLICT
                : rv == NNG_ENOMEM   ? TW_E_NO_MEMORY

@@ -10,8 +10,9 @@ enum { SERVICE_URL_MAX = 160 };
  * loopback, a bad port. */
 tw_err service_feed_url(const char *url, char out[SERVICE_URL_MAX]);
 
-/* Listens at url and at its feed's. TW_E_BAD_CONFIG as above; TW_E_CONFLICT: in use. */
-tw_err service_socket_open(service_socket **out, const char *url);
+/* Listens at url and at its feed's. TW_E_BAD_CONFIG as above; TW_E_CONFLICT: in use; why then says
+ * it in words. */
+tw_err service_socket_open(service_socket **out, const char *url, char *why, size_t size);
 void service_socket_close(service_socket **socket);
 int service_socket_fd(const service_socket *socket); /* readable when a request waits */
 /* The next request; the body is valid until the next call. TW_E_END: none waits. */

@@ -286,8 +286,12 @@ static void test_service_url_off_loopback_refused(void **state)
         assert_int_equal(service_feed_url(wrong[i], out), TW_E_BAD_CONFIG);
     }
     service_socket *socket;
-    assert_int_equal(service_socket_open(&socket, "tcp://0.0.0.0:7000"), TW_E_BAD_CONFIG);
-    assert_int_equal(service_socket_open(&socket, "ipc:///no/such/folder/x"), TW_E_UNAVAILABLE);
+    char why[256] = "";
+    assert_int_equal(service_socket_open(&socket, "tcp://0.0.0.0:7000", why, sizeof why),
+                     TW_E_BAD_CONFIG);
+    assert_int_equal(service_socket_open(&socket, "ipc:///no/such/folder/x", why, sizeof why),
+                     TW_E_UNAVAILABLE);
+    assert_non_null(strstr(why, "ipc:///no/such/folder/x"));
 }
 
 /* ---- feed ---- */
