@@ -59,6 +59,9 @@ typedef struct page_making {
     size_t *tail_at;        /* of each row in the reader's text */
     size_t rows_count;
     size_t bytes_max;
+    const log_page *page;
+    tw_bson old; /* of the row in hand; view */
+    bool live;   /* of the row in hand */
 } page_making;
 
 static tw_position position_of(const log_row *row, uint64_t srv)
@@ -69,7 +72,9 @@ static tw_position position_of(const log_row *row, uint64_t srv)
 static unsigned page_meaning(void *context, size_t part, const log_row *row, tw_bson old,
                              uint64_t srv, bool live)
 {
-    const page_making *making = context;
+    page_making *making = context;
+    making->old = old;
+    making->live = live;
     return topic_query_meaning(making->query, (int)part, row->flags, row->doc, old,
                                position_of(row, srv), live);
 }
@@ -88,7 +93,13 @@ static bool page_take(void *context, size_t part, unsigned meaning, const log_ro
                                  .flags = row->flags,
                                  .key = row->key,
                                  .version = row->ver,
-                                 .doc = meaning == TW_MEANS_PUT ? row->doc : (tw_bson){0}};
+                                 .doc = meaning == TW_MEANS_PUT ? row->doc : (tw_bson){0},
+                                 .db = tw_str_of(making->page->db),
+                                 .coll = tw_str_of(making->page->coll),
+                                 .prev = making->live ? row->prev : 0,
+                                 .old = making->old,
+                                 .old_told = making->page->old_told,
+                                 .origin = row->by};
     const topic_query_part *of = &making->query->parts[part];
     topic_query_render(making->reader->catalog, of, meaning, &change, text);
     if (text->err != TW_OK ||
@@ -104,6 +115,12 @@ static bool page_take(void *context, size_t part, unsigned meaning, const log_ro
                                                             .type = topic_query_type(of, meaning),
                                                             .tail.len = text->len - before};
     return true;
+}
+
+static int page_part_of(void *context, tw_str db, tw_str coll)
+{
+    const page_making *making = context;
+    return topic_query_part_of(making->query, db, coll);
 }
 
 static tw_err parts_of(const topic_query *asked, tw_arena *arena, log_part **out)
@@ -129,7 +146,7 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
                         tw_msg_page *answer, log_page *page)
 {
     const tw_msg_page_read *ask = &in->body->page_read;
-    page_making making = {.reader = self, .query = asked};
+    page_making making = {.reader = self, .query = asked, .page = page};
     making.rows = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *making.rows);
     making.tail_at = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *making.tail_at);
     making.bytes_max = ask->bytes_max == 0 ? TW_PAGE_BYTES : ask->bytes_max;
@@ -145,9 +162,13 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
                        .since = ask->since,
                        .after = ask->after,
                        .w0 = ask->w0};
-    const log_page_taker taker = {&making, page_meaning, page_take};
+    const log_page_taker taker = {.context = &making,
+                                  .meaning = page_meaning,
+                                  .take = page_take,
+                                  .part_of = asked->any ? page_part_of : NULL};
     tw_buf_clear(&self->text);
-    err = log_page_read(&self->view, in->arena, parts, asked->parts_count, &taker, page);
+    err = log_page_read(&self->view, in->arena, parts, asked->any ? 0 : asked->parts_count,
+                        &taker, page);
     if (err == TW_OK && self->text.err != TW_OK && making.rows_count == 0) {
         err = self->text.err;
     }

@@ -2,7 +2,8 @@
  *
  * usage: fanout [--long]      zig build bench -- fanout
  * Tidewire (zig-out/bin/tidewire, its defaults: each event is on disk before it is told) beside
- * nats-server and mosquitto, each with a websocket listener, each alone on core 0, the load on core 1.
+ * nats-server and mosquitto, each with a websocket listener, each alone on core 0, the load on core
+ * 1.
  * A peer that is not installed is skipped by name. Rounds are interleaved; the median of the rounds
  * is shown. ">=" = the load was at its own limit (over 90 % of its core).
  *   W1  1,000 subscribers at 1,000 events a second (1M deliveries), then as fast as it goes
@@ -26,7 +27,7 @@
 
 enum { ROUNDS_MAX = 5, PEERS = 3, PORT_FIRST = 42100, START_MS = 10000, PAYLOAD = 128 };
 
-static char directory[] = "/tmp/tidewire-bench-XXXXXX"; /* tidy: mkdtemp's form */
+static char directory[] = "/tmp/tidewire-bench-XXXXXX";
 
 static void nap(void)
 {

@@ -118,7 +118,7 @@ static double read_pages(log_store *log, reading *self, uint64_t documents)
     log_view_init(&view, log);
     log_page page = {.fresh = true};
     const log_part part = {.db = TW_STR("main"), .name = TW_STR("c")};
-    const log_page_taker taker = {self, meaning, take};
+    const log_page_taker taker = {.context = self, .meaning = meaning, .take = take};
     self->total = 0;
     double start = now_s();
     must(log_view_sync(&view) == TW_OK, "opening");

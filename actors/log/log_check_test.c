@@ -461,7 +461,7 @@ static void read_page(check_run *self, check_client *client)
         }
     }
     check_taking context = {self, client, colls};
-    const log_page_taker taker = {&context, meaning, take};
+    const log_page_taker taker = {.context = &context, .meaning = meaning, .take = take};
     client->budget = 1 + draw(self, 6);
     CHECK(self, log_view_sync(view) == TW_OK);
     CHECK(self,

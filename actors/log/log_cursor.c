@@ -229,8 +229,36 @@ static uint64_t peek_row(const scan_list *lists, size_t count)
     return lowest;
 }
 
+/* Rows of every collection, by their numbers; whether they still count is seen when they are read.
+ */
+static bool collect_every(log_scan *scan, log_index *index, log_found *found, size_t max,
+                          size_t *count)
+{
+    uint64_t head = log_index_head(index);
+    *count = 0;
+    for (;;) {
+        uint64_t row = log_index_next(index, scan->after);
+        if (row > head) { /* none */
+            scan->after = head > scan->after ? head : scan->after;
+            return true;
+        }
+        if (*count == max || scan->looked >= scan->looked_max) {
+            return false;
+        }
+        scan->looked++;
+        scan->after = row;
+        bool is_superseded = log_index_superseded(index, row);
+        if (!is_superseded || row > scan->newest_upto) {
+            found[(*count)++] = (log_found){row, 0, is_superseded};
+        }
+    }
+}
+
 bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t max, size_t *count)
 {
+    if (scan->every) {
+        return collect_every(scan, index, found, max, count);
+    }
     TW_ASSERT(scan->parts_count <= TW_COLLECTIONS_PER_TOPIC_MAX);
     scan_list lists[LISTS_MAX];
     size_t lists_count = open_lists(scan, index, lists);
@@ -379,6 +407,42 @@ static bool hides_another(const page_run *run, const log_row *row, uint64_t pos,
     return (before->flags & TW_ROW_SILENT) == 0;
 }
 
+/* Names the part of a row that was found by its number. False: it has none, or its collection was
+ * dropped. */
+static bool place_row(page_run *run, const log_row *row, size_t *part)
+{
+    const log_page_taker *taker = run->taker;
+    log_page *page = run->page;
+    int placed = -1;
+    tw_rwlock_read(log_store_lock(run->view->store));
+    log_index *index = log_store_index(run->view->store);
+    bool is_same =
+        index != NULL && log_store_generation(run->view->store) == run->view->generation;
+    const log_incarnation *coll = is_same ? log_index_incarnation(index, row->coll) : NULL;
+    bool counts = coll != NULL && !coll->is_void &&
+                  (coll->dropped == 0 || (row->flags & TW_ROW_DROP) != 0);
+    if (counts) {
+        tw_format(page->db, sizeof page->db, "%s", coll->db);
+        tw_format(page->coll, sizeof page->coll, "%s", coll->name);
+        placed = taker->part_of(taker->context, tw_str_of(coll->db), tw_str_of(coll->name));
+    }
+    tw_rwlock_done(log_store_lock(run->view->store));
+    *part = placed < 0 ? 0 : (size_t)placed;
+    return placed >= 0;
+}
+
+/* True when the client's since covers a row: it was told it. A cursor alone does not say so, since
+ * what newer rows superseded was left out below it. */
+static bool was_told(const page_run *run, const log_row *row)
+{
+    for (size_t i = 0; i < run->origins_count; i++) {
+        if (run->origins[i].id == row->origin) {
+            return row->seqno <= run->origins[i].pos && (row->flags & TW_ROW_SILENT) == 0;
+        }
+    }
+    return false;
+}
+
 /* The cursor rule for one row. *full: the page has no room for it. */
 static tw_err apply_row(page_run *run, const log_found *found, bool *full)
 {
@@ -400,9 +464,12 @@ static tw_err apply_row(page_run *run, const log_found *found, bool *full)
     }
     bool is_fresh = origin->pos == 0 && row.n <= run->page->w0;
     bool is_put = (row.flags & TW_ROW_PUT) != 0;
-    if (is_fresh && (!is_put || found->superseded)) {
+    size_t part = found->part;
+    if ((is_fresh && (!is_put || found->superseded)) ||
+        (run->taker->part_of != NULL && !place_row(run, &row, &part))) {
         return TW_OK;
     }
+    run->page->old_told = false;
     tw_bson old = {0};
     log_row before;
     if (!is_fresh && row.prev != 0) {
@@ -411,17 +478,18 @@ static tw_err apply_row(page_run *run, const log_found *found, bool *full)
             return err;
         }
         old = err == TW_OK ? before.doc : old;
+        run->page->old_told = err == TW_OK && was_told(run, &before);
     }
     if (!is_fresh && (row.flags & TW_ROW_SILENT) != 0 &&
         !hides_another(run, &row, origin->pos, &before)) {
         return TW_OK;
     }
     unsigned meaning =
-        run->taker->meaning(run->taker->context, found->part, &row, old, origin->srv, !is_fresh);
+        run->taker->meaning(run->taker->context, part, &row, old, origin->srv, !is_fresh);
     if (meaning == 0 || (meaning == TW_MEANS_PUT && found->superseded)) {
         return TW_OK;
     }
-    *full = !run->taker->take(run->taker->context, found->part, meaning, &row, origin->srv);
+    *full = !run->taker->take(run->taker->context, part, meaning, &row, origin->srv);
     return TW_OK;
 }
 
@@ -531,6 +599,7 @@ tw_err log_page_read(log_view *view, tw_arena *arena, const log_part *parts, siz
                      .after = page->after,
                      .newest_upto = page->since.count == 0 ? page->w0 : 0,
                      .drops = true,
+                     .every = taker->part_of != NULL,
                      .looked_max = TW_PAGE_SCAN_MAX};
     tw_err err = read_rows(&run, &scan, found);
     if (err != TW_OK) {

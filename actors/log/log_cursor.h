@@ -45,6 +45,7 @@ typedef struct log_scan {
     uint64_t after;       /* in and out: rows above it; then the last that was looked at */
     uint64_t newest_upto; /* of rows up to here only those that nothing supersedes */
     bool drops;           /* drops too */
+    bool every;           /* rows of all collections, drops too; parts are unread, part is 0 */
     size_t looked;        /* in and out: entries of the index looked at */
     size_t looked_max;
 } log_scan;
@@ -67,6 +68,9 @@ typedef struct log_page {
     bool caught_up;
     tw_position at[TW_ORIGINS_MAX]; /* positions at after */
     size_t at_count;
+    /* for the taker, of the row in hand */
+    bool old_told; /* the client's since covers the version before: it was told that one */
+    char db[TW_NAME_MAX + 1], coll[TW_NAME_MAX + 1]; /* where part_of is set */
 } log_page;
 
 /* What the asker makes of rows. */
@@ -78,6 +82,9 @@ typedef struct log_page_taker {
     /* Takes an event; false: the page is full, the row is not taken. Views live until it returns.
      * */
     bool (*take)(void *context, size_t part, unsigned meaning, const log_row *row, uint64_t srv);
+    /* Set: rows of all collections are read, those that come into being later too, and this names
+     * the part of each; negative: none. Under the log's lock. */
+    int (*part_of)(void *context, tw_str db, tw_str coll);
 } log_page_taker;
 
 /* Reads a page. With a reset nothing was taken that counts. TW_E_UNAVAILABLE (ask again),

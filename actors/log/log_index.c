@@ -631,6 +631,24 @@ bool log_index_dead(const log_index *index, uint64_t n)
     return chunk != NULL && bit_get(chunk->dead, n);
 }
 
+uint64_t log_index_next(const log_index *index, uint64_t n)
+{
+    uint64_t lowest = index->chunks_first * LOG_CHUNK_ROWS;
+    uint64_t at = n + 1 > lowest ? n + 1 : lowest;
+    TW_ASSERT(n < UINT64_MAX);
+    while (at / LOG_CHUNK_ROWS - index->chunks_first < index->chunks_count) {
+        const row_chunk *chunk = chunk_of(index, at);
+        if (chunk == NULL) {
+            at = (at / LOG_CHUNK_ROWS + 1) * LOG_CHUNK_ROWS;
+        } else if (bit_get(chunk->present, at)) {
+            return at;
+        } else {
+            at++;
+        }
+    }
+    return UINT64_MAX;
+}
+
 static void mark_dead(log_index *index, uint64_t n)
 {
     row_chunk *chunk = chunk_of(index, n);

@@ -122,6 +122,8 @@ void log_index_remove(log_index *index, const log_row *row);
 bool log_index_present(const log_index *index, uint64_t n);
 bool log_index_superseded(const log_index *index, uint64_t n);
 bool log_index_dead(const log_index *index, uint64_t n);
+/* The first row above n that is there; UINT64_MAX: none. */
+uint64_t log_index_next(const log_index *index, uint64_t n);
 
 /* The next chunk, from *chunk on (wrapping), that is worth sweeping; looks at `steps` of them. */
 bool log_index_next_sweep(log_index *index, uint64_t *chunk, size_t steps);

@@ -230,7 +230,7 @@ static bool actor_thread_create(tw_actor *actor)
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    actor->phase = ACTOR_STARTING; /* no other thread knows it yet */
+    phase_set(actor, ACTOR_STARTING); /* those who are there may ask for the health already */
     bool is_made = pthread_create(&actor->thread, NULL, actor_main, actor) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return is_made;

@@ -1,4 +1,5 @@
-/* wsload.h - a load of websocket subscribers in one epoll thread, for any server that has an adapter.
+/* wsload.h - a load of websocket subscribers in one epoll thread, for any server that has an
+ * adapter.
  *
  * An adapter knows how its server is greeted, subscribed and published to, and how one delivery is
  * found in the bytes that come. Every payload carries its number and the time at which it was due;
