@@ -37,7 +37,6 @@ typedef struct connection {
     uint8_t kind;
     uint8_t listener;   /* enum edge_listener */
     uint8_t bad_in_row; /* messages that were not understood */
-    bool changes;       /* path /changes */
     bool waiting;       /* for room in the socket */
     bool closing;       /* the queue is written, then the socket ends */
     bool shut;          /* our side has ended; input is thrown away */

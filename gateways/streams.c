@@ -98,14 +98,21 @@ static void send_scratch(streams *self, streams_conn *conn)
 static void begin_message(streams *self, const struct stream *stream, const char *type)
 {
     tw_buf_clear(&self->text);
-    tw_buf_format(&self->text, "{\"type\":\"%s\",\"mux_id\":", type);
-    tw_buf_add_str(&self->text, mux_of(stream));
+    tw_buf_format(&self->text, "{\"type\":\"%s\"", type);
+    if (stream->class->mux_len > 0) {
+        tw_buf_add_str(&self->text, TW_STR(",\"mux_id\":"));
+        tw_buf_add_str(&self->text, mux_of(stream));
+    }
+    if (stream->changes && stream->syncid_len > 0) {
+        tw_buf_add_str(&self->text, TW_STR(",\"reqID\":"));
+        tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
+    }
 }
 
 void stream_sync(streams *self, struct stream *stream, tw_vector at)
 {
     begin_message(self, stream, "sync");
-    if (stream->syncid_len > 0) {
+    if (!stream->changes && stream->syncid_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"syncid\":"));
         tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
     }
@@ -236,7 +243,15 @@ void stream_free(streams *self, struct stream *stream)
 void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 {
     tw_buf_clear(&self->text);
-    wire_error(&self->text, &(wire_refusal){.mux_id = mux_of(stream), .code = err, .message = why});
+    tw_str none = {NULL, 0};
+    bool asked = stream->changes && stream->syncid_len > 0;
+    wire_error(&self->text,
+               &(wire_refusal){
+                   .mux_id = stream->class->mux_len > 0 ? mux_of(stream) : none,
+                   .req_id = asked ? (tw_str){stream->syncid, stream->syncid_len} : none,
+                   .code = err,
+                   .message = why,
+               });
     send_scratch(self, stream->conn);
     stream_free(self, stream);
 }
@@ -506,6 +521,7 @@ struct wish {
     tw_bson canonical;
     tw_str mux;    /* JSON text */
     tw_str syncid; /* JSON text; may be empty */
+    bool changes; /* a watch: syncid is its reqID, and mux may be empty */
     bool now;
     bool resume;
     bool changed; /* query of its sync is another */
@@ -528,15 +544,16 @@ static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why
     return err;
 }
 
-static tw_err read_syncid(tw_arena *arena, tw_bson message, tw_str *out, broker_why *why)
+static tw_err read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
+                        broker_why *why)
 {
-    tw_bson_value value = tw_bson_get(message, TW_STR("syncid"));
+    tw_bson_value value = tw_bson_get(message, tw_str_of(name));
     *out = (tw_str){"", 0};
     if (value.type == 0 || value.type == TW_BSON_NULL) {
         return TW_OK;
     }
     if (value.type != TW_BSON_STRING && !tw_bson_value_is_number(value)) {
-        return broker_refuse(why, TW_E_BAD_MESSAGE, "syncid must be a string or a number");
+        return broker_refuse(why, TW_E_BAD_MESSAGE, "%s must be a string or a number", name);
     }
     tw_buf text;
     tw_buf_init(&text, 4096);
@@ -546,7 +563,7 @@ static tw_err read_syncid(tw_arena *arena, tw_bson message, tw_str *out, broker_
         *out = tw_arena_str(arena, tw_buf_str(&text));
         err = out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
     } else if (err != TW_E_NO_MEMORY) {
-        err = broker_refuse(why, TW_E_BAD_MESSAGE, "syncid is longer than %d bytes", TW_OPID_MAX);
+        err = broker_refuse(why, TW_E_BAD_MESSAGE, "%s is longer than %d bytes", name, TW_OPID_MAX);
     }
     tw_buf_fini(&text);
     return err;
@@ -556,6 +573,7 @@ static tw_err read_since(tw_arena *arena, tw_bson message, struct wish *wish, br
 {
     tw_bson_value since = tw_bson_get(message, TW_STR("since"));
     if (since.type == 0 || since.type == TW_BSON_NULL) {
+        wish->now = wish->changes;
         return TW_OK;
     }
     if (tw_str_equal(tw_bson_value_str(since), TW_STR("now"))) {
@@ -571,19 +589,23 @@ static tw_err read_since(tw_arena *arena, tw_bson message, struct wish *wish, br
     return TW_OK;
 }
 
-static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, struct wish *wish,
-                        broker_why *why)
+static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
+                        struct wish *wish, broker_why *why)
 {
-    memset(wish, 0, sizeof(*wish));
-    tw_err err = read_mux(arena, message, &wish->mux, why);
+    *wish = (struct wish){.changes = changes, .mux = TW_STR("")};
+    tw_err err = TW_OK;
+    if (!changes || tw_bson_get(message, TW_STR("mux_id")).type != 0) {
+        err = read_mux(arena, message, &wish->mux, why);
+    }
     if (err == TW_OK) {
-        err = read_syncid(arena, message, &wish->syncid, why);
+        err = read_name(arena, message, changes ? "reqID" : "syncid", &wish->syncid, why);
     }
     if (err == TW_OK) {
         err = read_since(arena, message, wish, why);
     }
     if (err == TW_OK) {
-        err = topic_query_of_subscribe(self->catalog, arena, message, &wish->canonical, why);
+        err = (changes ? topic_query_of_watch : topic_query_of_subscribe)(
+            self->catalog, arena, message, &wish->canonical, why);
     }
     if (err != TW_OK) {
         return err;
@@ -635,6 +657,7 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     }
     stream->magic = STREAM_STATE_MAGIC;
     stream->state = STREAM_WAITING;
+    stream->changes = wish->changes;
     stream->now = wish->now;
     stream->resume = wish->resume && !wish->changed;
     stream->fresh = !wish->now && !stream->resume;
@@ -663,7 +686,7 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
     struct wish wish;
-    tw_err err = read_wish(self, arena, message, &wish, why);
+    tw_err err = read_wish(self, arena, message, false, &wish, why);
     if (err != TW_OK) {
         return err;
     }
@@ -674,6 +697,50 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
     if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
                              TW_STREAMS_PER_CONNECTION_MAX);
+    }
+    err = open_stream(self, conn, &wish);
+    topics_pump(self);
+    streams_pump(self);
+    return err;
+}
+
+/* Tells a stream's end, and how far it was told. */
+static void close_stream(streams *self, struct stream *stream)
+{
+    streams_conn *conn = stream->conn;
+    const shared_vector *told = stream->state == STREAM_LIVE ? self->at : stream->told;
+    begin_message(self, stream, "closed");
+    tw_buf_add_str(&self->text, TW_STR(",\"since\":"));
+    tw_json_write_vector(&self->text, shared_vector_view(told));
+    tw_buf_add_byte(&self->text, '}');
+    stream_free(self, stream);
+    send_scratch(self, conn);
+}
+
+tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
+                     broker_why *why)
+{
+    TW_ASSERT(self->magic == STREAMS_MAGIC);
+    struct wish wish;
+    tw_err err = read_wish(self, arena, message, true, &wish, why);
+    if (err != TW_OK) {
+        return err;
+    }
+    struct stream *running = conn->first;
+    while (running != NULL && !running->changes) {
+        running = running->conn_next;
+    }
+    struct stream *same = find(self, conn, wish.mux);
+    if (same != NULL && same != running) {
+        return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
+                             (int)wish.mux.len, wish.mux.ptr);
+    }
+    if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
+        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
+                             TW_STREAMS_PER_CONNECTION_MAX);
+    }
+    if (running != NULL) {
+        close_stream(self, running);
     }
     err = open_stream(self, conn, &wish);
     topics_pump(self);
@@ -692,13 +759,7 @@ tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_
     if (stream == NULL) {
         return err != TW_OK ? err : broker_refuse(why, TW_E_NO_STREAM, "%s", "no such stream");
     }
-    const shared_vector *told = stream->state == STREAM_LIVE ? self->at : stream->told;
-    begin_message(self, stream, "closed");
-    tw_buf_add_str(&self->text, TW_STR(",\"since\":"));
-    tw_json_write_vector(&self->text, shared_vector_view(told));
-    tw_buf_add_byte(&self->text, '}');
-    stream_free(self, stream);
-    send_scratch(self, conn);
+    close_stream(self, stream);
     return TW_OK;
 }
 

@@ -64,6 +64,10 @@ void streams_free(streams **self); /* after streams_conn_gone for every connecti
 /* `subscribe` and `close` of a client. On an error the caller answers with it and *why. */
 tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
                          broker_why *why);
+/* `watch` of a client: its connection's change stream, in place of the one before, which is closed.
+ * An empty message: all collections, from now on. */
+tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
+                     broker_why *why);
 tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_why *why);
 void streams_conn_gone(streams *self, streams_conn *conn);
 void streams_conn_drained(streams *self, streams_conn *conn); /* its queue fell below LOW */

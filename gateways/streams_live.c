@@ -179,8 +179,9 @@ static bool send_events(streams *self, struct stream *stream, const wire_event *
     return sent;
 }
 
-/* Sends what the ring holds for the stream above its cursor, 64 events a piece. False: the queue is
- * full; the cursor stands behind what was sent. */
+/* Sends what the ring holds for the stream above its cursor, 64 events a piece. The first has no prev:
+ * the topic's event before it may have been squashed in the history that this stream was told, and a
+ * client would see a gap. False: the queue is full; the cursor stands behind what was sent. */
 static bool send_from_ring(streams *self, struct stream *stream)
 {
     const struct stream_class *class = stream->class;
@@ -201,7 +202,8 @@ static bool send_from_ring(streams *self, struct stream *stream)
             count = 0;
             continue;
         }
-        events[count++] = (wire_event){event.type, mux, event.prev, event.tail};
+        uint64_t prev = last == from ? 0 : event.prev;
+        events[count++] = (wire_event){event.type, mux, prev, event.tail};
         last = event.n;
         more = ring_next(&self->ring, &cursor, class->topic->id, from, &event);
     }
@@ -246,6 +248,9 @@ void stream_join(streams *self, struct stream *stream, tw_vector at)
 
 tw_str streams_type_text(tw_arena *arena, tw_str type)
 {
+    if (type.len == 0) {
+        return TW_STR(""); /* events of change streams have none */
+    }
     bool plain = true;
     for (size_t i = 0; i < type.len && plain; i++) {
         char c = type.ptr[i];

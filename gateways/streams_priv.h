@@ -72,13 +72,14 @@ typedef struct stream_class {
     LIST_HEAD(, stream) others;
     size_t count;
     size_t live_count;
-    uint8_t mux_len;
+    uint8_t mux_len; /* 0: a change stream without one */
     char mux[TW_MUX_ID_MAX]; /* JSON text */
 } stream_class;
 
 struct stream {
     uint32_t magic;
     uint8_t state;
+    bool changes;      /* of `watch`: syncid is its reqID */
     bool now;          /* since: "now": its next page tells the head alone */
     bool fresh;        /* its next page is the first of a snapshot */
     bool resume;       /* its next page is the first of a resume */
@@ -156,5 +157,5 @@ void topic_enqueue(streams *self, struct topic *topic);
 void topics_pump(streams *self);
 void topic_drop(streams *self, struct topic *topic);
 void streams_forget_live(streams *self); /* every live stream catches up from head */
-/* A type as JSON text with quotes, in arena; ptr NULL = no memory. */
+/* A type as JSON text with quotes, in arena; empty: empty. ptr NULL = no memory. */
 tw_str streams_type_text(tw_arena *arena, tw_str type);

@@ -1,9 +1,8 @@
 /* websocket.c - frames in, families told apart, answers out.
  *
- * `type` streams (streams.h), `action` data access (request/request.h), `event` the realtime
- * database. A message that belongs to no family gets an error and has no effect; TW_BAD_FRAMES_MAX
- * in
- * a row end the connection. */
+ * `type` streams (streams.h), `action` data access (request/request.h) and `watch` (a change
+ * stream), `event` the realtime database. A message that belongs to no family gets an error and has
+ * no effect; TW_BAD_FRAMES_MAX in a row end the connection. */
 #include "gateways/websocket.h"
 
 #include "broker/position.h"
@@ -84,14 +83,19 @@ static void refuse(edge *self, connection *conn, tw_bson message, tw_err err, tw
                    tw_str hint)
 {
     tw_buf mux;
+    tw_buf req;
     tw_buf_init(&mux, 4096);
+    tw_buf_init(&req, 4096);
     bool named = wire_mux_id(&mux, tw_bson_get(message, TW_STR("mux_id"))) == TW_OK;
+    bool asked = wire_mux_id(&req, tw_bson_get(message, TW_STR("reqID"))) == TW_OK;
     send_error(self, conn,
                &(wire_refusal){.mux_id = named ? tw_buf_str(&mux) : (tw_str){NULL, 0},
+                               .req_id = asked ? tw_buf_str(&req) : (tw_str){NULL, 0},
                                .code = err,
                                .message = why,
                                .hint = hint});
     tw_buf_fini(&mux);
+    tw_buf_fini(&req);
 }
 
 /* A message that is not understood at all. */
@@ -113,6 +117,17 @@ static void on_subscribe(edge *self, connection *conn, tw_bson message)
     tw_err err = self->draining ? TW_E_DRAINING
                                 : streams_subscribe(self->streams, &conn->streams, &self->arena,
                                                     message, &why);
+    if (err != TW_OK) {
+        refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
+    }
+}
+
+static void on_watch(edge *self, connection *conn, tw_bson message)
+{
+    broker_why why = {"", ""};
+    tw_err err = self->draining ? TW_E_DRAINING
+                                : streams_watch(self->streams, &conn->streams, &self->arena,
+                                                message, &why);
     if (err != TW_OK) {
         refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
     }
@@ -205,6 +220,11 @@ static void on_type(edge *self, connection *conn, tw_bson message, tw_str type)
 
 static void on_action(edge *self, connection *conn, tw_bson message, tw_str action)
 {
+    if (tw_str_equal(action, TW_STR("watch"))) {
+        conn->bad_in_row = 0;
+        on_watch(self, conn, message);
+        return;
+    }
     if (!request_knows(action)) {
         self->figures.bad_messages++;
         conn->bad_in_row++;
@@ -260,10 +280,8 @@ bool websocket_begin(edge *self, connection *conn, tw_str path)
     conn->deadline_ms = 0;
     self->figures.websockets++;
     if (tw_str_equal(path, TW_STR("/changes"))) {
-        send_error(self, conn,
-                   &(wire_refusal){.code = TW_E_UNSUPPORTED,
-                                   .message = TW_STR("/changes is not offered by this server"),
-                                   .hint = TW_STR("subscribe to the collections on /ws")});
+        static const uint8_t empty[] = {5, 0, 0, 0, 0};
+        on_watch(self, conn, (tw_bson){empty, sizeof empty});
     }
     return true;
 }

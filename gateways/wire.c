@@ -22,6 +22,10 @@ void wire_error(tw_buf *out, const wire_refusal *refusal)
         tw_buf_add_str(out, TW_STR(",\"mux_id\":"));
         tw_buf_add_str(out, refusal->mux_id);
     }
+    if (refusal->req_id.ptr != NULL) {
+        tw_buf_add_str(out, TW_STR(",\"reqID\":"));
+        tw_buf_add_str(out, refusal->req_id);
+    }
     tw_buf_add_str(out, TW_STR(",\"code\":"));
     tw_json_write_str(out, tw_str_of(tw_err_code(refusal->code)));
     tw_buf_add_str(out, TW_STR(",\"message\":"));
@@ -87,18 +91,25 @@ static size_t digits_of(uint64_t value, char out[20])
     return len;
 }
 
-#define TYPE_HEAD "{\"type\":"
-#define MUX_HEAD  ",\"mux_id\":"
-#define PREV_HEAD ",\"prev\":"
+#define TYPE_HEAD "\"type\":"
+#define MUX_HEAD  "\"mux_id\":"
+#define PREV_HEAD "\"prev\":"
 
+/* Each part that is there ends with a comma: the tail is never empty. */
 static size_t payload_len(const wire_event *event)
 {
     char digits[20];
-    size_t len = sizeof(TYPE_HEAD) - 1 + event->type.len + sizeof(MUX_HEAD) - 1 + event->mux_id.len;
-    if (event->prev > 0) {
-        len += sizeof(PREV_HEAD) - 1 + digits_of(event->prev, digits);
+    size_t len = 1 + event->tail.len;
+    if (event->type.len > 0) {
+        len += sizeof(TYPE_HEAD) + event->type.len;
     }
-    return len + 1 + event->tail.len;
+    if (event->mux_id.len > 0) {
+        len += sizeof(MUX_HEAD) + event->mux_id.len;
+    }
+    if (event->prev > 0) {
+        len += sizeof(PREV_HEAD) + digits_of(event->prev, digits);
+    }
+    return len;
 }
 
 size_t wire_event_len(const wire_event *event)
@@ -113,21 +124,29 @@ static char *put(char *to, const char *bytes, size_t len)
     return to + len;
 }
 
+static char *put_part(char *to, const char *head, tw_str value)
+{
+    to = put(to, head, strlen(head));
+    to = put(to, value.ptr, value.len);
+    *to++ = ',';
+    return to;
+}
+
 char *wire_event_put(char *to, const wire_event *event)
 {
     uint8_t header[WEBSOCKET_HEADER_MAX];
     size_t header_len = websocket_header(header, WEBSOCKET_OP_TEXT, payload_len(event));
     to = put(to, (const char *)header, header_len);
-    to = put(to, TYPE_HEAD, sizeof(TYPE_HEAD) - 1);
-    to = put(to, event->type.ptr, event->type.len);
-    to = put(to, MUX_HEAD, sizeof(MUX_HEAD) - 1);
-    to = put(to, event->mux_id.ptr, event->mux_id.len);
+    *to++ = '{';
+    if (event->type.len > 0) {
+        to = put_part(to, TYPE_HEAD, event->type);
+    }
+    if (event->mux_id.len > 0) {
+        to = put_part(to, MUX_HEAD, event->mux_id);
+    }
     if (event->prev > 0) {
         char digits[20];
-        size_t len = digits_of(event->prev, digits);
-        to = put(to, PREV_HEAD, sizeof(PREV_HEAD) - 1);
-        to = put(to, digits, len);
+        to = put_part(to, PREV_HEAD, (tw_str){digits, digits_of(event->prev, digits)});
     }
-    *to++ = ',';
     return put(to, event->tail.ptr, event->tail.len);
 }

@@ -7,6 +7,7 @@
 
 typedef struct wire_refusal {
     tw_str mux_id; /* JSON text; ptr NULL: none */
+    tw_str req_id; /* JSON text; ptr NULL: none */
     tw_err code;
     tw_str message;    /* empty: the code's own sentence */
     tw_str hint;       /* ptr NULL: none */
@@ -23,7 +24,8 @@ tw_shared *wire_frame(tw_str payload);
 tw_err wire_mux_id(tw_buf *out, tw_bson_value value);
 
 /* Bytes of a stream's event as a frame, and the frame itself at to (its end is returned):
- * {"type":T,"mux_id":M,"prev":P,<tail>. type is JSON text with quotes; prev 0: left out. */
+ * {"type":T,"mux_id":M,"prev":P,<tail>. type is JSON text with quotes; what is empty or 0 is left
+ * out. */
 typedef struct wire_event {
     tw_str type;
     tw_str mux_id;
