@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import socket
 import struct
@@ -12,6 +11,7 @@ import websockets
 import websockets.exceptions
 
 from clients import Client, run
+from raw import handshake, masked
 from server import wait_until
 
 
@@ -108,25 +108,6 @@ def test_random_bytes_do_no_harm(server):
     run(scenario())
 
 
-def handshake(server, path="/ws", extra=""):
-    raw = socket.create_connection(("127.0.0.1", server.port), 5)
-    raw.settimeout(5)
-    raw.sendall(
-        (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            f"Sec-WebSocket-Version: 13\r\n{extra}\r\n"
-        ).encode()
-    )
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        more = raw.recv(4096)
-        if not more:
-            break
-        answer += more
-    return raw, answer
-
-
 def close_code(raw):
     """The code of the server's close frame, or 0 when it just ends."""
     data = b""
@@ -144,15 +125,6 @@ def close_code(raw):
             return struct.unpack(">H", data[head : head + 2])[0] if size >= 2 else 0
         data = data[head + size :]
     return 0
-
-
-def masked(opcode, payload, fin=True):
-    mask = os.urandom(4)
-    body = bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
-    size = len(payload)
-    head = bytes([(0x80 if fin else 0) | opcode])
-    head += bytes([0x80 | size]) if size < 126 else bytes([0xFE]) + struct.pack(">H", size)
-    return head + mask + body
 
 
 # fmt: off

@@ -86,9 +86,11 @@ def wait_until(condition, seconds, what):
 
 
 class Server:
-    def __init__(self, layout="one", flags=(), env=None, directory=None):
+    def __init__(self, layout="one", flags=(), env=None, directory=None, wrapper=()):
+        """wrapper: words before the command, of a program that runs it in its place."""
         self.layout = layout
         self.flags = list(flags)
+        self.wrapper = list(wrapper)
         self.env = dict(os.environ, **(env or {}))
         self.own_directory = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="tidewire-"))
@@ -106,7 +108,7 @@ class Server:
 
     def command(self, actor):
         # fmt: off
-        command = [BINARY, "serve"] if actor is None else [BINARY, "actor", actor]
+        command = self.wrapper + ([BINARY, "serve"] if actor is None else [BINARY, "actor", actor])
         command += ["--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
                     "--data", str(self.directory / "data")]
         # fmt: on
