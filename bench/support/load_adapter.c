@@ -166,8 +166,8 @@ static void mqtt_opened(load_client *client, load_conn *conn)
     static const uint8_t fixed[] = {0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0};
     uint8_t packet[64] = {0x10};
     char name[24];
-    size_t len = tw_format(name, sizeof name, "c%llu-%d", (unsigned long long)client->now_ns,
-                           conn->fd);
+    size_t len =
+        tw_format(name, sizeof name, "c%llu-%d", (unsigned long long)client->now_ns, conn->fd);
     packet[1] = (uint8_t)(sizeof fixed + 2 + len);
     memcpy(packet + 2, fixed, sizeof fixed);
     packet[2 + sizeof fixed + 1] = (uint8_t)len;
@@ -257,9 +257,9 @@ static void tidewire_opened(load_client *client, load_conn *conn)
         return;
     }
     char text[128];
-    size_t len = tw_format(text, sizeof text,
-                           "{\"type\":\"subscribe\",\"mux_id\":1,\"" TOPIC "\":\"*\"%s}",
-                           client->from_start ? "" : ",\"since\":\"now\"");
+    size_t len =
+        tw_format(text, sizeof text, "{\"type\":\"subscribe\",\"mux_id\":1,\"" TOPIC "\":\"*\"%s}",
+                  client->from_start ? "" : ",\"since\":\"now\"");
     load_send(client, conn, TEXT, text, len);
 }
 

@@ -89,8 +89,8 @@ static void watch(load_client *self, load_conn *conn, int how)
 static void bind_source(int fd, uint64_t number)
 {
     const int one = 1;
-    uint32_t host = 0x7f000000U | ((uint32_t)getpid() % 250 + 1) << 8 |
-                    (uint32_t)(number / 4096 % 250 + 2);
+    uint32_t host =
+        0x7f000000U | ((uint32_t)getpid() % 250 + 1) << 8 | (uint32_t)(number / 4096 % 250 + 2);
     struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(host)};
     (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&source, sizeof source) != 0) {
@@ -208,15 +208,15 @@ static void on_connected(load_client *self, load_conn *conn)
     }
     const load_adapter *adapter = self->adapter;
     char text[512];
-    size_t size = tw_format(text, sizeof text,
-                            "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
-                            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
-                            conn->publishes ? adapter->publish_path : adapter->subscribe_path,
-                            self->port,
-                            adapter->subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-                            adapter->subprotocol != NULL ? adapter->subprotocol : "",
-                            adapter->subprotocol != NULL ? "\r\n" : "");
+    size_t size =
+        tw_format(text, sizeof text,
+                  "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
+                  "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
+                  conn->publishes ? adapter->publish_path : adapter->subscribe_path, self->port,
+                  adapter->subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                  adapter->subprotocol != NULL ? adapter->subprotocol : "",
+                  adapter->subprotocol != NULL ? "\r\n" : "");
     conn->state = LOAD_HANDSHAKE;
     watch(self, conn, EPOLL_CTL_MOD);
     load_bytes_add(&conn->out, text, size);

@@ -9,9 +9,9 @@
 
 #include <stdbool.h>
 
-#include "bench/support/load_histogram.h"
-
 #include "protocol/base.h"
+
+#include "bench/support/load_histogram.h"
 
 enum load_state { LOAD_CLOSED, LOAD_CONNECTING, LOAD_HANDSHAKE, LOAD_OPENING, LOAD_READY };
 
@@ -23,10 +23,10 @@ typedef struct load_bytes {
 typedef struct load_conn {
     int fd;
     enum load_state state;
-    bool publishes; /* the others subscribe */
-    bool stalled;   /* never reads once it is ready */
-    bool waits;     /* for room in its socket */
-    uint32_t next;  /* the sequence number that is due */
+    bool publishes;  /* the others subscribe */
+    bool stalled;    /* never reads once it is ready */
+    bool waits;      /* for room in its socket */
+    uint32_t next;   /* the sequence number that is due */
     load_bytes kept; /* of a frame that is not complete */
     load_bytes rest; /* of a message that spans frames */
     load_bytes out;
