@@ -167,8 +167,8 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
                                   .take = page_take,
                                   .part_of = asked->any ? page_part_of : NULL};
     tw_buf_clear(&self->text);
-    err = log_page_read(&self->view, in->arena, parts, asked->any ? 0 : asked->parts_count,
-                        &taker, page);
+    err = log_page_read(&self->view, in->arena, parts, asked->any ? 0 : asked->parts_count, &taker,
+                        page);
     if (err == TW_OK && self->text.err != TW_OK && making.rows_count == 0) {
         err = self->text.err;
     }

@@ -64,7 +64,7 @@ static uint64_t hash_names(const topic_index *self, tw_str db, tw_str coll)
 
 static topic_index_collection *find_collection(const topic_index *self, tw_str db, tw_str coll)
 {
-    TW_ASSERT(db.len > 0 && coll.len > 0);
+    TW_ASSERT((db.len > 0) == (coll.len > 0)); /* both empty: parts of any collection */
     hash_link *link = hash_table_first(&self->collections, hash_names(self, db, coll));
     for (; link != NULL; link = hash_table_next(link)) {
         topic_index_collection *found = link->owner;
@@ -421,6 +421,16 @@ static void tell_all(finding *self)
     }
 }
 
+/* Parts of any collection: few, and all of them care. */
+static void tell_any(finding *self)
+{
+    self->collection = find_collection(self->index, TW_STR(""), TW_STR(""));
+    TW_ASSERT(self->collection == NULL || self->collection->buckets.count == 0);
+    if (self->collection != NULL && self->err == TW_OK) {
+        tell_all(self);
+    }
+}
+
 tw_err topic_index_find(topic_index *self, tw_str db, tw_str coll, tw_bson doc, tw_bson old,
                         topic_index_visit visit, void *context)
 {
@@ -428,19 +438,19 @@ tw_err topic_index_find(topic_index *self, tw_str db, tw_str coll, tw_bson doc, 
     TW_ASSERT(visit != NULL);
     finding found = {.index = self, .visit = visit, .context = context};
     found.collection = find_collection(self, db, coll);
-    if (found.collection == NULL) {
-        return TW_OK;
-    }
     self->lookup++;
-    find_by_paths(&found, doc);
-    find_by_paths(&found, old);
-    topic_index_member *member = found.collection->plain;
-    for (; member != NULL && found.err == TW_OK; member = member->next) {
-        tell(&found, member);
+    if (found.collection != NULL) {
+        find_by_paths(&found, doc);
+        find_by_paths(&found, old);
+        topic_index_member *member = found.collection->plain;
+        for (; member != NULL && found.err == TW_OK; member = member->next) {
+            tell(&found, member);
+        }
+        if (found.everyone) {
+            tell_all(&found);
+        }
     }
-    if (found.everyone) {
-        tell_all(&found);
-    }
+    tell_any(&found);
     return found.err;
 }
 
@@ -451,9 +461,10 @@ tw_err topic_index_all(topic_index *self, tw_str db, tw_str coll, topic_index_vi
     TW_ASSERT(visit != NULL);
     finding found = {.index = self, .visit = visit, .context = context};
     found.collection = find_collection(self, db, coll);
+    self->lookup++;
     if (found.collection != NULL) {
-        self->lookup++;
         tell_all(&found);
     }
+    tell_any(&found);
     return found.err;
 }

@@ -4,7 +4,8 @@
  * or in
  * the list of those that demand none. A look-up walks the paths that are indexed and tells every
  * part
- * whose bucket the document falls into; the whole filter is then held against it by the caller. */
+ * whose bucket the document falls into; the whole filter is then held against it by the caller.
+ * Parts of any collection stand under the empty name and are told of every row. */
 #pragma once
 
 #include "broker/hash_table.h"

@@ -1,6 +1,7 @@
 /* topic_query.c - compiling a canonical topic query, and what changes mean to its parts.
  *
- * topic_query_read.c makes the canonical form; topic_query_render.c writes what is told. */
+ * topic_query_read.c makes the canonical form; topic_query_render.c writes what is told;
+ * topic_query_changes.c does both for change streams. */
 #include "broker/topic_query.h"
 
 #include "protocol/limits.h"
@@ -88,6 +89,21 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
                : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
 }
 
+/* The part for all that is not declared: a change stream of every collection has it. */
+static tw_err compile_any(topic_query *self, broker_why *why)
+{
+    topic_query_part *part = &self->parts[self->parts_count++];
+    TW_ASSERT(part->db == NULL);
+    part->any = true;
+    part->rules = &catalog_undeclared;
+    part->db = own_text(TW_STR(""));
+    part->name = own_text(TW_STR(""));
+    if (part->db == NULL || part->name == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    return query_compile(part->rules->filter, &part->filter, why);
+}
+
 static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson list, broker_why *why)
 {
     tw_bson_iter iter;
@@ -104,6 +120,34 @@ static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson lis
         }
     }
     return TW_OK;
+}
+
+/* Reads the canonical form that self holds a copy of. */
+static tw_err compile_whole(topic_query *self, broker_why *why)
+{
+    tw_str kind = tw_bson_get_str(self->canonical, TW_STR("k"));
+    bool changes = kind.ptr != NULL && tw_str_equal(kind, TW_STR("changes"));
+    TW_ASSERT(self->parts == NULL);
+    self->include_archived = changes || tw_bson_get_bool_or(self->canonical, TW_STR("a"), false);
+    self->any = changes && tw_bson_get_bool_or(self->canonical, TW_STR("any"), false);
+    tw_bson list = tw_bson_get_doc(self->canonical, TW_STR("c"));
+    size_t count = list.len == 0 ? 0 : tw_bson_count(list);
+    size_t count_max = self->any ? self->catalog->count : TW_COLLECTIONS_PER_TOPIC_MAX;
+    if ((kind.ptr != NULL && !changes) || (count == 0 && !self->any) || count > count_max) {
+        return refuse_form(why);
+    }
+    self->parts = tw_alloc_zero(count + 1, sizeof *self->parts);
+    if (self->parts == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    tw_err err = compile_parts(self->catalog, self, list, why);
+    if (err == TW_OK && self->any) {
+        err = compile_any(self, why);
+    }
+    for (size_t i = 0; i < self->parts_count; i++) {
+        self->parts[i].changes = changes;
+    }
+    return err;
 }
 
 tw_err topic_query_compile(const catalog *known, tw_bson canonical, topic_query **out,
@@ -127,15 +171,8 @@ tw_err topic_query_compile(const catalog *known, tw_bson canonical, topic_query 
     memcpy(copy, canonical.ptr, canonical.len);
     self->magic = TOPIC_QUERY_MAGIC;
     self->canonical = (tw_bson){copy, canonical.len};
-    self->include_archived = tw_bson_get_bool_or(self->canonical, TW_STR("a"), false);
-    tw_bson list = tw_bson_get_doc(self->canonical, TW_STR("c"));
-    size_t count = list.len == 0 ? 0 : tw_bson_count(list);
-    if (count == 0 || count > TW_COLLECTIONS_PER_TOPIC_MAX) {
-        err = refuse_form(why);
-    } else {
-        self->parts = tw_alloc_zero(count, sizeof *self->parts);
-        err = self->parts == NULL ? TW_E_NO_MEMORY : compile_parts(known, self, list, why);
-    }
+    self->catalog = known;
+    err = compile_whole(self, why);
     if (err != TW_OK) {
         topic_query_free(&self);
         return err;
@@ -168,14 +205,16 @@ void topic_query_free(topic_query **asked)
 int topic_query_part_of(const topic_query *self, tw_str db, tw_str coll)
 {
     TW_ASSERT(self != NULL && self->magic == TOPIC_QUERY_MAGIC);
-    TW_ASSERT(self->parts_count <= TW_COLLECTIONS_PER_TOPIC_MAX);
+    TW_ASSERT(self->parts != NULL);
     for (size_t i = 0; i < self->parts_count; i++) {
         if (tw_str_equal(tw_str_of(self->parts[i].name), coll) &&
             tw_str_equal(tw_str_of(self->parts[i].db), db)) {
             return (int)i;
         }
     }
-    return -1;
+    bool is_undeclared = self->any && !self->catalog->strict && db.len > 0 && coll.len > 0 &&
+                         catalog_find(self->catalog, db, coll) == NULL;
+    return is_undeclared ? (int)self->parts_count - 1 : -1; /* that part is the last */
 }
 
 unsigned topic_query_meaning(const topic_query *self, int part, uint64_t flags, tw_bson doc,

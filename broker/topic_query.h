@@ -8,7 +8,8 @@
  * Canonical form: {"v":1,"a":include archived,"c":[{"d":db,"n":name,"s":scope value (absent: none),
  * "f":filter (scope and the collection's own filter joined in by $and),"p":[fields] (absent:
  * whole)},
- * ...]} with c sorted by (d, n), f and p as given otherwise. */
+ * ...]} with c sorted by (d, n), f and p as given otherwise. A change stream:
+ * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{"d","n","f"},...]}. */
 #pragma once
 
 #include "protocol/messages.h"
@@ -23,14 +24,18 @@ typedef struct topic_query_part {
     const catalog_collection *rules; /* borrow: the catalog's */
     query *filter;                   /* own */
     projection fields;               /* views into canonical */
+    bool changes;                    /* told in the form of a change stream */
+    bool any; /* every collection that is not declared; db and name are empty */
     bool has_scope;
     tw_key scope; /* of the scope field; view into canonical's memory */
 } topic_query_part;
 
 typedef struct topic_query {
     uint32_t magic;
-    tw_bson canonical; /* own copy */
+    tw_bson canonical;      /* own copy */
+    const catalog *catalog; /* borrow */
     bool include_archived;
+    bool any; /* changes of every collection */
     size_t parts_count;
     topic_query_part *parts; /* own */
 } topic_query;
@@ -41,6 +46,10 @@ typedef struct topic_query {
  * TW_E_TOO_MANY, TW_E_FORBIDDEN with why. *out lives in arena. */
 tw_err topic_query_of_subscribe(const catalog *catalog, tw_arena *arena, tw_bson subscribe,
                                 tw_bson *out, broker_why *why);
+/* Reads a `watch` message (DESIGN 6.5): "collections" is a list of names or of {"db":…,"coll":…};
+ * absent: all that may be read, those that come into being later too. */
+tw_err topic_query_of_watch(const catalog *catalog, tw_arena *arena, tw_bson watch, tw_bson *out,
+                            broker_why *why);
 /* 64-bit hash of the canonical bytes as 16 hex digits: `query` of sync. */
 void topic_query_name(tw_bson canonical, char out[17]);
 
@@ -48,7 +57,7 @@ tw_err topic_query_compile(const catalog *catalog, tw_bson canonical, topic_quer
                            broker_why *why);
 void topic_query_free(topic_query **query);
 
-/* The part that names this collection, or -1. */
+/* The part that tells of this collection, or -1. */
 int topic_query_part_of(const topic_query *query, tw_str db, tw_str coll);
 
 /* What a change means to a part: 0 = nothing, else enum tw_meaning.
@@ -69,13 +78,26 @@ unsigned topic_query_meaning(const topic_query *query, int part, uint64_t flags,
  * In a transaction of several rows "last":true|false stands behind seqno. Fields named type,
  * mux_id, prev, srv_id, seqno of a flat document are left out (the server's own stand there). A
  * record with archivetime that its position is not covered by carries "edited_after_archive":true.
- * collection is C, or "db.C" outside the default database. */
+ * collection is C, or "db.C" outside the default database.
+ * A change stream: the type is empty, the tail
+ *   "op":insert|update|replace|delete|drop,"ns":{"db":D,"coll":C},"documentKey":{KEY:K},
+ *   "fullDocument":{...},"updateDescription":{"updatedFields":{...},"removedFields":[...]},
+ *   "srv_id":1,"seqno":5,"origin":O}
+ * insert: there was no version before, or none that the filter lets through; update: there was, and
+ * the stream was told it; replace: what the stream was told is older than that, or the two are
+ * large, so there is no updateDescription. What leaves the filter is a delete. */
 typedef struct topic_change {
     tw_position at;
     uint64_t flags; /* enum tw_row_flags */
     tw_key key;
     int64_t version;
     tw_bson doc; /* len 0 unless a put */
+    /* for change streams alone */
+    tw_str db, coll; /* of the row */
+    uint64_t prev;   /* the row that it supersedes; 0: none, or a snapshot */
+    tw_bson old;     /* that row's document; len 0: none */
+    bool old_told;   /* the stream was told that row: differences make sense */
+    tw_str origin;   /* who wrote it; empty: not known */
 } topic_change;
 tw_str topic_query_type(const topic_query_part *part, unsigned meaning);
 void topic_query_render(const catalog *catalog, const topic_query_part *part, unsigned meaning,

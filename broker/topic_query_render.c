@@ -7,12 +7,15 @@
 #include "protocol/limits.h"
 
 #include "broker/rules.h"
-#include "broker/topic_query.h"
+#include "broker/topic_query_priv.h"
 
 tw_str topic_query_type(const topic_query_part *part, unsigned meaning)
 {
     TW_ASSERT(part != NULL && part->rules != NULL);
     TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
+    if (part->changes) {
+        return TW_STR("");
+    }
     switch ((enum tw_meaning)meaning) {
     case TW_MEANS_PUT:
         if (part->rules->shape == CATALOG_FLAT && part->rules->message != NULL) {
@@ -48,7 +51,7 @@ static void add_collection(const catalog *known, const topic_query_part *part, t
     tw_json_write_str(out, name);
 }
 
-static void add_position(tw_buf *out, const topic_change *change)
+void topic_query_add_position(tw_buf *out, const topic_change *change)
 {
     TW_ASSERT(change->at.seqno <= TW_SEQNO_MAX);
     tw_buf_add_str(out, TW_STR("\"srv_id\":"));
@@ -87,7 +90,7 @@ static void add_flat_fields(tw_buf *out, tw_bson doc, bool multi, bool edited)
     }
 }
 
-static void add_document(tw_buf *out, tw_bson doc)
+void topic_query_add_document(tw_buf *out, tw_bson doc)
 {
     tw_bson_iter iter;
     bool first = true;
@@ -121,7 +124,7 @@ static void render_put(const catalog *known, const topic_query_part *part,
         tw_buf_add_i64(out, change->version);
         tw_buf_add_byte(out, ',');
     }
-    add_position(out, change);
+    topic_query_add_position(out, change);
     if (edited) {
         tw_buf_add_str(out, TW_STR(",\"edited_after_archive\":true"));
     }
@@ -129,7 +132,7 @@ static void render_put(const catalog *known, const topic_query_part *part,
         add_flat_fields(out, told, (change->flags & TW_ROW_MULTI) != 0, edited);
     } else {
         tw_buf_add_str(out, TW_STR(",\"doc\":"));
-        add_document(out, told);
+        topic_query_add_document(out, told);
     }
     tw_buf_add_byte(out, '}');
 }
@@ -139,6 +142,10 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
 {
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
     TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
+    if (part->changes) {
+        topic_query_render_change(part, meaning, change, out);
+        return;
+    }
     if (meaning == TW_MEANS_PUT) {
         if (part->fields.count == 0) {
             render_put(known, part, change, change->doc, out);
@@ -164,7 +171,7 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
                                                      : TW_STR(",\"why\":\"deleted\""));
     }
     tw_buf_add_byte(out, ',');
-    add_position(out, change);
+    topic_query_add_position(out, change);
     tw_buf_add_byte(out, '}');
 }
 
@@ -172,8 +179,8 @@ bool topic_query_same_rendering(const topic_query_part *a, const topic_query_par
 {
     TW_ASSERT(a != NULL && b != NULL);
     TW_ASSERT(a->fields.count <= TW_FIELDS_MAX);
-    if (strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 || a->rules != b->rules ||
-        a->fields.count != b->fields.count) {
+    if (a->changes != b->changes || strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 ||
+        a->rules != b->rules || a->fields.count != b->fields.count) {
         return false;
     }
     for (size_t i = 0; i < a->fields.count; i++) {

@@ -215,6 +215,145 @@ static void test_topic_query_projection_is_mongodbs(void **state)
     assert_int_equal(projection_init(&told, bson_text(&arena, "{'a..b':1}")), TW_E_BAD_QUERY);
 }
 
+static tw_err watch(const char *message, tw_bson *out, broker_why *why)
+{
+    *why = (broker_why){0};
+    return topic_query_of_watch(&known, &arena, bson_text(&arena, message), out, why);
+}
+
+static topic_query *watched(const char *message)
+{
+    tw_bson out;
+    broker_why why;
+    topic_query *asked = NULL;
+    assert_int_equal(watch(message, &out, &why), TW_OK);
+    assert_int_equal(topic_query_compile(&known, out, &asked, &why), TW_OK);
+    return asked;
+}
+
+static void test_topic_query_watch_names_what_may_be_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *message;
+        tw_err err;
+    } samples[] = {
+        {"{'collections':'a'}", TW_E_BAD_MESSAGE},
+        {"{'collections':[]}", TW_E_BAD_MESSAGE},
+        {"{'collections':[1]}", TW_E_BAD_MESSAGE},
+        {"{'collections':['a$']}", TW_E_BAD_MESSAGE},
+        {"{'collections':[{'db':'crm'}]}", TW_E_BAD_MESSAGE},
+        {"{'collections':[{'db':1,'coll':'a'}]}", TW_E_BAD_MESSAGE},
+        {"{'collections':['secret']}", TW_E_FORBIDDEN},
+    };
+    tw_bson out;
+    broker_why why;
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        if (watch(samples[i].message, &out, &why) != samples[i].err || why.text[0] == '\0') {
+            fail_msg("%s: %s", samples[i].message, why.text);
+        }
+    }
+    assert_int_equal(
+        watch("{'collections':['b',{'db':'crm','coll':'person'},'a','b']}", &out, &why), TW_OK);
+    assert_string_equal(bson_shown(&arena, out),
+                        "{\"v\":1,\"k\":\"changes\",\"any\":false,\"c\":[{\"d\":\"crm\",\"n\":"
+                        "\"person\",\"f\":{\"alive\":true}},{\"d\":\"main\",\"n\":\"a\"},"
+                        "{\"d\":\"main\",\"n\":\"b\"}]}");
+    topic_query *all = watched("{'reqID':1,'since':'now'}");
+    int person = topic_query_part_of(all, TW_STR("crm"), TW_STR("person"));
+    int later = topic_query_part_of(all, TW_STR("main"), TW_STR("later"));
+    assert_true(person >= 0 && !all->parts[person].any);
+    assert_true(later >= 0 && all->parts[later].any);
+    assert_int_equal(topic_query_part_of(all, TW_STR("other"), TW_STR("x")), later);
+    assert_int_equal(topic_query_part_of(all, TW_STR("main"), TW_STR("secret")), -1);
+    known.strict = true;
+    assert_int_equal(topic_query_part_of(all, TW_STR("main"), TW_STR("later")), -1);
+    known.strict = false;
+    topic_query_free(&all);
+    static const char *const wrong[] = {"{'v':1,'k':'x','c':[{'d':'main','n':'a'}]}",
+                                        "{'v':1,'k':'changes'}",
+                                        "{'v':1,'k':'changes','any':true,'c':[1]}"};
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        assert_int_equal(topic_query_compile(&known, bson_text(&arena, wrong[i]), &all, &why),
+                         TW_E_BAD_QUERY);
+        assert_null(all);
+    }
+}
+
+static const char *event_of(const topic_query_part *part, unsigned meaning, const char *doc,
+                            const char *old, bool told)
+{
+    static const uint8_t key[] = {TW_BSON_STRING, 2, 0, 0, 0, 'k', 0};
+    topic_change change = {.at = {1, 5},
+                           .key = {key, sizeof key},
+                           .db = TW_STR("crm"),
+                           .coll = TW_STR("person"),
+                           .prev = old == NULL ? 0 : 4,
+                           .old_told = told,
+                           .origin = told ? TW_STR("req") : TW_STR("")};
+    change.doc = meaning == TW_MEANS_PUT ? bson_text(&arena, doc) : (tw_bson){0};
+    change.old = old == NULL || *old == '\0' ? (tw_bson){0} : bson_text(&arena, old);
+    tw_buf out;
+    tw_buf_init(&out, 1 << 22);
+    topic_query_render(&known, part, meaning, &change, &out);
+    assert_int_equal(out.err, TW_OK);
+    const char *text = tw_arena_format(&arena, "%.*s", (int)out.len, out.ptr);
+    tw_buf_fini(&out);
+    return text;
+}
+
+#define NS "\"ns\":{\"db\":\"crm\",\"coll\":\"person\"}"
+#define ID ",\"documentKey\":{\"_id\":\"k\"}"
+#define AT ",\"srv_id\":1,\"seqno\":5"
+
+static void test_topic_query_changes_are_told_as_mongodb_does(void **state)
+{
+    (void)state;
+    topic_query *asked = watched("{'collections':[{'db':'crm','coll':'person'}]}");
+    topic_query *all = watched("{}");
+    const topic_query_part *part = &asked->parts[0];
+    const char *doc = "{'_id':'k','alive':true,'a':1,'b':{'c':2},'_content':5}";
+    assert_int_equal(topic_query_type(part, TW_MEANS_PUT).len, 0);
+    assert_string_equal(event_of(part, TW_MEANS_PUT, doc, NULL, true),
+                        "\"op\":\"insert\"," NS ID
+                        ",\"fullDocument\":{\"_id\":\"k\",\"alive\":true,"
+                        "\"a\":1,\"b\":{\"c\":2}}" AT ",\"origin\":\"req\"}");
+    assert_string_equal(
+        event_of(part, TW_MEANS_PUT, doc,
+                 "{'_id':'k','alive':true,'a':1.0,'b':{'c':2},'gone':1,'_content':6}", true),
+        "\"op\":\"update\"," NS ID ",\"fullDocument\":{\"_id\":\"k\",\"alive\":true,\"a\":1,"
+        "\"b\":{\"c\":2}},\"updateDescription\":{\"updatedFields\":{\"a\":1},"
+        "\"removedFields\":[\"gone\"]}" AT ",\"origin\":\"req\"}");
+    /* hidden until now by the collection's filter; a tombstone before; not told before */
+    assert_non_null(strstr(event_of(part, TW_MEANS_PUT, doc, "{'_id':'k'}", true), "\"insert\""));
+    assert_non_null(strstr(event_of(part, TW_MEANS_PUT, doc, "", true), "\"op\":\"insert\""));
+    const char *replaced = event_of(part, TW_MEANS_PUT, doc, doc, false);
+    assert_non_null(strstr(replaced, "\"op\":\"replace\""));
+    assert_null(strstr(replaced, "updateDescription"));
+    assert_null(strstr(replaced, "origin"));
+    char *large = tw_alloc(1200001);
+    memset(large, 'x', 1200000);
+    large[1200000] = '\0';
+    doc = tw_arena_format(&arena, "{'_id':'k','alive':true,'a':'%s'}", large);
+    assert_non_null(strstr(event_of(part, TW_MEANS_PUT, doc, "{'_id':'k','alive':true}", true),
+                           "\"op\":\"replace\""));
+    tw_free(large);
+    assert_string_equal(event_of(part, TW_MEANS_DELETED, NULL, "{}", true),
+                        "\"op\":\"delete\"," NS ID AT ",\"origin\":\"req\"}");
+    assert_string_equal(event_of(part, TW_MEANS_LEFT, NULL, "{}", true),
+                        event_of(part, TW_MEANS_DELETED, NULL, "{}", true));
+    assert_string_equal(event_of(part, TW_MEANS_DROP, NULL, NULL, false),
+                        "\"op\":\"drop\"," NS AT "}");
+    const topic_query_part *any = &all->parts[all->parts_count - 1];
+    assert_string_equal(event_of(any, TW_MEANS_DROP, NULL, NULL, false),
+                        "\"op\":\"drop\"," NS AT "}");
+    topic_query *records = compiled("{'collections':{'person':{'db':'crm'}}}");
+    assert_false(topic_query_same_rendering(part, &records->parts[0]));
+    topic_query_free(&records);
+    topic_query_free(&asked);
+    topic_query_free(&all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +362,8 @@ int main(void)
         cmocka_unit_test(test_topic_query_meanings),
         cmocka_unit_test(test_topic_query_renderings),
         cmocka_unit_test(test_topic_query_projection_is_mongodbs),
+        cmocka_unit_test(test_topic_query_watch_names_what_may_be_read),
+        cmocka_unit_test(test_topic_query_changes_are_told_as_mongodb_does),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

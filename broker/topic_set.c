@@ -179,6 +179,9 @@ static void name_rendering(const topic_query_part *part, tw_buf *out)
 {
     TW_ASSERT(part->db != NULL && part->name != NULL);
     tw_buf_clear(out);
+    if (part->changes) {
+        tw_buf_add_byte(out, '\0'); /* no database has an empty name */
+    }
     tw_buf_add(out, part->db, strlen(part->db) + 1);
     tw_buf_add(out, part->name, strlen(part->name) + 1);
     for (size_t i = 0; i < part->fields.count; i++) {
@@ -490,6 +493,10 @@ static tw_err test_member(void *context, topic_index_member *member)
     const topic *of = member->topic;
     const tw_item_log_row *row = self->row;
     TW_ASSERT(row != NULL);
+    if (member->part->any &&
+        topic_query_part_of(of->query, row->db, row->coll) != member->part_index) {
+        return TW_OK; /* a declared collection: told by a part of its own, or nobody's to read */
+    }
     self->stats.tested++;
     unsigned meaning = topic_query_meaning(of->query, member->part_index, row->flags, row->doc,
                                            row->old, (tw_position){row->srv, row->seqno}, true);
@@ -560,6 +567,12 @@ static tw_err render_group(topic_set *self, tw_arena *arena, const match *first,
     topic_change change = {.at = {row->srv, row->seqno}, .flags = row->flags, .key = row->key};
     change.version = row->version;
     change.doc = first->meaning == TW_MEANS_PUT ? row->doc : (tw_bson){0};
+    change.db = row->db;
+    change.coll = row->coll;
+    change.prev = row->prev;
+    change.old = row->old;
+    change.old_told = true; /* live, each version is told */
+    change.origin = row->origin;
     tw_buf_clear(&self->tail);
     topic_query_render(self->catalog, first->member->part, first->meaning, &change, &self->tail);
     if (self->tail.err != TW_OK) {

@@ -259,6 +259,56 @@ static void test_topic_set_topics_end_with_their_last_holder(void **unused)
     topic_set_free(&set);
 }
 
+static uint64_t open_watch(topic_set *set, const char *watch)
+{
+    tw_bson canonical;
+    uint64_t topic = 0;
+    broker_why why = {0};
+    assert_int_equal(
+        topic_query_of_watch(&known, &arena, bson_text(&arena, watch), &canonical, &why), TW_OK);
+    assert_int_equal(topic_set_open(set, 1, canonical, &topic, &why), TW_OK);
+    return topic;
+}
+
+static void test_topic_set_change_streams_are_told_of_any_collection(void **unused)
+{
+    (void)unused;
+    topic_set *set = NULL;
+    preset[1].read_denied = true; /* threads */
+    assert_int_equal(topic_set_new(&set, &known, 10), TW_OK);
+    uint64_t all = open_watch(set, "{}");
+    uint64_t some = open_watch(set, "{'collections':['x','entries']}");
+    uint64_t records = open_topic(set, 1, "{'x':'*'}");
+    static const struct {
+        const char *coll;
+        size_t topics;
+    } samples[] = {{"x", 3}, {"entries", 2}, {"threads", 0}, {"later", 1}};
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        for (int kind = 0; kind < 3; kind++) { /* put, delete, drop */
+            topic_set_events events = {0};
+            const char *doc = "{'_id':1,'version_uuid':1}";
+            tw_item_log_row row =
+                row_of(1 + i, samples[i].coll, kind == 0 ? doc : NULL, kind == 0 ? NULL : doc);
+            row.flags = kind == 2 ? TW_ROW_DROP | TW_ROW_LAST : row.flags;
+            row.origin = TW_STR("me");
+            assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+            size_t topics = 0;
+            for (size_t e = 0; e < events.count; e++) {
+                const tw_list_mark *marks = &events.at[e].marks;
+                topics += marks->count;
+                for (size_t m = 0; m < marks->count; m++) {
+                    bool is_change = marks->at[m].topic == all || marks->at[m].topic == some;
+                    assert_true(is_change || marks->at[m].topic == records);
+                    assert_int_equal(events.at[e].type.len == 0, is_change);
+                }
+            }
+            assert_int_equal(topics, samples[i].topics);
+        }
+    }
+    preset[1].read_denied = false;
+    topic_set_free(&set);
+}
+
 static void test_topic_set_without_memory_changes_nothing(void **unused)
 {
     (void)unused;
@@ -291,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_topic_set_random_topics_equal_a_scan_of_all),
         cmocka_unit_test(test_topic_set_equal_topics_share_and_render_once),
         cmocka_unit_test(test_topic_set_topics_end_with_their_last_holder),
+        cmocka_unit_test(test_topic_set_change_streams_are_told_of_any_collection),
         cmocka_unit_test(test_topic_set_without_memory_changes_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

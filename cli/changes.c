@@ -65,9 +65,6 @@ static void on_interrupt(int number)
 static void write_watch(const struct changes *self, tw_buf *out)
 {
     tw_buf_format(out, "{\"action\":\"watch\"");
-    if (self->since == NULL) {
-        tw_buf_format(out, ",\"since\":\"now\"");
-    }
     for (size_t i = 0; i < self->count; i++) {
         tw_buf_format(out, i == 0 ? ",\"collections\":[" : ",");
         tw_json_write_str(out, tw_str_of(self->collections[i]));
@@ -86,6 +83,8 @@ static int print_changes(struct changes *self, stream *from)
         } else if (event.kind == STREAM_EVENT) {
             printf("%.*s\n", (int)event.text.len, event.text.ptr);
             events++;
+        } else if (event.kind == STREAM_RESET) {
+            fprintf(stderr, "the server cannot go on from there; everything stored follows\n");
         } else if (event.kind == STREAM_LOST) {
             fprintf(stderr, "connection lost (%.*s); trying again\n", (int)event.text.len,
                     event.text.ptr);

@@ -521,7 +521,7 @@ struct wish {
     tw_bson canonical;
     tw_str mux;    /* JSON text */
     tw_str syncid; /* JSON text; may be empty */
-    bool changes; /* a watch: syncid is its reqID, and mux may be empty */
+    bool changes;  /* a watch: syncid is its reqID, and mux may be empty */
     bool now;
     bool resume;
     bool changed; /* query of its sync is another */

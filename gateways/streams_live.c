@@ -179,9 +179,10 @@ static bool send_events(streams *self, struct stream *stream, const wire_event *
     return sent;
 }
 
-/* Sends what the ring holds for the stream above its cursor, 64 events a piece. The first has no prev:
- * the topic's event before it may have been squashed in the history that this stream was told, and a
- * client would see a gap. False: the queue is full; the cursor stands behind what was sent. */
+/* Sends what the ring holds for the stream above its cursor, 64 events a piece. The first has no
+ * prev: the topic's event before it may have been squashed in the history that this stream was
+ * told, and a client would see a gap. False: the queue is full; the cursor stands behind what was
+ * sent. */
 static bool send_from_ring(streams *self, struct stream *stream)
 {
     const struct stream_class *class = stream->class;

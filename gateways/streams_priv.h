@@ -72,7 +72,7 @@ typedef struct stream_class {
     LIST_HEAD(, stream) others;
     size_t count;
     size_t live_count;
-    uint8_t mux_len; /* 0: a change stream without one */
+    uint8_t mux_len;         /* 0: a change stream without one */
     char mux[TW_MUX_ID_MAX]; /* JSON text */
 } stream_class;
 

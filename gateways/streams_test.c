@@ -109,6 +109,9 @@ static int query_of(const world *w, tw_bson canonical)
             return i;
         }
     }
+    if (tw_bson_get_str(canonical, TW_STR("k")).ptr != NULL) {
+        return QUERIES; /* a change stream: its opening is not answered */
+    }
     fail_msg("a query that nobody asked for");
     return -1;
 }
@@ -737,6 +740,50 @@ static void test_streams_since_now_begins_at_the_head(void **state)
     world_fini(&w);
 }
 
+static tw_err say_watch(world *w, int conn, const char *text)
+{
+    tw_arena arena;
+    tw_arena_init(&arena, 1 << 20);
+    tw_bson message;
+    broker_why why = {"", ""};
+    assert_int_equal(tw_json_read(&arena, tw_str_of(text), 32, &message, NULL), TW_OK);
+    tw_err err = streams_watch(w->streams, &w->conns[conn], &arena, message, &why);
+    tw_arena_fini(&arena);
+    return err;
+}
+
+static void test_streams_watch_replaces_the_change_stream_alone(void **state)
+{
+    (void)state;
+    static world w;
+    world_init(&w, 1);
+    assert_int_equal(say(&w, 0, "{\"mux_id\":7,\"a\":\"*\"}", true), TW_OK);
+    assert_int_equal(say_watch(&w, 0, "{}"), TW_OK);
+    assert_int_equal(w.conns[0].count, 2);
+    size_t before = w.conns[0].out.bytes;
+    assert_int_equal(say_watch(&w, 0, "{\"mux_id\":7}"), TW_E_MUX_IN_USE);
+    assert_int_equal(say_watch(&w, 0, "{\"mux_id\":{}}"), TW_E_BAD_MESSAGE);
+    assert_int_equal(say_watch(&w, 0, "{\"reqID\":[]}"), TW_E_BAD_MESSAGE);
+    assert_int_equal(say_watch(&w, 0, "{\"since\":7}"), TW_E_BAD_SINCE);
+    assert_int_equal(say_watch(&w, 0, "{\"collections\":7}"), TW_E_BAD_MESSAGE);
+    assert_int_equal(w.conns[0].out.bytes, before); /* what runs goes on */
+    assert_int_equal(w.conns[0].count, 2);
+    assert_int_equal(say_watch(&w, 0, "{\"mux_id\":8,\"reqID\":\"r\",\"collections\":[\"a\"]}"),
+                     TW_OK);
+    assert_true(w.conns[0].out.bytes > before); /* closed */
+    assert_int_equal(w.conns[0].count, 2);
+    assert_int_equal(say_watch(&w, 0, "{\"mux_id\":8,\"since\":[]}"), TW_OK);
+    assert_int_equal(say(&w, 0, "{\"mux_id\":8}", false), TW_OK);
+    assert_int_equal(w.conns[0].count, 1);
+    for (int i = 0; i < TW_STREAMS_PER_CONNECTION_MAX - 1; i++) {
+        char text[64];
+        tw_format(text, sizeof(text), "{\"mux_id\":%d,\"a\":\"*\"}", 100 + i);
+        assert_int_equal(say(&w, 0, text, true), TW_OK);
+    }
+    assert_int_equal(say_watch(&w, 0, "{}"), TW_E_TOO_MANY);
+    world_fini(&w);
+}
+
 static void test_streams_subscribe_refuses_what_is_wrong(void **state)
 {
     (void)state;
@@ -788,6 +835,7 @@ int main(void)
         cmocka_unit_test(test_streams_of_one_class_share_frames),
         cmocka_unit_test(test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing),
         cmocka_unit_test(test_streams_since_now_begins_at_the_head),
+        cmocka_unit_test(test_streams_watch_replaces_the_change_stream_alone),
         cmocka_unit_test(test_streams_subscribe_refuses_what_is_wrong),
         cmocka_unit_test(test_streams_survive_every_failed_allocation),
     };

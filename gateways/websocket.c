@@ -125,9 +125,9 @@ static void on_subscribe(edge *self, connection *conn, tw_bson message)
 static void on_watch(edge *self, connection *conn, tw_bson message)
 {
     broker_why why = {"", ""};
-    tw_err err = self->draining ? TW_E_DRAINING
-                                : streams_watch(self->streams, &conn->streams, &self->arena,
-                                                message, &why);
+    tw_err err = self->draining
+                     ? TW_E_DRAINING
+                     : streams_watch(self->streams, &conn->streams, &self->arena, message, &why);
     if (err != TW_OK) {
         refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
     }

@@ -416,11 +416,10 @@ static bool place_row(page_run *run, const log_row *row, size_t *part)
     int placed = -1;
     tw_rwlock_read(log_store_lock(run->view->store));
     log_index *index = log_store_index(run->view->store);
-    bool is_same =
-        index != NULL && log_store_generation(run->view->store) == run->view->generation;
+    bool is_same = index != NULL && log_store_generation(run->view->store) == run->view->generation;
     const log_incarnation *coll = is_same ? log_index_incarnation(index, row->coll) : NULL;
-    bool counts = coll != NULL && !coll->is_void &&
-                  (coll->dropped == 0 || (row->flags & TW_ROW_DROP) != 0);
+    bool counts =
+        coll != NULL && !coll->is_void && (coll->dropped == 0 || (row->flags & TW_ROW_DROP) != 0);
     if (counts) {
         tw_format(page->db, sizeof page->db, "%s", coll->db);
         tw_format(page->coll, sizeof page->coll, "%s", coll->name);

@@ -23,6 +23,7 @@ static const int64_t POSITION_MAX = ((int64_t)1 << 53) - 1;
 
 enum {
     STREAM_MAGIC = 0x57e4a111,
+    MUX_ID = 1,
     CONNECT_MS = 5000,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_MAX_MS = 5000,
@@ -44,6 +45,7 @@ struct stream {
     bool catching_up;         /* subscribed, sync not heard yet */
     bool whole_copy;          /* what is being caught up is a first copy */
     bool told_some;           /* of the whole copy that is under way */
+    bool from_nothing; /* not synced: everything is asked for, not what the server begins with */
     bool was_lost;
     bool over;
     unsigned failures;
@@ -250,14 +252,14 @@ static void lose(struct stream *self)
 
 static tw_err subscribe(struct stream *self)
 {
-    static const tw_str head = {"{\"mux_id\":1", 11};
     tw_str since = stream_since(self);
+    self->from_nothing = !self->synced && (self->from_nothing || self->told_some);
     tw_buf all;
     tw_buf_init(&all, TW_MESSAGE_MAX);
-    tw_buf_add_str(&all, head);
-    if (self->synced) {
+    tw_buf_format(&all, "{\"mux_id\":%d", MUX_ID);
+    if (self->synced || self->from_nothing) {
         tw_buf_add_str(&all, TW_STR(",\"since\":"));
-        tw_buf_add_str(&all, since);
+        tw_buf_add_str(&all, self->synced ? since : TW_STR("[]"));
     }
     tw_buf_add_byte(&all, ',');
     tw_buf_add_str(&all, tw_buf_str(&self->subscribe));
@@ -332,11 +334,16 @@ static bool take_frame(struct stream *self, tw_str text, stream_event *out)
         return false;
     }
     tw_str type = tw_bson_get_str(out->frame, TW_STR("type"));
+    if (tw_bson_get_i64_or(out->frame, TW_STR("mux_id"), 0) != MUX_ID &&
+        !tw_str_equal(type, TW_STR("error"))) {
+        return false; /* of the stream that /changes begins with, or welcome */
+    }
     if (tw_str_equal(type, TW_STR("sync"))) {
         return take_sync(self, out->frame, out);
     }
     if (tw_str_equal(type, TW_STR("reset"))) {
         self->synced = false;
+        self->from_nothing = true;
         self->at_count = 0;
         self->catching_up = self->whole_copy = true;
         forget_seen(self);
@@ -355,7 +362,7 @@ static bool take_frame(struct stream *self, tw_str text, stream_event *out)
         lose(self);
         return false;
     }
-    if (tw_str_equal(type, TW_STR("closed")) || tw_str_equal(type, TW_STR("welcome"))) {
+    if (tw_str_equal(type, TW_STR("closed"))) {
         return false;
     }
     return take_event(self, out->frame, out);

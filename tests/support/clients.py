@@ -90,7 +90,7 @@ class Client:
 
     async def until_sync(self, mux_id=None, seconds=10):
         return await self.until(
-            lambda f: f.get("type") == "sync" and mux_id in (None, f["mux_id"]), seconds
+            lambda f: f.get("type") == "sync" and mux_id in (None, f.get("mux_id")), seconds
         )
 
 

@@ -1,0 +1,257 @@
+/* topic_query_changes.c - change streams: from `watch` to the canonical form, and from a change to
+ * an event with MongoDB's field names. */
+#include <stdlib.h>
+
+#include "protocol/json.h"
+#include "protocol/limits.h"
+
+#include "broker/topic_query_priv.h"
+
+enum { DESCRIBED_MAX = 1048576 }; /* bytes of both versions; above it no differences are told */
+
+/* A byte is at most six of JSON, and a document is told twice. */
+static_assert(12 * DESCRIBED_MAX < (int)TW_ACTOR_MESSAGE_MAX, "what is described fits a message");
+
+/* ---- watch ---- */
+
+typedef struct named {
+    tw_str db;
+    tw_str name;
+    const catalog_collection *rules;
+} named;
+
+/* A name, or {"db":..., "coll":...} as in ns. */
+static tw_err read_named(const catalog *known, tw_bson_value value, named *out, broker_why *why)
+{
+    char shown[BROKER_SHOWN_MAX];
+    tw_bson spec = value.type == TW_BSON_DOCUMENT ? tw_bson_value_doc(value) : (tw_bson){0};
+    *out = (named){.db = tw_str_of(known->default_database), .name = tw_bson_value_str(value)};
+    TW_ASSERT(known->default_database != NULL);
+    if (spec.len > 0) {
+        out->name = tw_bson_get_str(spec, TW_STR("coll"));
+        if (tw_bson_get(spec, TW_STR("db")).type != 0) {
+            out->db = tw_bson_get_str(spec, TW_STR("db"));
+        }
+    }
+    if (out->name.ptr == NULL || out->db.ptr == NULL) {
+        return broker_refuse(why, TW_E_BAD_MESSAGE,
+                             "collections: takes a list of names or of {db: \"\", coll: \"\"}");
+    }
+    broker_show(out->name, shown);
+    if (catalog_check_name(out->name) != TW_OK || catalog_check_name(out->db) != TW_OK) {
+        return broker_refuse(why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
+    }
+    out->rules = catalog_rules(known, out->db, out->name);
+    if (out->rules == NULL || out->rules->read_denied) {
+        return broker_refuse(why, TW_E_FORBIDDEN, "there is no collection %s", shown);
+    }
+    return TW_OK;
+}
+
+static int compare_texts(tw_str a, tw_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_named(const void *a, const void *b)
+{
+    const named *left = a;
+    const named *right = b;
+    int order = compare_texts(left->db, right->db);
+    return order != 0 ? order : compare_texts(left->name, right->name);
+}
+
+static void write_named(tw_bson_builder *b, const named *item)
+{
+    TW_ASSERT(item->rules != NULL);
+    tw_bson_open_doc(b, TW_STR(""));
+    tw_bson_add_str(b, TW_STR("d"), item->db);
+    tw_bson_add_str(b, TW_STR("n"), item->name);
+    if (item->rules->filter.len > 5) { /* 5: {} */
+        tw_bson_add_doc(b, TW_STR("f"), item->rules->filter);
+    }
+    tw_bson_close(b);
+}
+
+/* The collections that were named, in order and each once. */
+static tw_err write_listed(const catalog *known, tw_bson list, tw_bson_builder *b, broker_why *why)
+{
+    named items[TW_COLLECTIONS_PER_TOPIC_MAX];
+    size_t count = 0;
+    tw_bson_iter iter;
+    TW_ASSERT(list.len >= 5);
+    for (tw_bson_iter_init(&iter, list); tw_bson_iter_next(&iter);) {
+        if (count == TW_COUNT(items)) {
+            return broker_refuse(why, TW_E_TOO_MANY, "over %d collections",
+                                 TW_COLLECTIONS_PER_TOPIC_MAX);
+        }
+        tw_err err = read_named(known, iter.value, &items[count], why);
+        if (err != TW_OK) {
+            return err;
+        }
+        count++;
+    }
+    if (count == 0) {
+        return broker_refuse(why, TW_E_BAD_MESSAGE,
+                             "collections: the list is empty; leave it out for all of them");
+    }
+    qsort(items, count, sizeof *items, compare_named);
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || compare_named(&items[i - 1], &items[i]) != 0) {
+            write_named(b, &items[i]);
+        }
+    }
+    return TW_OK;
+}
+
+static void write_all(const catalog *known, tw_bson_builder *b)
+{
+    TW_ASSERT(known->count == 0 || known->at != NULL);
+    for (size_t i = 0; i < known->count; i++) {
+        const catalog_collection *at = &known->at[i];
+        if (!at->read_denied) {
+            write_named(b, &(named){tw_str_of(at->database), tw_str_of(at->name), at});
+        }
+    }
+}
+
+tw_err topic_query_of_watch(const catalog *known, tw_arena *arena, tw_bson watch, tw_bson *out,
+                            broker_why *why)
+{
+    tw_bson_value list = tw_bson_get(watch, TW_STR("collections"));
+    bool all = list.type == 0 || list.type == TW_BSON_NULL;
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(out != NULL);
+    if (!all && list.type != TW_BSON_ARRAY) {
+        return broker_refuse(why, TW_E_BAD_MESSAGE, "collections: takes a list of names");
+    }
+    tw_buf buf;
+    tw_bson_builder b;
+    tw_buf_init(&buf, TW_TOPIC_QUERY_MAX);
+    tw_bson_begin(&b, &buf);
+    tw_bson_add_i64(&b, TW_STR("v"), 1);
+    tw_bson_add_str(&b, TW_STR("k"), TW_STR("changes"));
+    tw_bson_add_bool(&b, TW_STR("any"), all);
+    tw_bson_open_array(&b, TW_STR("c"));
+    tw_err err = TW_OK;
+    if (all) {
+        write_all(known, &b);
+    } else {
+        err = write_listed(known, tw_bson_value_doc(list), &b, why);
+    }
+    tw_bson_close(&b);
+    tw_bson canonical = tw_bson_end(&b);
+    if (err == TW_OK && buf.err == TW_E_TOO_BIG) {
+        err = broker_refuse(why, TW_E_BAD_MESSAGE, "the collections' filters have over %d bytes",
+                            TW_TOPIC_QUERY_MAX);
+    } else if (err == TW_OK) {
+        err = buf.err;
+    }
+    if (err == TW_OK) {
+        *out = tw_arena_bson(arena, canonical);
+        err = out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    }
+    tw_buf_fini(&buf);
+    return err;
+}
+
+/* ---- events ---- */
+
+static bool is_hidden(tw_str name)
+{
+    return tw_str_equal(name, TW_STR("_content"));
+}
+
+static bool same_value(tw_bson_value a, tw_bson_value b)
+{
+    return a.type == b.type && a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* The differences of the two documents at their top level. */
+static void add_description(tw_bson old, tw_bson doc, tw_buf *out)
+{
+    tw_bson_iter iter;
+    const char *comma = "";
+    TW_ASSERT(old.len >= 5);
+    TW_ASSERT(doc.len >= 5);
+    tw_buf_add_str(out, TW_STR(",\"updateDescription\":{\"updatedFields\":{"));
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
+        if (!is_hidden(iter.name) && !same_value(tw_bson_get(old, iter.name), iter.value)) {
+            tw_buf_add_str(out, tw_str_of(comma));
+            comma = ",";
+            tw_json_write_str(out, iter.name);
+            tw_buf_add_byte(out, ':');
+            tw_json_write_value(out, iter.value);
+        }
+    }
+    tw_buf_add_str(out, TW_STR("},\"removedFields\":["));
+    comma = "";
+    for (tw_bson_iter_init(&iter, old); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
+        if (!is_hidden(iter.name) && tw_bson_get(doc, iter.name).type == 0) {
+            tw_buf_add_str(out, tw_str_of(comma));
+            comma = ",";
+            tw_json_write_str(out, iter.name);
+        }
+    }
+    tw_buf_add_str(out, TW_STR("]}"));
+}
+
+static const char *op_of(const topic_query_part *part, unsigned meaning, const topic_change *change)
+{
+    TW_ASSERT(part->filter != NULL);
+    switch ((enum tw_meaning)meaning) {
+    case TW_MEANS_PUT:
+        break;
+    case TW_MEANS_LEFT:
+    case TW_MEANS_DELETED:
+        return "delete";
+    case TW_MEANS_DROP:
+        return "drop";
+    }
+    if (change->prev == 0) {
+        return "insert";
+    }
+    if (!change->old_told) {
+        return "replace";
+    }
+    if (change->old.len == 0 || !query_match(part->filter, change->old)) {
+        return "insert";
+    }
+    return change->old.len + change->doc.len > DESCRIBED_MAX ? "replace" : "update";
+}
+
+void topic_query_render_change(const topic_query_part *part, unsigned meaning,
+                               const topic_change *change, tw_buf *out)
+{
+    const char *op = op_of(part, meaning, change);
+    TW_ASSERT(part->changes);
+    TW_ASSERT(!part->any || change->db.len > 0);
+    tw_buf_format(out, "\"op\":\"%s\",\"ns\":{\"db\":", op);
+    tw_json_write_str(out, part->any ? change->db : tw_str_of(part->db));
+    tw_buf_add_str(out, TW_STR(",\"coll\":"));
+    tw_json_write_str(out, part->any ? change->coll : tw_str_of(part->name));
+    tw_buf_add_str(out, TW_STR("},"));
+    if (meaning != TW_MEANS_DROP) {
+        tw_buf_add_str(out, TW_STR("\"documentKey\":{"));
+        tw_json_write_str(out, tw_str_of(part->rules->key));
+        tw_buf_add_byte(out, ':');
+        tw_json_write_key(out, change->key);
+        tw_buf_add_str(out, TW_STR("},"));
+    }
+    if (meaning == TW_MEANS_PUT) {
+        tw_buf_add_str(out, TW_STR("\"fullDocument\":"));
+        topic_query_add_document(out, change->doc);
+        if (strcmp(op, "update") == 0) {
+            add_description(change->old, change->doc, out);
+        }
+        tw_buf_add_byte(out, ',');
+    }
+    topic_query_add_position(out, change);
+    if (change->origin.len > 0) {
+        tw_buf_add_str(out, TW_STR(",\"origin\":"));
+        tw_json_write_str(out, change->origin);
+    }
+    tw_buf_add_byte(out, '}');
+}

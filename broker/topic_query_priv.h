@@ -1,0 +1,12 @@
+/* topic_query_priv.h - for topic_query.c and topic_query_<part>.c alone. */
+#pragma once
+
+#include "broker/topic_query.h"
+
+/* "srv_id":1,"seqno":5, and "last" in a transaction of several rows. */
+void topic_query_add_position(tw_buf *out, const topic_change *change);
+/* A document as JSON without the hidden field _content. */
+void topic_query_add_document(tw_buf *out, tw_bson doc);
+/* The tail of a change stream's event. */
+void topic_query_render_change(const topic_query_part *part, unsigned meaning,
+                               const topic_change *change, tw_buf *out);
