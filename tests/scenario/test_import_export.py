@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,33 @@ def test_a_dry_run_sends_nothing(server, tmp_path):
     assert server.run("watch", "x", "--synced").stdout.splitlines() == ["synced (0)"]
 
 
+class MemoryWatch:
+    """The highest resident memory of a server while something goes on."""
+
+    def __init__(self, server):
+        self.pid = server.processes[None].pid
+        self.stop = threading.Event()
+
+    def resident_kb(self):
+        with open(f"/proc/{self.pid}/statm") as f:
+            return int(f.read().split()[1]) * 4
+
+    def watch(self):
+        while not self.stop.wait(0.02):
+            self.highest = max(self.highest, self.resident_kb())
+
+    def __enter__(self):
+        self.before = self.highest = self.resident_kb()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+        self.growth_kb = self.highest - self.before
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_million_records(make_server, tmp_path):
@@ -93,7 +121,9 @@ def test_a_million_records(make_server, tmp_path):
     assert f"imported {count} records" in done.stdout, done.stdout
     print(done.stdout.strip())
     out = tmp_path / "out.ndjson"
-    server.run("export", "many", "--output", str(out), timeout=300)
+    with MemoryWatch(server) as memory:
+        server.run("export", "many", "--output", str(out), timeout=300)
+    assert memory.growth_kb < 64 * 1024, f"a snapshot took {memory.growth_kb} kB of the server"
     with open(path) as a, open(out) as b:
         assert sorted(a) == sorted(b)
     watched = server.run("watch", "many", "--filter", '{"group":5}', "--synced", timeout=300).stdout
