@@ -189,7 +189,12 @@ def test_a_message_above_the_limit_ends_that_connection_alone(service, url):
 
 
 def test_peers_that_do_not_speak_nng_are_ended(service, url):
-    for data in (b"", b"\0SP\0\0\x99\0\0", b"\0SP\0\0\x30\0\0" + b"\xff" * 8, b"GET / HTTP/1.1\r\n"):
+    for data in (
+        b"",
+        b"\0SP\0\0\x99\0\0",
+        b"\0SP\0\0\x30\0\0" + b"\xff" * 8,
+        b"GET / HTTP/1.1\r\n",
+    ):
         if url.startswith("tcp"):
             raw = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         else:

@@ -135,7 +135,7 @@ class History:
 
     finished = False
 
-    async def play(self, cycles, kill):
+    async def play(self, cycles, kill, most=120):
         writers = [asyncio.create_task(self.writer(i)) for i in range(WRITERS)]
         subscribers, tasks = [], []
         for i in range(SUBSCRIBERS):
@@ -144,7 +144,7 @@ class History:
             tasks.append(asyncio.create_task(self.subscriber(subscribers[-1], query)))
         for _ in range(cycles):
             seen = self.acknowledged
-            wanted = seen + self.random.randrange(5, 120)
+            wanted = seen + self.random.randrange(5, most)
             while self.acknowledged < wanted:
                 await asyncio.sleep(self.random.random() / 50)  # the moment of the kill is random
                 for task in writers + tasks:
