@@ -114,6 +114,18 @@ static void publish_all(struct store *self)
 
 /* ---- committing ---- */
 
+/* Ends the actor. What was found damaged is told to the log: the start that follows sets it aside
+ * and rebuilds it, where it would otherwise be found again by each write. */
+static void fail(struct store *self, tw_err err, const char *what)
+{
+    TW_ASSERT(err != TW_OK);
+    TW_ASSERT(what != NULL);
+    if (err == TW_E_CORRUPT) {
+        log_store_report_damage(self->log);
+    }
+    tw_actor_fail(self->actor, err, "the log cannot be %s: %s", what, log_store_why(self->log));
+}
+
 static void refuse_open(struct store *self, tw_err err)
 {
     for (size_t i = 0; i < self->open_count; i++) {
@@ -145,7 +157,7 @@ tw_err store_commit(struct store *self)
         return TW_OK;
     }
     if (err != TW_OK) {
-        tw_actor_fail(self->actor, err, "the log cannot be written: %s", log_store_why(self->log));
+        fail(self, err, "written");
         return err;
     }
     self->commits++;
@@ -276,7 +288,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
         self->waiting[self->waiting_count++] = (store_answer){*in->route, results, ops->count};
         return TW_OK;
     }
-    tw_actor_fail(self->actor, err, "the log cannot be read: %s", log_store_why(self->log));
+    fail(self, err, "read");
     return TW_OK;
 }
 
@@ -288,7 +300,7 @@ static bool may_go_on(struct store *self, tw_err err)
     if (err == TW_OK || err == TW_E_DISK) {
         return true;
     }
-    tw_actor_fail(self->actor, err, "the log cannot be trimmed: %s", log_store_why(self->log));
+    fail(self, err, "trimmed");
     return false;
 }
 

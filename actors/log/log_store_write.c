@@ -330,6 +330,9 @@ const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id
         *err = TW_OK;
         return NULL;
     }
+    if (*err != TW_OK && *err != TW_E_NO_MEMORY) {
+        tw_format(store->why, sizeof store->why, "%s", log_table_why(store->table));
+    }
     return *err == TW_OK ? found : NULL;
 }
 
