@@ -346,7 +346,7 @@ class Publishing:
         self.left = threading.Event()  # and has left
         self.back = threading.Event()  # and may come back
         works = [self.publish, self.follow]
-        self.threads = [threading.Thread(target=self.guarded, args=[work]) for work in works]
+        self.threads = [threading.Thread(target=self.guarded, args=[work], daemon=True) for work in works]
         for thread in self.threads:
             thread.start()
 

@@ -17,9 +17,13 @@ def feed_url(url):
 
 
 def dial(socket, url):
-    """Connects at once where somebody listens; otherwise nng goes on trying by itself."""
+    """Connects at once where somebody listens; where nobody does, or one who is being killed, nng
+    goes on trying by itself."""
     socket.reconnect_time_min, socket.reconnect_time_max = 10, 100
-    socket.dial(url, block=None)
+    try:
+        socket.dial(url, block=True)
+    except pynng.exceptions.NNGException:
+        socket.dial(url, block=False)
     return socket
 
 
