@@ -345,8 +345,10 @@ class Publishing:
         self.away = threading.Event()  # the follower is to leave
         self.left = threading.Event()  # and has left
         self.back = threading.Event()  # and may come back
-        works = [self.publish, self.follow]
-        self.threads = [threading.Thread(target=self.guarded, args=[work], daemon=True) for work in works]
+        self.threads = [
+            threading.Thread(target=self.guarded, args=[work], daemon=True)
+            for work in (self.publish, self.follow)
+        ]
         for thread in self.threads:
             thread.start()
 
