@@ -356,6 +356,18 @@ def suite_node():
     if not files:
         return Counts()
     began = time.monotonic()
+    built = subprocess.run(
+        ["npm", "run", "--silent", "build"],
+        cwd=ROOT / "clients" / "js",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode != 0:
+        print(built.stdout + built.stderr)
+        counts = Counts(failed=1)
+        record(RESULTS / "node", "node", counts, time.monotonic() - began)
+        return counts
     command = ["node", "--test", "--test-reporter=tap", *map(str, sorted(files))]
     env = test_env(ROOT / "zig-out/bin/tidewire")
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
