@@ -368,7 +368,8 @@ def suite_node():
         counts = Counts(failed=1)
         record(RESULTS / "node", "node", counts, time.monotonic() - began)
         return counts
-    command = ["node", "--test", "--test-reporter=tap", *map(str, sorted(files))]
+    flags = ["--test", "--test-force-exit", "--test-timeout=180000", "--test-reporter=tap"]
+    command = ["node", *flags, *map(str, sorted(files))]
     env = test_env(ROOT / "zig-out/bin/tidewire")
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     counts = Counts()

@@ -176,7 +176,7 @@ test("partitions: no write lost, none applied twice, all copies equal", async ()
       copies[who] = await clients[who].open("crm");
     }
   }
-  for (const copy of copies) await until(async () => (await copy.outbox()).length === 0, "the outbox");
+  for (const copy of copies) await until(async () => (await copy.outbox()).length === 0, "the outbox", 60);
   const wanted = async () =>
     JSON.stringify((await direct.db.find("person", {}, { database: "crm", sort: { _id: 1 } })).filter(isOurs));
   const isOurs = ({ _id }) => /^(left|right|both) /.test(_id);

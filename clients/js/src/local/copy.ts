@@ -166,11 +166,14 @@ export class Copy {
     return entries.map((entry) => entry.id);
   }
 
-  /** The server has the write. */
-  async acknowledge(n: number, since: Since): Promise<string[]> {
+  /** The server has these writes. */
+  async acknowledge(entries: Entry[], since: Since): Promise<string[]> {
     const tx = this.idb.transaction(ALL, "readwrite");
-    const entry = await tx.objectStore("outbox").get(n);
-    if (entry !== undefined) await tx.objectStore("outbox").put({ ...entry, since, acknowledged: 1 });
+    const outbox = tx.objectStore("outbox");
+    for (const entry of entries) {
+      if ((await outbox.getKey(entry.n as number)) === undefined) continue; // discarded meanwhile
+      await outbox.put({ ...entry, since, acknowledged: 1 });
+    }
     const changed = await settle(tx);
     await tx.done;
     return changed;

@@ -38,9 +38,26 @@ interface Told {
   since: Since | undefined;
 }
 
-const SEND_LOOK = 256; // entries looked at for what may be sent
 const APPLY_MAX = 500; // events of one transaction
-const WINDOW = 16; // writes on their way at once, of different records
+const BATCH_MAX = 64; // writes of one message
+const FOREVER_MS = 2 ** 31 - 1; // the outbox is patient
+/** Refusals that pass by themselves: the entry stays where it is. */
+const PASSING = new Set(["busy", "disk", "draining", "no_memory", "timeout", "unavailable"]);
+
+interface Outcome {
+  code?: string;
+  message?: string;
+}
+
+/** What was to be removed and is not there is done as well. */
+function isDone(entry: Entry, outcome: Outcome | undefined): boolean {
+  const isGone = entry.action === "remove" && outcome?.code === "not_found";
+  return outcome?.code === undefined || isGone;
+}
+
+function retryMs(error: TidewireError): number {
+  return error.afterMs ?? 500 + Math.random() * 1000;
+}
 
 export class Database extends Emitter<DatabaseEvents> {
   readonly #copy: Copy;
@@ -48,11 +65,13 @@ export class Database extends Emitter<DatabaseEvents> {
   readonly #mirrors = new Map<string, Mirror>();
   readonly #channel: BroadcastChannel | undefined;
   readonly #due: Told[] = [];
-  readonly #onItsWay = new Map<string, Promise<void>>(); // opid -> its outcome
   #tide: Connection | undefined;
   #stream: Stream | undefined;
   #position: Position = { generation: 0 };
   #isApplying = false;
+  #isSending = false;
+  #isDue = false; // something may wait in the outbox
+  #isOneByOne = false; // to find the entry that the server does not understand
   #isSynced = false;
   #isClosed = false;
 
@@ -66,7 +85,7 @@ export class Database extends Emitter<DatabaseEvents> {
     this.#keyPaths = new Map(schema.collections.map(({ name, keyPath }) => [name, keyPath]));
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(channelName);
-      this.#channel.onmessage = ({ data }) => this.#hear(data as Note);
+      this.#channel.onmessage = ({ data }) => this.#isClosed || this.#hear(data as Note);
       (this.#channel as { unref?: () => void }).unref?.();
     }
   }
@@ -258,63 +277,75 @@ export class Database extends Emitter<DatabaseEvents> {
 
   async #queue(entries: Entry[]): Promise<void> {
     this.#changed(await this.#copy.write(entries));
-    this.#flush();
-    this.#channel?.postMessage({ kind: "outbox" } satisfies Note);
+    this.#tell({ kind: "outbox" });
   }
 
+  /** Sends what waits; calls that come meanwhile are one more round. */
   #flush(): void {
-    void this.#send().catch((error: unknown) => {
-      if (!this.#isClosed) throw error;
-    });
+    this.#isDue = true;
+    if (this.#isSending) return;
+    this.#isSending = true;
+    void this.#sendAll().finally(() => (this.#isSending = false));
   }
 
-  /** Sends entries, a window at a time, those of one record in order. */
+  async #sendAll(): Promise<void> {
+    while (this.#isDue && !this.#isClosed) {
+      this.#isDue = false;
+      await this.#send().catch((error: unknown) => {
+        if (!this.#isClosed) throw error; // of IndexedDB: nobody else would tell it
+      });
+    }
+  }
+
+  /** Sends the oldest entries as one batch, whose operations the server carries out in order. */
   async #send(): Promise<void> {
     const tide = this.#tide;
     if (tide === undefined || this.#isClosed) return;
     this.emit("pending", await this.#copy.waiting());
-    const before = new Set<string>(); // records with an older entry: one at a time for each
-    for (const entry of await this.#copy.entries(SEND_LOOK)) {
-      if (this.#onItsWay.size >= WINDOW) return; // the outcome of one of them sends the next
-      const isFree = entry.since === undefined && !before.has(entry.id);
-      if (entry.since === undefined) before.add(entry.id);
-      if (!isFree || this.#onItsWay.has(entry.opid)) continue;
-      const outcome = this.#sendOne(tide, entry).finally(() => {
-        this.#onItsWay.delete(entry.opid);
-        if (this.#tide === tide) this.#flush();
-      });
-      this.#onItsWay.set(entry.opid, outcome);
-      outcome.catch(() => {}); // it stays in the outbox
+    const entries = (await this.#copy.entries(2 * BATCH_MAX))
+      .filter((entry) => entry.since === undefined)
+      .slice(0, this.#isOneByOne ? 1 : BATCH_MAX);
+    if (entries.length === 0) {
+      this.#isOneByOne = false;
+      return;
+    }
+    try {
+      await this.#sendBatch(tide, entries);
+    } catch (error) {
+      if (!(error instanceof TidewireError) || this.#isClosed || this.#tide !== tide) return;
+      if (error.retry !== "no") await new Promise((done) => setTimeout(done, retryMs(error)));
+      else if (entries.length > 1) this.#isOneByOne = true; // one of them is not understood
+      else await this.#refuse(entries[0] as Entry, error);
+    }
+    this.#isDue = true; // more may wait
+  }
+
+  async #sendBatch(tide: Connection, entries: Entry[]): Promise<void> {
+    const ops = entries.map(({ action, collection, key, doc, opid, if_version }) => ({
+      op: action,
+      collection,
+      opid,
+      ...(action === "remove" ? { id: key } : { doc }),
+      ...(if_version !== undefined && { if_version }),
+    }));
+    const options = { timeoutMs: FOREVER_MS, database: this.schema.name };
+    const { last } = await tide.request("batch", { ops }, options);
+    if (this.#isClosed) return;
+    const results = last["results"] as Outcome[];
+    const done = entries.filter((entry, i) => isDone(entry, results[i]));
+    this.#changed(await this.#copy.acknowledge(done, (last["since"] as Since | undefined) ?? []));
+    for (const [i, entry] of entries.entries()) {
+      const { code, message = "" } = results[i] as Outcome;
+      if (code === undefined || done.includes(entry)) continue;
+      if (PASSING.has(code)) throw new TidewireError(code, message, "", "backoff");
+      await this.#refuse(entry, new TidewireError(code, message, "", "no", { ...results[i] }));
     }
   }
 
-  async #sendOne(tide: Connection, entry: Entry): Promise<void> {
-    const { action, collection, key, doc, opid, if_version } = entry;
-    const fields = {
-      collection,
-      opid,
-      database: this.schema.name,
-      ...(action === "remove" ? { id: key } : { doc }),
-      ...(if_version !== undefined && { if_version }),
-    };
-    try {
-      const { last } = await tide.request(action, fields as Doc, { timeoutMs: 2 ** 31 - 1 });
-      if (this.#isClosed) return;
-      const since = (last["since"] as [number, number][] | undefined) ?? [];
-      this.#changed(await this.#copy.acknowledge(entry.n as number, since));
-    } catch (error) {
-      if (!(error instanceof TidewireError) || error.code === "closed" || this.#isClosed) throw error;
-      if (action === "remove" && error.code === "not_found") {
-        this.#changed(await this.#copy.acknowledge(entry.n as number, []));
-      } else if (error.retry === "no") {
-        this.#changed(await this.#copy.refuse(entry, error));
-        const conflict = (await this.#copy.conflicts()).find((c) => c.entry.opid === opid);
-        if (conflict !== undefined) this.#tell({ kind: "conflict", conflict });
-      } else {
-        await new Promise((done) => setTimeout(done, 500 + Math.random() * 1000));
-        throw error;
-      }
-    }
+  async #refuse(entry: Entry, error: TidewireError): Promise<void> {
+    this.#changed(await this.#copy.refuse(entry, error));
+    const conflict = (await this.#copy.conflicts()).find((each) => each.entry.opid === entry.opid);
+    if (conflict !== undefined) this.#tell({ kind: "conflict", conflict });
   }
 
   /* ---- between tabs ---- */
@@ -324,12 +355,12 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   #tell(note: Note): void {
+    if (this.#isClosed) return;
     this.#channel?.postMessage(note);
     this.#hear(note);
   }
 
   #hear(note: Note): void {
-    if (this.#isClosed) return;
     switch (note.kind) {
       case "changed":
         for (const [collection, mirror] of this.#mirrors) {
