@@ -19,7 +19,7 @@ tw_err log_store_new(log_store **out)
         return TW_E_NO_MEMORY;
     }
     (*out)->magic = LOG_STORE_MAGIC;
-    (*out)->guard = (log_guard){-1, -1};
+    (*out)->guard = (log_guard){.lock = -1, .seen = -1};
     tw_rwlock_init(&(*out)->lock);
     return TW_OK;
 }
@@ -245,7 +245,9 @@ static tw_err settle_srv(log_store *store, char *why, size_t size)
                    !log_guard_fits(&store->guard, store->path, own->srv, head);
     if (is_new || is_copy) {
         uint64_t before = own->srv;
-        bool is_given = is_new && store->options.srv_id != 0;
+        /* A configured one is taken once: a log that had it and is gone gave positions under it. */
+        bool is_given = is_new && store->options.srv_id != 0 &&
+                        !log_guard_knows(&store->guard, store->options.srv_id);
         own->srv = is_given ? store->options.srv_id : log_store_draw_srv();
         const log_table_origin stored = {.id = LOG_ORIGIN_OWN, .srv = own->srv};
         tw_err err = log_table_begin(store->table);
@@ -258,8 +260,15 @@ static tw_err settle_srv(log_store *store, char *why, size_t size)
         }
         if (is_copy) {
             tw_format(why, size,
-                      "%s is a copy or was restored: its srv_id was %llu and is now %llu",
+                      "%s is a copy, was restored, or has lost its newest rows: its srv_id was "
+                      "%llu and is now %llu",
                       store->path, (unsigned long long)before, (unsigned long long)own->srv);
+        } else if (store->options.srv_id != 0 && !is_given) {
+            tw_format(why, size,
+                      "%s is new, but there was one before it: its srv_id is %llu, not the %llu "
+                      "that is configured",
+                      store->path, (unsigned long long)own->srv,
+                      (unsigned long long)store->options.srv_id);
         }
     }
     store->own_srv = own->srv;
