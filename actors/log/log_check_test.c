@@ -195,6 +195,9 @@ static check_tx *draw_tx(check_run *self, size_t origin)
     for (size_t i = 0; i < made->count; i++) {
         uint8_t coll = self->foreign ? (uint8_t)origin : (uint8_t)draw(self, COLLS);
         made->ops[i] = draw_op(self, &plan->model, coll);
+        if (self->foreign && made->count > 1) { /* shares its position: it is repeated whole */
+            made->ops[i].flags &= ~(uint32_t)TW_ROW_SILENT;
+        }
         apply_to_truth(&plan->model, &made->ops[i]);
     }
     return made;
