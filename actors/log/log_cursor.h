@@ -11,9 +11,9 @@
  *    up. So they squash nothing: a put is squashed for a newer row that is told, and a reader ends
  *    with the last version that is told (or that its snapshot showed), as one does that was never
  *    away. Page sizes and pauses change nothing of it.
- * 3. A row that is told, and does not match, is a leave where any version matched from the last that
- *    is told on: the reader may hold that one, or a silent one that its snapshot showed. That is
- *    so while the log has them: one that left by a silent row which the floor has passed may stay.
+ * 3. A row that is told, and does not match, is a leave where any version matched from the last
+ *    that is told on: the reader may hold that one, or a silent one that its snapshot showed. That
+ *    is so while the log has them: what left by a silent row that the floor has passed may stay.
  * 4. A reader that names no position of an origin has nothing of it: until it has caught up, the
  *    origin's silent rows are told to it as all others, or its first copy would lack them.
  * 5. A silent drop is not told; what its collection held before it is not told any more either.

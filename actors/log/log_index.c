@@ -8,8 +8,8 @@
  * 1. A row is in `present` from its commit until it is swept; superseded and dead are subsets.
  * 2. entry.n_op names the newest row of its key, also after older rows were swept.
  * 3. Lists are ascending; what they name may be gone: readers check `present`.
- * 4. A row that is told after silent ones is listed under their scopes too: who was told the version
- *    before them is shown that it left. */
+ * 4. A row that is told after silent ones is listed under their scopes too: who was told the
+ *    version before them is shown that it left. */
 #include "actors/log/log_index.h"
 
 enum {
