@@ -453,12 +453,14 @@ def main():
     fuzz.add_argument("--found", required=True)
     for sub in (one, form, fuzz):
         sub.add_argument("command", nargs="+")
-    scenario = commands.add_parser("scenario")
-    scenario.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("scenario")  # all that follows goes to pytest
     suites = commands.add_parser("suites")
     suites.add_argument("--quick", action="store_true")
     suites.add_argument("names", nargs="*")
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
+    if rest and args.what != "scenario":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     return globals()["command_" + args.what](args)
 
 
