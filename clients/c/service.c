@@ -121,9 +121,9 @@ static tw_err client_start(service_client *client, const char *url, service_fail
     }
     memcpy(client->url, url, len + 1);
     int rv = nng_req0_open(&client->socket);
-    /* nng would repeat by its clock too; to repeat on a broken connection is enough. */
-    rv = rv != 0 ? rv
-                 : nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+    /* To repeat on a broken connection is enough; but nng does so only where it may repeat by its
+     * clock too, so that is set far away. */
+    rv = rv != 0 ? rv : nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, INT32_MAX);
     rv = rv != 0 ? rv : service_dial(client->socket, url, &client->dialer);
     if (rv == 0) {
         return TW_OK;

@@ -163,7 +163,7 @@ TIDEWIRE_API uint64_t tidewire_failed(const tidewire *client);
 
 /* ---- publisher: many records, in batches, several on their way at once ---- */
 typedef struct tidewire_publisher_options {
-    uint32_t deadline_ms;   /* for a batch to be acknowledged; 0: 60,000 */
+    uint32_t deadline_ms;   /* for a batch to be acknowledged; 0: 60,000; opening: at most 10,000 */
     const char *database;   /* NULL: the server's default */
     const char *key;        /* the field that holds a record's key; NULL: _id */
     uint32_t window;        /* batches on their way, 1 to 32; 0: 8 */

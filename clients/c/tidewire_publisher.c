@@ -104,7 +104,9 @@ static tw_err say_hello(tidewire_publisher *self)
     tw_bson_begin(&b, &self->built);
     tw_bson_add_str(&b, TW_STR("op"), TW_STR("get_new_id"));
     tw_bson request = tw_bson_end(&b);
-    uint64_t deadline_ms = tidewire_deadline(0, TIDEWIRE_DEADLINE_MS);
+    bool is_short = self->deadline_ms < TIDEWIRE_DEADLINE_MS;
+    uint64_t deadline_ms =
+        tidewire_deadline(is_short ? self->deadline_ms : 0, TIDEWIRE_DEADLINE_MS);
     return service_call_ask(&self->batches[0].call, request, deadline_ms, &reply);
 }
 

@@ -1,7 +1,7 @@
-/* publish.c - a service that publishes records in batches: publish URL COLLECTION [COUNT]
+/* publish.c - publishes records in batches: publish URL COLLECTION [COUNT [DEADLINE_MS]]
  *
- * With COUNT it makes that many records {"_id":i,"n":i,"text":...}; without, it reads JSON objects,
- * one a line. Killing the server meanwhile does no harm: what is not acknowledged is sent again.
+ * With COUNT it makes that many records {"_id":i,"n":i,"text":...}; with none or -, it reads JSON
+ * objects, one a line. Killing the server meanwhile does no harm: what is not acknowledged is sent again.
  * Build: gcc publish.c $(pkg-config --cflags --libs tidewire) */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,13 +33,15 @@ static const char *next_record(char **line, size_t *size, long *made, long count
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: publish URL COLLECTION [COUNT]\n");
+        fprintf(stderr, "usage: publish URL COLLECTION [COUNT|- [DEADLINE_MS]]\n");
         return 2;
     }
-    long count = argc > 3 ? strtol(argv[3], NULL, 10) : -1;
+    long count = argc > 3 && strcmp(argv[3], "-") != 0 ? strtol(argv[3], NULL, 10) : -1;
+    tidewire_publisher_options options = {0};
+    options.deadline_ms = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 0;
     tidewire_publisher *publisher;
     tidewire_error error;
-    if (tidewire_publisher_open(&publisher, argv[1], argv[2], NULL, &error) != TIDEWIRE_OK) {
+    if (tidewire_publisher_open(&publisher, argv[1], argv[2], &options, &error) != TIDEWIRE_OK) {
         return fail(&error);
     }
     size_t size = 256;
