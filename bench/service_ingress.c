@@ -241,7 +241,7 @@ static pid_t start(const char *binary, const char *const *args)
         char *const *wanted;
     } words = {.given = args}; /* posix_spawn writes none of them */
     posix_spawn_file_actions_t files;
-    pid_t child;
+    pid_t child = -1;
     must(posix_spawn_file_actions_init(&files) == 0 &&
              posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) ==
                  0 &&

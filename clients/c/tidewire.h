@@ -23,7 +23,7 @@
  *            is valid until the next call with that handle.
  * Threads    A handle (client, publisher, feed) is used by one thread at a time; different handles
  *            by different threads at once. A publisher and a feed have connections of their own.
- *            There is no global state. nng does not survive fork(): open after it. */
+ *            No call depends on another handle. nng does not survive fork(): open after it. */
 #pragma once
 
 #include <stdbool.h>
