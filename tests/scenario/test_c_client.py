@@ -21,7 +21,9 @@ RECORDS = int(os.environ.get("TIDEWIRE_RECORDS", "20000"))  # 100000 for the ful
 
 def pkg_config(*words):
     env = dict(os.environ, PKG_CONFIG_PATH=PKG_CONFIG_PATH)
-    done = subprocess.run(["pkg-config", *words, "tidewire"], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        ["pkg-config", *words, "tidewire"], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -29,7 +31,9 @@ def pkg_config(*words):
 def compile_with(compiler, source, out, *more, static=False):
     flags = pkg_config("--cflags", "--libs", *(["--static"] if static else []))
     if static:  # the library of that name that is no shared one
-        flags = [f"{LIBRARY_PATH}/libtidewire.a" if word == "-ltidewire" else word for word in flags]
+        flags = [
+            f"{LIBRARY_PATH}/libtidewire.a" if word == "-ltidewire" else word for word in flags
+        ]
     command = [compiler, "-Wall", "-Wextra", "-Werror", *more, str(source), "-o", str(out), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -68,7 +72,9 @@ def run(*command, text=None, seconds=60):
 
 
 def test_the_header_compiles_alone_as_c99_and_as_cpp(tmp_path):
-    source = '#include <tidewire.h>\nint main(void) { return tidewire_json("{}").len == 2 ? 0 : 1; }\n'
+    source = (
+        '#include <tidewire.h>\nint main(void) { return tidewire_json("{}").len == 2 ? 0 : 1; }\n'
+    )
     for compiler, name, standard in (
         ("gcc", "header.c", "-std=c99"),
         ("gcc", "header.c", "-std=c17"),
@@ -82,7 +88,9 @@ def test_the_header_compiles_alone_as_c99_and_as_cpp(tmp_path):
 def test_only_the_public_names_are_seen():
     for words, file in (("-D", "libtidewire.so"), ("-g", "libtidewire.a")):
         done = subprocess.run(
-            ["nm", words, "--defined-only", f"{LIBRARY_PATH}/{file}"], capture_output=True, text=True
+            ["nm", words, "--defined-only", f"{LIBRARY_PATH}/{file}"],
+            capture_output=True,
+            text=True,
         )
         names = re.findall(r"^[0-9a-f]+ [A-Z] (\w+)$", done.stdout, re.MULTILINE)
         assert "tidewire_open" in names

@@ -1,8 +1,8 @@
 /* publish.c - publishes records in batches: publish URL COLLECTION [COUNT [DEADLINE_MS]]
  *
  * With COUNT it makes that many records {"_id":i,"n":i,"text":...}; with none or -, it reads JSON
- * objects, one a line. Killing the server meanwhile does no harm: what is not acknowledged is sent again.
- * Build: gcc publish.c $(pkg-config --cflags --libs tidewire) */
+ * objects, one a line. Killing the server meanwhile does no harm: what is not acknowledged is sent
+ * again. Build: gcc publish.c $(pkg-config --cflags --libs tidewire) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

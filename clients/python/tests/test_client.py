@@ -23,7 +23,14 @@ def test_the_backend_asked_for_is_the_one_used(client, backend):
 
 def test_documents_go_in_and_come_out(client):
     when = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.timezone.utc)
-    doc = {"_id": 7, "name": "Ada", "raw": b"\0\xff", "when": when, "big": 2**60, "deep": {"a": [1]}}
+    doc = {
+        "_id": 7,
+        "name": "Ada",
+        "raw": b"\0\xff",
+        "when": when,
+        "big": 2**60,
+        "deep": {"a": [1]},
+    }
     written = client.put("c", doc)
     assert (written.key, written.version, written.count) == (7, 1, 1) and len(written.since) == 1
     got = client.get("c", 7)

@@ -114,7 +114,9 @@ def test_files_that_change_while_the_server_is_away_are_told_later(server, clien
 def test_jobs_tell_their_progress(server, client):
     def work(until):
         with program("jobs.py", "--url", client.url, "--slots", 2):
-            client.put("jobs", {"_id": "j1", "task": "count", "args": {"to": 40}, "state": "waiting"})
+            client.put(
+                "jobs", {"_id": "j1", "task": "count", "args": {"to": 40}, "state": "waiting"}
+            )
             frames = until(is_put("j1", state="complete"))
             docs = [frame["doc"] for frame in frames if frame["key"] == "j1"]
             states = [doc["state"] for doc in docs]
@@ -133,7 +135,9 @@ def test_jobs_tell_their_progress(server, client):
             client.update("jobs", "j3", {"state": "cancelled"})
             until(is_put("j3", state="cancelled"))
             # the worker is free again, and has let the cancelled one be
-            client.put("jobs", {"_id": "j4", "task": "count", "args": {"to": 2}, "state": "waiting"})
+            client.put(
+                "jobs", {"_id": "j4", "task": "count", "args": {"to": 2}, "state": "waiting"}
+            )
             until(is_put("j4", state="complete"))
             assert client.get("jobs", "j3")["state"] == "cancelled"
 

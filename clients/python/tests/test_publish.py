@@ -22,7 +22,9 @@ def test_all_records_of_an_iterable_are_put(client):
 
 
 def test_batches_end_by_bytes_too(client):
-    done = client.put_many("c", ({"_id": i, "t": "x" * 1000} for i in range(100)), batch_bytes=10000)
+    done = client.put_many(
+        "c", ({"_id": i, "t": "x" * 1000} for i in range(100)), batch_bytes=10000
+    )
     assert done.batches == 10
     done = client.put_many("c", ({"_id": i, "t": "x" * 400000} for i in range(5)))
     assert done.count == 5 and client.count("c", {"_version": 2}) == 5

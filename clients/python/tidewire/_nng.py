@@ -150,12 +150,8 @@ def _ctypes_socket():
         def _configure(self, url: str, topic: Optional[bytes]) -> None:
             s = self._id
             self._check(library.nng_socket_set_size(s, b"recv-size-max", RECEIVE_MAX), url)
-            self._check(
-                library.nng_socket_set_ms(s, b"reconnect-time-min", RECONNECT_MIN_MS), url
-            )
-            self._check(
-                library.nng_socket_set_ms(s, b"reconnect-time-max", RECONNECT_MAX_MS), url
-            )
+            self._check(library.nng_socket_set_ms(s, b"reconnect-time-min", RECONNECT_MIN_MS), url)
+            self._check(library.nng_socket_set_ms(s, b"reconnect-time-max", RECONNECT_MAX_MS), url)
             if topic is None:
                 resend = library.nng_socket_set_ms(s, b"req:resend-time", FOREVER_MS)
                 self._check(resend, url)

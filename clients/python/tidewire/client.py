@@ -256,11 +256,7 @@ class Client:
         )["docs"]  # fmt: skip
 
     def count(
-        self,
-        collection: str,
-        query: Optional[Document] = None,
-        *,
-        deadline: Optional[float] = None,
+        self, collection: str, query: Optional[Document] = None, *, deadline: Optional[float] = None
     ) -> int:
         """How many documents match."""
         return self.ask("count", collection=collection, query=query, deadline=deadline)["count"]
