@@ -25,7 +25,7 @@
 #include "gateways/service_socket.h"
 #include "tests/support/fake_store.h"
 
-enum { WAIT_MS = 20000, FEED_SHORT_MS = 50 };
+enum { WAIT_MS = 20000, FEED_SHORT_MS = 50, REFUSED_MS = 1000 };
 
 static const catalog known = {.magic = CATALOG_MAGIC, .default_database = "main"};
 
@@ -451,7 +451,7 @@ static void test_service_replay_wrong_fields_refused(void **state)
     assert_true(w.client->repeats > 0);
     fake_log_fail_reads(w.log, 1000);
     assert_int_equal(
-        service_call_ask(&w.call, json(&w, replay), service_clock_ms() + FEED_SHORT_MS, &reply),
+        service_call_ask(&w.call, json(&w, replay), service_clock_ms() + REFUSED_MS, &reply),
         TW_E_UNAVAILABLE);
     assert_string_equal(w.client->failure.retry, "backoff");
     end(&w);

@@ -377,21 +377,32 @@ static tw_err call_receive(service_call *call, tw_bson *reply)
     return TW_OK;
 }
 
+/* No answer to a repeat: what the server said before tells more than that. */
+static tw_err fail_repeat(service_client *client, const service_failure *refused, tw_err err)
+{
+    if (err == TW_E_TIMEOUT && refused->code != TW_OK) {
+        client->failure = *refused;
+    }
+    return client->failure.code;
+}
+
 tw_err service_call_end(service_call *call, tw_bson *reply)
 {
+    service_failure refused = {.code = TW_OK};
     TW_ASSERT(call->is_sent);
     for (unsigned attempt = 0;; attempt++) {
         *reply = (tw_bson){0};
         tw_err err = call_receive(call, reply);
         if (err != TW_OK) {
-            return err;
+            return fail_repeat(call->client, &refused, err);
         }
         bool again;
         if (tw_bson_get_bool_or(*reply, TW_STR("ok"), false)) {
             again = is_undone(*reply);
         } else {
             err = take_refusal(call->client, *reply);
-            again = strcmp(call->client->failure.retry, "no") != 0;
+            refused = call->client->failure;
+            again = strcmp(refused.retry, "no") != 0;
         }
         if (!again || !pause_before(call, attempt)) {
             return err;
@@ -399,7 +410,7 @@ tw_err service_call_end(service_call *call, tw_bson *reply)
         int rv = call_send(call);
         if (rv != 0) {
             *reply = (tw_bson){0};
-            return fail_waiting(call->client, rv);
+            return fail_repeat(call->client, &refused, fail_waiting(call->client, rv));
         }
     }
 }

@@ -9,8 +9,7 @@ import sys
 
 import clients as websockets_clients  # tests/support: a websocket client of its own
 import pytest
-from conftest import ROOT
-from server import wait_until
+from server import ROOT, wait_until
 
 from tidewire import Client
 

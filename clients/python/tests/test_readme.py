@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import ROOT
+from server import ROOT
 
 
 def test_each_example_of_the_readme_runs(server, url, tmp_path, capsys):

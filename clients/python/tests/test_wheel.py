@@ -7,7 +7,7 @@ import venv
 import zipfile
 
 import pytest
-from conftest import ROOT
+from server import ROOT
 
 TOOLS = os.environ.get("TIDEWIRE_TOOLS") or str(ROOT / ".tools")
 SMOKE = """
@@ -20,6 +20,7 @@ print(client.feed("c").poll(20).op, client._make.__name__)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # three installs, on a busy machine
 def test_the_wheel_works_in_a_clean_environment(server, url, tmp_path):
     # script/install keeps the packages that this needs; without them pip fetches them
     wheels = os.path.join(TOOLS, "wheels")
