@@ -57,7 +57,7 @@ def unpack(data: bytes) -> dict:
 
 
 RETRYABLE = {
-    "rate", "busy", "timeout", "unavailable", "draining", "disk", "no_memory", "internal"
+    "rate", "busy", "timeout", "unavailable", "draining", "disk", "no_memory", "internal", "corrupt"
 }  # fmt: skip
 
 
