@@ -1,4 +1,4 @@
-/* fanout.c - one publisher, many subscribers: how many deliveries, how late, at what CPU and memory?
+/* fanout.c - one publisher, many subscribers: how many deliveries, how late, at what CPU?
  *
  * usage: fanout [options]      script/build bench -- fanout      --help tells the options
  * Tidewire in its defaults (each event is a record, on disk before it is told) beside the servers

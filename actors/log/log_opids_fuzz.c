@@ -1,4 +1,4 @@
-/* log_opids_fuzz.c - any bytes are refused or are ids, which come out again when they are packed. */
+/* log_opids_fuzz.c - any bytes are refused or are ids, which come out again when packed. */
 #include "actors/log/log_opids.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

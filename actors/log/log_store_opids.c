@@ -2,8 +2,8 @@
  *
  * Prepared ids are found by chains of their own; with the commit they become a group. The oldest
  * groups go with the same commits: as many ids at least as come, so that their number keeps its
- * bound whatever the rate. What the table holds and what the memory knows change together: the memory after the
- * commit. */
+ * bound whatever the rate. What the table holds and what the memory knows change together: the
+ * memory after the commit. */
 #include "actors/log/log_store.h"
 #include "actors/log/log_store_priv.h"
 

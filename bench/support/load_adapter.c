@@ -248,7 +248,7 @@ static void mqtt_publish(load_client *client, load_conn *conn, const load_event 
     }
 }
 
-/* ---- Tidewire: a record a event; many inserts in one batch, answered when they are on disk ---- */
+/* ---- Tidewire: an event is a record; many inserts in one batch, answered when on disk ---- */
 
 static void tidewire_opened(load_client *client, load_conn *conn)
 {
