@@ -63,7 +63,7 @@ struct lws_link {
     size_t connections_max;
     int epoll;
     LIST_HEAD(, lws_socket) living, dead;
-    uint8_t *buffer; /* own; LWS_LINK_BUFFER */
+    uint8_t *buffer;             /* own; LWS_LINK_BUFFER */
     lws_sorted_usec_list_t wake; /* ends a wait in time */
     char why[128];
 };
@@ -103,8 +103,7 @@ static void adopt(lws_link *self, int tag, int fd)
         close(fd);
         return;
     }
-    *socket =
-        (lws_socket){.link = self, .connection = connection, .fd = fd, .events = EPOLLIN};
+    *socket = (lws_socket){.link = self, .connection = connection, .fd = fd, .events = EPOLLIN};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = socket};
     if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
         tw_free(socket);
@@ -145,8 +144,8 @@ static void read_once(lws_link *self, lws_socket *socket)
     if (again) {
         return;
     }
-    if (got <= 0 || !self->handler.on_bytes(self->handler.context, socket->connection,
-                                            self->buffer, (size_t)got)) {
+    if (got <= 0 || !self->handler.on_bytes(self->handler.context, socket->connection, self->buffer,
+                                            (size_t)got)) {
         die(socket);
     }
 }
@@ -439,7 +438,7 @@ static void on_wake(lws_sorted_usec_list_t *sul)
 
 void lws_link_service(lws_link *self, int timeout_ms)
 {
-    bury(self); /* those that were closed outside of the loop */
+    bury(self);           /* those that were closed outside of the loop */
     if (timeout_ms > 0) { /* 4.1.6 reads any timeout that is not negative as for ever */
         lws_sul_schedule(self->context, 0, &self->wake, on_wake,
                          (lws_usec_t)timeout_ms * LWS_US_PER_MS);

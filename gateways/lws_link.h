@@ -46,9 +46,9 @@ void lws_link_resume(lws_link *link);
 
 /* Writes; *sent is what the kernel took, maybe 0. TW_E_UNAVAILABLE: the peer is gone. */
 tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent);
-void lws_link_want_write(lws_socket *socket);    /* on_writable once, when there is room */
-void lws_link_shutdown(lws_socket *socket);      /* nothing more is sent; the peer sees the end */
-void lws_link_close(lws_socket *socket);         /* soon, from the loop; on_close follows */
+void lws_link_want_write(lws_socket *socket); /* on_writable once, when there is room */
+void lws_link_shutdown(lws_socket *socket);   /* nothing more is sent; the peer sees the end */
+void lws_link_close(lws_socket *socket);      /* soon, from the loop; on_close follows */
 
 /* Sec-WebSocket-Accept of a key; out is terminated. */
 void lws_link_accept_key(tw_str key, char out[32]);
