@@ -173,8 +173,8 @@ static void ask_state(void *state, uint64_t tag)
 
 /* ---- the loop ---- */
 
-/* What clients asked travels first: the store works while we write. A queue that has drained may let
- * requests go on. */
+/* What clients asked travels first: the store works while we write. A queue that has drained may
+ * let requests go on. */
 static void flush(edge *hub)
 {
     request_flush(hub->requests);
