@@ -180,10 +180,16 @@ static void write_out(edge *self, connection *conn)
         if (sent > 0) {
             conn->moved_ms = tw_now_ms(self->actor);
         }
-        if (sent < wanted || out->bytes > TW_SOCKET_WRITE_MAX) {
-            conn->waiting = true; /* others have their turn before the rest */
+        if (sent < wanted) {
+            conn->waiting = true;
             self->figures.blocked++;
             lws_link_want_write(conn->socket);
+            break;
+        }
+        if (out->bytes > TW_SOCKET_WRITE_MAX) {
+            if (!conn->streams.dirty) {
+                edge_dirty(self, conn); /* others have their turn before the rest */
+            }
             break;
         }
     }
