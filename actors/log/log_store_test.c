@@ -526,6 +526,55 @@ static void test_opids_that_are_old_or_too_many_are_forgotten(void **state)
     assert_int_equal(f->log->known.count, TW_BATCH_ROWS_MAX);
 }
 
+static void test_opids_whose_rows_are_kept_outlive_a_rebuild(void **state)
+{
+    fixture *f = *state;
+    for (uint8_t i = 0; i < 5; i++) {
+        assert_int_equal(put(f, i, 100, i), TW_OK);
+    }
+    remember(f, 1, 3, NOW_MS);
+    remember(f, 100, 2, NOW_MS); /* no rows have these numbers */
+    remember(f, 4, 1, NOW_MS);
+    uint64_t srv = f->srv;
+    log_store_report_damage(f->log);
+    log_store_close(f->log);
+    const log_store_options options = {.directory = f->directory};
+    assert_int_equal(log_store_open(f->log, &options, NOW_MS, f->why, WHY), TW_OK);
+    f->srv = log_index_origin(log_store_index(f->log), LOG_ORIGIN_OWN)->srv;
+    assert_int_not_equal(f->srv, srv);
+    for (uint32_t i = 1; i <= 4; i++) {
+        assert_int_equal(seqno_of(f, i), i);
+    }
+    assert_int_equal(seqno_of(f, 100), 0);
+    remember(f, 200, 1, NOW_MS);
+    close_log(f);
+    open_log(f);
+    assert_string_equal(f->why, ""); /* its groups are without a hole again */
+    assert_int_equal(seqno_of(f, 4), 4);
+    assert_int_equal(seqno_of(f, 200), 200);
+}
+
+static void test_group_of_opids_that_is_missing_is_damage(void **state)
+{
+    fixture *f = *state;
+    char path[128];
+    log_table *table;
+    for (uint32_t i = 1; i <= 3; i++) {
+        remember(f, i, 1, NOW_MS);
+    }
+    uint64_t srv = f->srv;
+    close_log(f);
+    path_of(f, "log.db", path, sizeof path);
+    assert_int_equal(log_table_open(&table, path, LOG_TABLE_WRITER, f->why, WHY), TW_OK);
+    assert_int_equal(log_table_begin(table), TW_OK);
+    assert_int_equal(log_table_forget_opids(table, 2), TW_OK);
+    assert_int_equal(log_table_commit(table), TW_OK);
+    log_table_close(&table);
+    open_log(f);
+    assert_non_null(strstr(f->why, "operation ids"));
+    assert_int_not_equal(f->srv, srv);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -543,6 +592,8 @@ int main(void)
         T(test_configured_srv_id_is_not_taken_again_after_its_log_is_gone),
         T(test_opids_are_known_before_and_after_the_commit_and_a_restart),
         T(test_opids_that_are_old_or_too_many_are_forgotten),
+        T(test_opids_whose_rows_are_kept_outlive_a_rebuild),
+        T(test_group_of_opids_that_is_missing_is_damage),
         cmocka_unit_test(test_ring_wraps_and_gives_only_what_it_has),
     };
 #undef T
