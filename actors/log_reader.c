@@ -1,7 +1,8 @@
 /* log_reader.c - the actor that reads the log for others; several may run.
  *
- * Receives  page_read, log_read (here), get, find, count (log_reader_find.c)
- * Sends     page, log_rows, records, counted
+ * Receives  page_read, log_read (here), get, find, count (log_reader_find.c),
+ *           manifest_read, manifest_docs (log_reader_manifest.c)
+ * Sends     page, log_rows, records, counted, manifest
  * Owns      a read-only connection, compiled topic queries
  * Limit     a page ends at TW_PAGE_BYTES, TW_PAGE_ROWS_MAX or TW_PAGE_SCAN_MAX
  * Never     writes, checkpoints, or holds the log's lock while it reads the disk */
@@ -20,8 +21,8 @@ tw_err log_reader_refuse(struct log_reader *self, const tw_envelope *in, tw_err 
 
 /* ---- compiled queries ---- */
 
-static tw_err compiled(struct log_reader *self, tw_bson canonical, topic_query **out,
-                       broker_why *why)
+tw_err log_reader_compiled(struct log_reader *self, tw_bson canonical, topic_query **out,
+                           broker_why *why)
 {
     uint64_t hash = tw_hash(canonical.ptr, canonical.len, 6);
     kept_query *oldest = &self->queries[0];
@@ -123,7 +124,7 @@ static int page_part_of(void *context, tw_str db, tw_str coll)
     return topic_query_part_of(making->query, db, coll);
 }
 
-static tw_err parts_of(const topic_query *asked, tw_arena *arena, log_part **out)
+tw_err log_reader_parts(const topic_query *asked, tw_arena *arena, log_part **out)
 {
     log_part *parts = tw_arena_zero(arena, asked->parts_count + 1, sizeof *parts);
     if (parts == NULL) {
@@ -151,8 +152,9 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
     making.tail_at = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *making.tail_at);
     making.bytes_max = ask->bytes_max == 0 ? TW_PAGE_BYTES : ask->bytes_max;
     log_part *parts = NULL;
-    tw_err err = making.rows == NULL || making.tail_at == NULL ? TW_E_NO_MEMORY
-                                                               : parts_of(asked, in->arena, &parts);
+    tw_err err = making.rows == NULL || making.tail_at == NULL
+                     ? TW_E_NO_MEMORY
+                     : log_reader_parts(asked, in->arena, &parts);
     if (err != TW_OK) {
         return err;
     }
@@ -203,7 +205,7 @@ static tw_err on_page_read(void *state, const tw_envelope *in)
     }
     topic_query *asked;
     broker_why why = {0};
-    err = compiled(self, in->body->page_read.query, &asked, &why);
+    err = log_reader_compiled(self, in->body->page_read.query, &asked, &why);
     if (err != TW_OK) {
         tw_reply_error(in->actor, in->route, err, "%s", why.text);
         return TW_OK;
@@ -384,6 +386,7 @@ static void log_reader_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_
         {.name = TW_STR("records_read_total"), .value = (int64_t)self->records},
         {.name = TW_STR("raw_rows_total"), .value = (int64_t)self->rows},
         {.name = TW_STR("rows_scanned_total"), .value = (int64_t)self->scanned},
+        {.name = TW_STR("manifest_keys_total"), .value = (int64_t)self->manifest_keys},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof gauges);
     if (at != NULL) {
@@ -398,6 +401,9 @@ static void log_reader_fini(void *state)
     TW_CAST(self, state, LOG_READER_MAGIC);
     for (size_t i = 0; i < self->queries_count; i++) {
         topic_query_free(&self->queries[i].query);
+    }
+    for (size_t i = 0; i < LOG_READER_CUTS; i++) {
+        log_cut_fini(&self->cuts[i]);
     }
     log_view_fini(&self->view);
     tw_arena_fini(&self->memory);
@@ -426,9 +432,13 @@ static void log_reader_on_drain(void *state)
 }
 
 static const tw_handler handlers[] = {
-    [TW_MSG_page_read] = on_page_read,    [TW_MSG_log_read] = on_log_read,
-    [TW_MSG_get] = log_reader_on_get,     [TW_MSG_find] = log_reader_on_find,
+    [TW_MSG_page_read] = on_page_read,
+    [TW_MSG_log_read] = on_log_read,
+    [TW_MSG_get] = log_reader_on_get,
+    [TW_MSG_find] = log_reader_on_find,
     [TW_MSG_count] = log_reader_on_count,
+    [TW_MSG_manifest_read] = log_reader_on_manifest_read,
+    [TW_MSG_manifest_docs] = log_reader_on_manifest_docs,
 };
 
 const tw_actor_class log_reader_class = {

@@ -5,12 +5,13 @@
 #include "broker/topic_query.h"
 #include "broker/why.h"
 
-#include "actors/log/log_cursor.h"
+#include "actors/log/log_cut.h"
 #include "actors/log_reader.h"
 
 enum {
     LOG_READER_MAGIC = 0x10654ead,
     LOG_READER_QUERIES = 256,         /* compiled topic queries kept */
+    LOG_READER_CUTS = 4,              /* cuts kept; another one looks through the rows again */
     LOG_READER_BYTES_MAX = 268435456, /* of one answer's making */
 };
 
@@ -30,14 +31,22 @@ struct log_reader {
     kept_query queries[LOG_READER_QUERIES];
     size_t queries_count;
     uint64_t uses;
-    uint64_t pages, events, records, rows, scanned; /* gauges */
+    log_cut cuts[LOG_READER_CUTS];                                 /* own */
+    uint64_t pages, events, records, rows, scanned, manifest_keys; /* gauges */
 };
 
 /* Answers with the view's cause. */
 tw_err log_reader_refuse(struct log_reader *self, const tw_envelope *in, tw_err err);
 /* Positions at the head, for records. TW_E_UNAVAILABLE. */
 tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector *out);
+/* The compiled form of a canonical query, kept for the next time; why tells what is wrong. */
+tw_err log_reader_compiled(struct log_reader *self, tw_bson canonical, topic_query **out,
+                           broker_why *why);
+/* What to scan for a query: a part each, in arena. TW_E_NO_MEMORY. */
+tw_err log_reader_parts(const topic_query *asked, tw_arena *arena, log_part **out);
 
 tw_err log_reader_on_get(void *state, const tw_envelope *in);
 tw_err log_reader_on_find(void *state, const tw_envelope *in);
 tw_err log_reader_on_count(void *state, const tw_envelope *in);
+tw_err log_reader_on_manifest_read(void *state, const tw_envelope *in);
+tw_err log_reader_on_manifest_docs(void *state, const tw_envelope *in);

@@ -102,5 +102,7 @@ typedef struct topic_change {
 tw_str topic_query_type(const topic_query_part *part, unsigned meaning);
 void topic_query_render(const catalog *catalog, const topic_query_part *part, unsigned meaning,
                         const topic_change *change, tw_buf *out);
+/* Appends the minimal document that a part is told, as BSON: its fields, without hidden ones. */
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out);
 /* True when two parts render a change to the same bytes (same collection and projection). */
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b);

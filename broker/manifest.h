@@ -1,0 +1,72 @@
+/* manifest.h - what a client says it has of a collection, and what it is to do: verdicts and ranges.
+ *
+ * A manifest is ids with versions. Held against the records that a query has, each gives a verdict:
+ * insert (the client lacks it), update (another version), same (nothing is told); what no record
+ * answers to is to be removed.
+ *
+ * A big manifest is not sent but summed. Each key has a place, 32 bits of its hash; the 2^bits
+ * ranges of a collection are the places that share their first bits. Each (key, version) has a mark
+ * of two times 32 bits; a range's sum is the sum of its marks, each half for itself modulo 2^32, in
+ * any order. Equal sums are taken for equal ranges: a difference goes unseen once in 2^64 by
+ * chance; marks are no protection against who looks for collisions among its own records.
+ *   text of a key   "s" and the text; "o" and 24 hex digits of an ObjectId; "i" and a whole number;
+ *                   "j" and the JSON text that `key` of a message has for all others
+ *   hash            FNV-1a of 64 bits over the text; hi, lo: its halves
+ *   place           mix(lo ^ mix(hi))
+ *   mark            of the text, a byte 0 and the version as decimal: low = mix(lo ^ mix(hi)),
+ *                   high = mix(hi + low modulo 2^32); written as 16 hex digits, high first
+ *   mix(h)          h ^= h >> 16, h *= 0x85ebca6b, h ^= h >> 13, h *= 0xc2b2ae35, h ^= h >> 16
+ * tests/vectors/sync_marks.json has examples for every client.
+ * Pure. Source of FNV-1a: draft-eastlake-fnv; of mix: the finalizer of MurmurHash3. */
+#pragma once
+
+#include "protocol/arena.h"
+#include "protocol/bson.h"
+
+/* ---- places and marks ---- */
+typedef struct manifest_mark {
+    uint32_t high, low;
+} manifest_mark;
+
+uint32_t manifest_place(tw_key key);
+manifest_mark manifest_mark_of(tw_key key, int64_t version);
+
+/* ---- manifests ---- */
+typedef struct manifest manifest;
+typedef enum manifest_verdict { MANIFEST_SAME, MANIFEST_INSERT, MANIFEST_UPDATE } manifest_verdict;
+
+tw_err manifest_new(manifest **out, size_t bytes_max); /* TW_E_NO_MEMORY */
+void manifest_free(manifest **self);
+/* Adds an id as the client spells it. A text is itself, and also the ObjectId of its 24 hex digits;
+ * where all ids are text, as names in JSON are (is_name), also the whole number that it writes:
+ * whichever is there, unless another id is just that. version -1: not known, so any record is
+ * newer. TW_E_BAD_DOCUMENT: no id; TW_E_CONFLICT: it was added; TW_E_TOO_MANY: bytes_max;
+ * TW_E_TOO_BIG: a key over TW_KEY_MAX; TW_E_NO_MEMORY. */
+tw_err manifest_add(manifest *self, tw_bson_value id, bool is_name, int64_t version);
+size_t manifest_count(const manifest *self);
+size_t manifest_bytes(const manifest *self);
+/* True where a reading of the id that was added last lies in a range: see manifest_ranges. */
+bool manifest_last_in(const manifest *self, bool (*is_in)(const void *context, uint32_t place),
+                      const void *context);
+/* Says what a record is to the client, and notes that it is there. */
+manifest_verdict manifest_judge(manifest *self, tw_key key, int64_t version);
+/* The next id, from *at on, that no record answered to: view. False: no further one. */
+bool manifest_next_missing(const manifest *self, size_t *at, tw_bson_value *id);
+
+/* ---- ranges: the server's sums at the finest width, others are made of them ---- */
+typedef struct manifest_ranges manifest_ranges;
+
+enum { MANIFEST_LEAF_KEYS = 16 }; /* keys of a range that is listed, on the average */
+
+/* Bits so that a range has about MANIFEST_LEAF_KEYS of so many records, at least bits_min. */
+unsigned manifest_bits_for(uint64_t records, unsigned bits_min);
+tw_err manifest_ranges_new(manifest_ranges **out, unsigned bits); /* TW_E_NO_MEMORY */
+void manifest_ranges_free(manifest_ranges **self);
+unsigned manifest_ranges_bits(const manifest_ranges *self);
+void manifest_ranges_add(manifest_ranges *self, tw_key key, int64_t version);
+/* The sum of a range of 2^bits, and how many records it has; bits at most its own. */
+manifest_mark manifest_ranges_sum(const manifest_ranges *self, unsigned bits, uint32_t range,
+                                  uint64_t *count);
+/* Notes that the records of a range are to be compared one by one. */
+void manifest_ranges_want(manifest_ranges *self, unsigned bits, uint32_t range);
+bool manifest_ranges_wants(const void *self, uint32_t place); /* self: manifest_ranges */
