@@ -1,10 +1,14 @@
 """Manifest sync: after it, a client's copy is the query's result, and nothing more was told."""
 
+import asyncio
+import json
 import os
 import random
 
+import pytest
+
 import manifests
-from clients import Client, run
+from clients import Client, connect, run
 from manifests import Copy, sync
 
 
@@ -103,3 +107,141 @@ def many_manifests(server, rounds, seed):
 
 def test_random_manifests_end_in_the_querys_result(server):
     many_manifests(server, int(os.environ.get("TIDEWIRE_MANIFESTS", "300")), 1)
+
+
+# ---- and then subscribe ----
+
+
+async def write_steadily(url, stop, per_second):
+    """Puts and removes of a few hundred keys, about so many a second, as one pipeline."""
+    chance = random.Random(5)
+    loop = asyncio.get_running_loop()
+    socket = await connect(url)
+    begin, sent = loop.time(), 0
+
+    async def drain():
+        async for _ in socket:
+            pass
+
+    reading = asyncio.create_task(drain())
+    while not stop.is_set():
+        due = int((loop.time() - begin) * per_second)
+        for _ in range(due - sent):
+            key = f"k{chance.randrange(300)}"
+            if chance.random() < 0.2:
+                message = {"action": "remove", "id": key}
+            else:
+                message = {"action": "put", "doc": {"_id": key, "a": chance.randrange(4)}}
+            await socket.send(json.dumps({"reqID": sent, "collection": "things", **message}))
+        sent = max(sent, due)
+        await asyncio.sleep(0.005)  # the pace of the load itself
+    await socket.close()
+    await reading
+    return sent, loop.time() - begin
+
+
+async def follow(url, copy, query, number):
+    """Syncs, subscribes from the position of done, and reads on until live events came: the copy
+    is right at every step, or an assertion fails."""
+    async with await Client.open(url) as client:
+        specs = {"things": {"filter": query}}
+        done = await sync(client, copy, number, collections=specs)
+        (mine,) = done["since"]
+        await client.send(
+            type="subscribe", mux_id=1, since=done["since"], query=done["query"], collections=specs
+        )
+        last, live = mine[1], 0
+        synced = False
+        while live < 40:
+            frame = await client.next(30)
+            assert frame["type"] in ("record", "remove", "sync"), frame
+            if frame["type"] == "sync":
+                synced = True
+                continue
+            assert frame["seqno"] > last, f"again, or out of order: {frame} behind {last}"
+            assert frame["seqno"] > mine[1]
+            assert frame.get("prev", 0) <= last, f"a gap: {frame} behind {last}"
+            last = frame["seqno"]
+            live += synced
+            told(copy, frame)
+        await client.send(type="close", mux_id=1)
+        frames = await client.until(lambda f: f.get("type") == "closed")
+        for frame in frames[:-1]:
+            if frame["type"] in ("record", "remove"):
+                told(copy, frame)
+        return frames[-1]["since"]
+
+
+class Observer:
+    """All that happened, row by row: a stream of everything that never falls behind."""
+
+    def __init__(self, client):
+        self.client = client
+        self.state, self.waiting, self.last = {}, [], 0
+
+    async def read(self):
+        async for text in self.client.socket:
+            frame = json.loads(text)
+            if frame["type"] in ("record", "remove"):
+                self.waiting.append(frame)
+                self.last = frame["seqno"]
+
+    async def at(self, seqno):
+        """{key: version} of the records at a position, which only grows."""
+        while self.last < seqno:
+            await asyncio.sleep(0.002)  # the poll of a condition
+        while self.waiting and self.waiting[0]["seqno"] <= seqno:
+            frame = self.waiting.pop(0)
+            if frame["type"] == "remove":
+                self.state.pop(frame["key"], None)
+            else:
+                self.state[frame["key"]] = frame
+        return {k: f["version"] for k, f in self.state.items() if f["doc"]["a"] < 3}
+
+
+def told(copy, frame):
+    """Applies a stream's event; versions of a key only grow."""
+    held = copy.records["things"]
+    name = manifests.key_of(frame["key"])
+    if frame["type"] == "remove":
+        assert name in held, f"removed, and not there: {frame}"
+        del held[name]
+    else:
+        assert name not in held or held[name][1] < frame["version"], frame
+        held[name] = (frame["key"], frame["version"], frame["doc"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_subscribe_goes_on_from_done_without_gap_or_duplicate(make_server):
+    server = make_server().start()
+    rounds = int(os.environ.get("TIDEWIRE_SYNC_ROUNDS", "200"))
+    query = {"a": {"$lt": 3}}
+
+    async def scenario():
+        stop = asyncio.Event()
+        watching = await Client.open(server.url())
+        await watching.send(type="subscribe", mux_id=1, collections={"things": "*"})
+        await watching.until_sync()
+        observer = Observer(watching)
+        observing = asyncio.create_task(observer.read())
+        writing = asyncio.create_task(write_steadily(server.url("/db"), stop, 2000))
+        copy = Copy(things={})
+        try:
+            for number in range(rounds):
+                if number % 3 == 0:
+                    copy = Copy(things={})
+                ((_, seqno),) = await follow(server.url(), copy, query, number)
+                held = {key: version for key, version, _ in copy.records["things"].values()}
+                assert held == await observer.at(seqno), f"round {number}, at {seqno}"
+        finally:
+            stop.set()
+            sent, seconds = await writing
+            await watching.socket.close()
+            await observing
+        async with await Client.open(server.url("/db")) as db:
+            await sync(db, copy, "last", collections={"things": {"filter": query}})
+            await check(db, copy, "things", query)
+        print(f"{rounds} rounds beside {sent / seconds:.0f} writes a second")
+
+    run(scenario(), 1400)
