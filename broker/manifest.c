@@ -2,75 +2,9 @@
  * reading of an id to it. */
 #include "broker/manifest.h"
 
-#include "protocol/json.h"
 #include "protocol/limits.h"
 
 enum { MANIFEST_MAGIC = 0x3a21fe57, RANGES_MAGIC = 0x3a21fe58, SLOTS_FIRST = 256 };
-
-/* ---- places and marks ---- */
-
-static uint64_t fnv(uint64_t hash, const void *bytes, size_t len)
-{
-    const uint8_t *at = bytes;
-    for (size_t i = 0; i < len; i++) {
-        hash = (hash ^ at[i]) * 0x100000001b3ULL;
-    }
-    return hash;
-}
-
-static uint32_t mix(uint32_t h)
-{
-    h ^= h >> 16;
-    h *= 0x85ebca6bU;
-    h ^= h >> 13;
-    h *= 0xc2b2ae35U;
-    return h ^ h >> 16;
-}
-
-static uint64_t hash_of_key(tw_key key)
-{
-    static const uint64_t basis = 0xcbf29ce484222325ULL;
-    tw_bson_value value = tw_key_value(key);
-    TW_ASSERT(key.len > 0);
-    tw_str text = tw_bson_value_str(value);
-    if (value.type == TW_BSON_STRING && text.ptr != NULL) {
-        return fnv(fnv(basis, "s", 1), text.ptr, text.len);
-    }
-    char short_text[32];
-    if (value.type == TW_BSON_OBJECT_ID) {
-        for (size_t i = 0; i < 12; i++) {
-            tw_format(short_text + 2 * i, 3, "%02x", value.ptr[i]);
-        }
-        return fnv(fnv(basis, "o", 1), short_text, 24);
-    }
-    int64_t number;
-    if (value.type == TW_BSON_INT64 && tw_bson_value_i64(value, &number)) {
-        size_t len = tw_format(short_text, sizeof short_text, "%lld", (long long)number);
-        return fnv(fnv(basis, "i", 1), short_text, len);
-    }
-    tw_buf json;
-    tw_buf_init(&json, (size_t)TW_KEY_MAX * 16);
-    tw_json_write_key(&json, key);
-    uint64_t hash = fnv(fnv(basis, "j", 1), json.ptr, json.len);
-    tw_buf_fini(&json);
-    return hash;
-}
-
-uint32_t manifest_place(tw_key key)
-{
-    uint64_t hash = hash_of_key(key);
-    return mix((uint32_t)hash ^ mix((uint32_t)(hash >> 32)));
-}
-
-manifest_mark manifest_mark_of(tw_key key, int64_t version)
-{
-    char text[32];
-    uint64_t hash = fnv(hash_of_key(key), "", 1);
-    hash = fnv(hash, text, tw_format(text, sizeof text, "%lld", (long long)version));
-    uint32_t high = (uint32_t)(hash >> 32);
-    uint32_t low = mix((uint32_t)hash ^ mix(high));
-    return (manifest_mark){.high = mix(high + low), .low = low};
-}
 
 /* ---- manifests ---- */
 
@@ -266,7 +200,7 @@ bool manifest_last_in(const manifest *self, bool (*is_in)(const void *context, u
 {
     TW_ASSERT(self->magic == MANIFEST_MAGIC);
     for (size_t i = 0; i < self->last_count; i++) {
-        if (is_in(context, manifest_place(self->last[i]))) {
+        if (is_in(context, tw_sync_place(self->last[i]))) {
             return true;
         }
     }
@@ -302,7 +236,7 @@ bool manifest_next_missing(const manifest *self, size_t *at, tw_bson_value *id)
 /* ---- ranges ---- */
 
 typedef struct leaf {
-    manifest_mark sum;
+    tw_mark sum;
     uint32_t count;
     bool wanted;
 } leaf;
@@ -355,20 +289,20 @@ static size_t leaf_of(const manifest_ranges *self, uint32_t place)
 void manifest_ranges_add(manifest_ranges *self, tw_key key, int64_t version)
 {
     TW_ASSERT(self->magic == RANGES_MAGIC);
-    manifest_mark mark = manifest_mark_of(key, version);
-    leaf *at = &self->leaves[leaf_of(self, manifest_place(key))];
+    tw_mark mark = tw_sync_mark(key, version);
+    leaf *at = &self->leaves[leaf_of(self, tw_sync_place(key))];
     at->sum.high += mark.high;
     at->sum.low += mark.low;
     at->count++;
 }
 
-manifest_mark manifest_ranges_sum(const manifest_ranges *self, unsigned bits, uint32_t range,
-                                  uint64_t *count)
+tw_mark manifest_ranges_sum(const manifest_ranges *self, unsigned bits, uint32_t range,
+                            uint64_t *count)
 {
     TW_ASSERT(self->magic == RANGES_MAGIC);
     TW_ASSERT(bits <= self->bits && range >> bits == 0);
     size_t width = (size_t)1 << (self->bits - bits);
-    manifest_mark sum = {0, 0};
+    tw_mark sum = {0, 0};
     *count = 0;
     for (size_t i = range * width; i < (range + 1) * width; i++) {
         sum.high += self->leaves[i].sum.high;

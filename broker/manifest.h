@@ -4,32 +4,14 @@
  * insert (the client lacks it), update (another version), same (nothing is told); what no record
  * answers to is to be removed.
  *
- * A big manifest is not sent but summed. Each key has a place, 32 bits of its hash; the 2^bits
- * ranges of a collection are the places that share their first bits. Each (key, version) has a mark
- * of two times 32 bits; a range's sum is the sum of its marks, each half for itself modulo 2^32, in
- * any order. Equal sums are taken for equal ranges: a difference goes unseen once in 2^64 by
- * chance; marks are no protection against who looks for collisions among its own records.
- *   text of a key   "s" and the text; "o" and 24 hex digits of an ObjectId; "i" and a whole number;
- *                   "j" and the JSON text that `key` of a message has for all others
- *   hash            FNV-1a of 64 bits over the text; hi, lo: its halves
- *   place           mix(lo ^ mix(hi))
- *   mark            of the text, a byte 0 and the version as decimal: low = mix(lo ^ mix(hi)),
- *                   high = mix(hi + low modulo 2^32); written as 16 hex digits, high first
- *   mix(h)          h ^= h >> 16, h *= 0x85ebca6b, h ^= h >> 13, h *= 0xc2b2ae35, h ^= h >> 16
- * tests/vectors/sync_marks.json has examples for every client.
- * Pure. Source of FNV-1a: draft-eastlake-fnv; of mix: the finalizer of MurmurHash3. */
+ * A big manifest is not sent but summed: see protocol/sync_mark.h. The 2^bits ranges of a collection
+ * are the places that share their first bits; a range's sum is that of its marks.
+ * Pure. */
 #pragma once
 
 #include "protocol/arena.h"
 #include "protocol/bson.h"
-
-/* ---- places and marks ---- */
-typedef struct manifest_mark {
-    uint32_t high, low;
-} manifest_mark;
-
-uint32_t manifest_place(tw_key key);
-manifest_mark manifest_mark_of(tw_key key, int64_t version);
+#include "protocol/sync_mark.h"
 
 /* ---- manifests ---- */
 typedef struct manifest manifest;
@@ -65,8 +47,8 @@ void manifest_ranges_free(manifest_ranges **self);
 unsigned manifest_ranges_bits(const manifest_ranges *self);
 void manifest_ranges_add(manifest_ranges *self, tw_key key, int64_t version);
 /* The sum of a range of 2^bits, and how many records it has; bits at most its own. */
-manifest_mark manifest_ranges_sum(const manifest_ranges *self, unsigned bits, uint32_t range,
-                                  uint64_t *count);
+tw_mark manifest_ranges_sum(const manifest_ranges *self, unsigned bits, uint32_t range,
+                            uint64_t *count);
 /* Notes that the records of a range are to be compared one by one. */
 void manifest_ranges_want(manifest_ranges *self, unsigned bits, uint32_t range);
 bool manifest_ranges_wants(const void *self, uint32_t place); /* self: manifest_ranges */

@@ -12,7 +12,7 @@ enum {
 
 typedef struct asked_range {
     uint32_t range;
-    manifest_mark sum; /* the client's */
+    tw_mark sum; /* the client's */
 } asked_range;
 
 /* One collection. */
@@ -314,7 +314,7 @@ static tw_err read_ranges(sync_session *self, sync_part *part, tw_bson_value val
                              part->owed - part->given, MARK_DIGITS, part->bits);
     }
     for (size_t i = 0; i < sums.len; i += MARK_DIGITS) {
-        manifest_mark *sum = &part->sums[part->given++].sum;
+        tw_mark *sum = &part->sums[part->given++].sum;
         if (!read_digits(sums.ptr + i, &sum->high) ||
             !read_digits(sums.ptr + i + MARK_DIGITS / 2, &sum->low)) {
             return broker_refuse(why, TW_E_BAD_MESSAGE, "ranges.%s: sums are digits 0-9 and a-f",
@@ -437,7 +437,7 @@ static tw_err compare_ranges(sync_part *part)
         for (size_t i = 0; i < part->owed; i++) {
             const asked_range *at = &part->sums[i];
             uint64_t count = 0;
-            manifest_mark sum = manifest_ranges_sum(part->ranges, part->bits, at->range, &count);
+            tw_mark sum = manifest_ranges_sum(part->ranges, part->bits, at->range, &count);
             bool is_same = sum.high == at->sum.high && sum.low == at->sum.low;
             bool is_split = part->bits < finest && count > MANIFEST_LEAF_KEYS;
             if (is_same || is_split != (pass == 0)) {
@@ -620,7 +620,7 @@ static void take_entry(sync_session *self, const tw_item_manifest_entry *entry)
         }
         return;
     }
-    if (part->ranged && !manifest_ranges_wants(part->ranges, manifest_place(entry->key))) {
+    if (part->ranged && !manifest_ranges_wants(part->ranges, tw_sync_place(entry->key))) {
         self->figures.same++;
         return;
     }
