@@ -192,7 +192,7 @@ tw_err log_reader_on_manifest_read(void *state, const tw_envelope *in)
     self->view.why[0] = '\0';
     tw_err err = log_view_sync(&self->view);
     if (err == TW_OK) {
-        err = log_reader_compiled(self, ask->query, &making.asked, &why);
+        err = topic_query_cache_get(&self->queries, self->catalog, ask->query, &making.asked, &why);
         if (err != TW_OK) {
             tw_reply_error(in->actor, in->route, err, "%s", why.text);
             return TW_OK;
@@ -341,7 +341,7 @@ tw_err log_reader_on_manifest_docs(void *state, const tw_envelope *in)
     self->view.why[0] = '\0';
     tw_err err = log_view_sync(&self->view);
     if (err == TW_OK) {
-        err = log_reader_compiled(self, ask->query, &asked, &why);
+        err = topic_query_cache_get(&self->queries, self->catalog, ask->query, &asked, &why);
         if (err != TW_OK || ask->part >= asked->parts_count) {
             err = err == TW_OK ? TW_E_BAD_QUERY : err;
             tw_reply_error(in->actor, in->route, err, "%s", why.text);

@@ -53,6 +53,9 @@ tw_err topic_query_of_watch(const catalog *catalog, tw_arena *arena, tw_bson wat
 /* 64-bit hash of the canonical bytes as 16 hex digits: `query` of sync. */
 void topic_query_name(tw_bson canonical, char out[17]);
 
+/* True where documents of a canonical query are rewritten by a service before they are told. */
+bool topic_query_processed(const catalog *catalog, tw_bson canonical);
+
 tw_err topic_query_compile(const catalog *catalog, tw_bson canonical, topic_query **out,
                            broker_why *why);
 void topic_query_free(topic_query **query);

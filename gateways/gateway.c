@@ -69,10 +69,16 @@ static void on_page(void *state, void *context, uint64_t tag, tw_err err, const 
     streams_page(self->edge.streams, tag, err, err == TW_OK ? &in->body->page : NULL, why_of(in));
 }
 
-static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read)
+static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read,
+                          bool processed)
 {
     struct gateway *self = gateway_of(context);
     const edge *hub = &self->edge;
+    if (processed) {
+        tw_ask(hub->actor, hub->processor, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page,
+               NULL, tag);
+        return;
+    }
     int reader = hub->readers[tag % hub->readers_count];
     for (size_t i = 0; i < hub->readers_count && !tw_link_up(hub->actor, reader); i++) {
         reader = hub->readers[(tag + i) % hub->readers_count];
@@ -274,6 +280,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
 {
     self->store = tw_link(self->actor, "store");
     self->manager = tw_link(self->actor, "subscription_manager");
+    self->processor = tw_link(self->actor, "processor");
     TW_ASSERT(options->readers_count >= 1 && options->readers_count <= TW_LINKS_MAX / 2);
     for (size_t i = 0; i < options->readers_count; i++) {
         char name[TW_NAME_MAX];
@@ -281,9 +288,10 @@ static tw_err make_links(edge *self, const gateway_options *options)
         self->readers[self->readers_count++] = tw_link(self->actor, name);
     }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
-        int link = strcmp(options->actors[i], "store") == 0 ? self->store
-                   : strcmp(options->actors[i], "subscription_manager") == 0
-                       ? self->manager
+        int link = strcmp(options->actors[i], "store") == 0                  ? self->store
+                   : strcmp(options->actors[i], "subscription_manager") == 0 ? self->manager
+                   : strcmp(options->actors[i], "processor") == 0
+                       ? self->processor
                        : tw_link(self->actor, options->actors[i]);
         TW_ASSERT(self->peers_count < TW_COUNT(self->peers));
         self->peers[self->peers_count++] = link;
@@ -291,7 +299,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
             return TW_E_TOO_MANY;
         }
     }
-    return self->store < 0 || self->manager < 0 ? TW_E_TOO_MANY : TW_OK;
+    return self->store < 0 || self->manager < 0 || self->processor < 0 ? TW_E_TOO_MANY : TW_OK;
 }
 
 static tw_err listen_all(edge *self, const gateway_options *options)
@@ -346,6 +354,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .store = hub->store,
         .readers = hub->readers,
         .readers_count = hub->readers_count,
+        .processor = hub->processor,
         .running_max = GATEWAY_REQUESTS_MAX,
     };
     err = request_engine_new(&hub->requests, &requests);

@@ -143,8 +143,10 @@ static void tell_reset(streams *self, const struct stream *stream, uint64_t rese
 
 static void leave_lists(streams *self, struct stream *stream)
 {
-    if (stream->ready) {
-        TAILQ_REMOVE(&self->ready, stream, turn);
+    if (stream->state == STREAM_RESTING) {
+        TAILQ_REMOVE(&self->resting, stream, turn);
+    } else if (stream->ready) {
+        TAILQ_REMOVE(&self->ready[stream->class->topic->processed], stream, turn);
     } else if (stream->retry) {
         TAILQ_REMOVE(&self->retry, stream, turn);
     } else if (stream->state == STREAM_AHEAD) {
@@ -167,6 +169,8 @@ void stream_move(streams *self, struct stream *stream, stream_state state)
     stream->state = (uint8_t)state;
     if (state == STREAM_AHEAD) {
         TAILQ_INSERT_TAIL(&self->ahead, stream, turn);
+    } else if (state == STREAM_RESTING) {
+        TAILQ_INSERT_TAIL(&self->resting, stream, turn);
     }
     if (state != STREAM_LIVE) {
         LIST_INSERT_HEAD(&stream->class->others, stream, of_class);
@@ -192,7 +196,7 @@ static void make_ready(streams *self, struct stream *stream)
             stream->retry = false;
         }
         stream->ready = true;
-        TAILQ_INSERT_TAIL(&self->ready, stream, turn);
+        TAILQ_INSERT_TAIL(&self->ready[stream->class->topic->processed], stream, turn);
     }
 }
 
@@ -211,12 +215,22 @@ void stream_start(streams *self, struct stream *stream)
     make_ready(self, stream);
 }
 
+void stream_wake(streams *self, struct stream *stream)
+{
+    TW_ASSERT(stream->state == STREAM_RESTING);
+    if (stream->class->topic->state == TOPIC_OPEN) {
+        stream_start(self, stream);
+    } else {
+        stream_move(self, stream, STREAM_WAITING);
+    }
+}
+
 void stream_free(streams *self, struct stream *stream)
 {
     stream_class *class = stream->class;
     struct topic *topic = class->topic;
     leave_lists(self, stream);
-    for (size_t i = 0; i < STREAMS_PAGES_MAX; i++) {
+    for (size_t i = 0; i < TW_COUNT(self->pages); i++) {
         if (self->pages[i] == stream) {
             self->pages[i] = NULL;
         }
@@ -260,14 +274,15 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 
 static void ask_page(streams *self, struct stream *stream)
 {
-    size_t slot = 0;
+    bool processed = stream->class->topic->processed;
+    size_t slot = processed ? STREAMS_PAGES_MAX : 0;
     while (self->page_busy[slot]) {
         slot++;
     }
-    TW_ASSERT(slot < STREAMS_PAGES_MAX);
+    TW_ASSERT(slot < TW_COUNT(self->pages) && slot / STREAMS_PAGES_MAX == (size_t)processed);
     self->page_busy[slot] = true;
     self->pages[slot] = stream;
-    self->pages_count++;
+    self->pages_count[processed]++;
     self->figures.pages++;
     stream->reading = true;
     tw_msg_page_read ask = {
@@ -280,20 +295,24 @@ static void ask_page(streams *self, struct stream *stream)
         .since = shared_vector_view(stream->since),
         .bytes_max = TW_PAGE_BYTES,
     };
-    self->sink.page_read(self->sink.context, slot, &ask);
+    self->sink.page_read(self->sink.context, slot, &ask, processed);
 }
 
+/* Those whose documents are processed have places of their own: a slow service holds up no others. */
 void streams_pump(streams *self)
 {
-    while (self->pages_count < STREAMS_PAGES_MAX && !TAILQ_EMPTY(&self->ready)) {
-        struct stream *stream = TAILQ_FIRST(&self->ready);
-        TAILQ_REMOVE(&self->ready, stream, turn);
-        stream->ready = false;
-        if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
-            stream->conn->parked = true;
-            continue;
+    for (size_t kind = 0; kind < TW_COUNT(self->ready); kind++) {
+        stream_list *ready = &self->ready[kind];
+        while (self->pages_count[kind] < STREAMS_PAGES_MAX && !TAILQ_EMPTY(ready)) {
+            struct stream *stream = TAILQ_FIRST(ready);
+            TAILQ_REMOVE(ready, stream, turn);
+            stream->ready = false;
+            if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
+                stream->conn->parked = true;
+                continue;
+            }
+            ask_page(self, stream);
         }
-        ask_page(self, stream);
     }
 }
 
@@ -373,12 +392,35 @@ static void start_over(streams *self, struct stream *stream, const tw_msg_page *
     stream->resume = false;
     stream->after = 0;
     stream->w0 = 0;
+    stream->sync_due_ms = 0;
     shared_vector_drop(&stream->since);
     shared_vector_drop(&stream->told);
     if (stream->read != NULL) {
         memset(stream->read, 0, sizeof(*stream->read));
     }
     make_ready(self, stream);
+}
+
+/* A stream of a processed topic has read everything: it rests until there is more. */
+static void rest(streams *self, struct stream *stream, tw_vector at)
+{
+    shared_vector *told = shared_vector_new(at);
+    if (told == NULL) {
+        conn_fail(self, stream->conn);
+        return;
+    }
+    shared_vector_drop(&stream->told);
+    stream->told = told;
+    shared_vector_drop(&stream->since);
+    stream->w0 = 0;
+    stream_move(self, stream, STREAM_RESTING);
+    if (stream->sync_due_ms <= self->now_ms) { /* 0: not told yet */
+        stream->sync_due_ms = self->now_ms + TW_SYNC_REPEAT_MS;
+        stream_sync(self, stream, at);
+    }
+    if (stream->after < stream->class->topic->due_n) {
+        stream_wake(self, stream);
+    }
 }
 
 /* A page of a stream that is still there. */
@@ -419,6 +461,10 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
         make_retry(self, stream);
         return;
     }
+    if (topic->processed) {
+        rest(self, stream, page->at);
+        return;
+    }
     stream_join(self, stream, page->at);
     if (stream->state == STREAM_CATCHING) {
         make_ready(self, stream);
@@ -433,12 +479,12 @@ static bool may_pass(tw_err err)
 
 void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
 {
-    TW_ASSERT(tag < STREAMS_PAGES_MAX);
+    TW_ASSERT(tag < TW_COUNT(self->pages));
     TW_ASSERT(self->page_busy[tag]);
     struct stream *stream = self->pages[tag];
     self->pages[tag] = NULL;
     self->page_busy[tag] = false;
-    self->pages_count--;
+    self->pages_count[tag / STREAMS_PAGES_MAX]--;
     if (stream != NULL) {
         stream->reading = false;
         if (stream->state != STREAM_CATCHING) {
@@ -487,6 +533,7 @@ static struct topic *topic_of(streams *self, tw_bson canonical)
     memcpy(topic->bytes, canonical.ptr, canonical.len);
     topic->canonical = (tw_bson){topic->bytes, canonical.len};
     topic_query_name(topic->canonical, topic->name);
+    topic->processed = topic_query_processed(self->catalog, topic->canonical);
     LIST_INIT(&topic->classes);
     table_insert(&self->topics_by_query, &topic->by_query, hash);
     return topic;
@@ -786,7 +833,9 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     self->next_tag = 1;
     TAILQ_INIT(&self->queued);
     TAILQ_INIT(&self->opening);
-    TAILQ_INIT(&self->ready);
+    TAILQ_INIT(&self->ready[0]);
+    TAILQ_INIT(&self->ready[1]);
+    TAILQ_INIT(&self->resting);
     TAILQ_INIT(&self->retry);
     TAILQ_INIT(&self->ahead);
     TAILQ_INIT(&self->syncs);
@@ -843,6 +892,14 @@ static void retry_all(streams *self)
 
 static void sync_due(streams *self)
 {
+    struct stream *next;
+    for (struct stream *at = TAILQ_FIRST(&self->resting); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, turn);
+        if (at->sync_due_ms <= self->now_ms) {
+            stream_wake(self, at); /* it reads where the log stands */
+        }
+    }
+    streams_pump(self);
     struct stream *stream;
     while ((stream = TAILQ_FIRST(&self->syncs)) != NULL && stream->sync_due_ms <= self->now_ms) {
         TAILQ_REMOVE(&self->syncs, stream, syncs);
@@ -892,16 +949,22 @@ void streams_describe(const streams *self, tw_buf *out, size_t max)
         for (; node != NULL && told < max; node = node->next) {
             const struct topic *topic = TABLE_OWNER(struct topic, by_query, node);
             size_t live = 0;
+            size_t paused = 0;
             const stream_class *class;
             LIST_FOREACH(class, &topic->classes, of_topic)
             {
                 live += class->live_count;
+                const struct stream *stream;
+                LIST_FOREACH(stream, &class->others, of_class)
+                {
+                    paused += stream->retry ? 1 : 0;
+                }
             }
             tw_buf_format(out,
                           "%s{\"topic\":%llu,\"query\":\"%s\",\"streams\":%zu,\"live\":%zu,"
-                          "\"asks\":",
+                          "\"processed\":%s,\"paused\":%zu,\"asks\":",
                           told == 0 ? "" : ",", (unsigned long long)topic->id, topic->name,
-                          topic->streams_count, live);
+                          topic->streams_count, live, topic->processed ? "true" : "false", paused);
             tw_json_write(out, topic->canonical);
             tw_buf_add_byte(out, '}');
             told++;

@@ -33,6 +33,7 @@ typedef enum stream_state {
     STREAM_CATCHING,
     STREAM_AHEAD,
     STREAM_LIVE,
+    STREAM_RESTING,
     STREAM_STATES
 } stream_state;
 
@@ -54,6 +55,8 @@ struct topic {
     uint64_t applied; /* events of rows above it are published */
     uint64_t tag;     /* of the open */
     uint64_t retry_at_ms;
+    bool processed; /* documents are rewritten by a service: its streams never go live */
+    uint64_t due_n; /* of a processed topic: the newest row with an event */
     size_t streams_count;
     LIST_HEAD(, stream_class) classes;
     due_event *due_first;
@@ -88,7 +91,7 @@ struct stream {
     bool retry;        /* in the retry list */
     table_node by_mux; /* hash of (connection, mux_id) */
     LIST_ENTRY(stream) of_class;
-    TAILQ_ENTRY(stream) turn;  /* ready, retry or ahead list */
+    TAILQ_ENTRY(stream) turn;  /* ready, retry, ahead or resting list */
     TAILQ_ENTRY(stream) syncs; /* while LIVE: ordered by sync_due_ms */
     struct stream *conn_next;
     struct stream **conn_link; /* what points to this stream in its connection's list */
@@ -122,14 +125,16 @@ struct streams {
     topic_list opening; /* topics that are being opened */
     size_t opening_count;
     uint64_t next_tag;
-    bool keeping; /* a topics_keep is in flight */
-    stream_list ready;
+    bool keeping;         /* a topics_keep is in flight */
+    stream_list ready[2]; /* [1]: of processed topics */
     stream_list retry;
     stream_list ahead;
     stream_list syncs;
-    struct stream *pages[STREAMS_PAGES_MAX]; /* by tag; NULL with page_busy: its stream is gone */
-    bool page_busy[STREAMS_PAGES_MAX];
-    size_t pages_count;
+    stream_list resting;
+    /* By tag, processed ones in the second half; NULL with page_busy: its stream is gone. */
+    struct stream *pages[2 * STREAMS_PAGES_MAX];
+    bool page_busy[2 * STREAMS_PAGES_MAX];
+    size_t pages_count[2];
     bool heard; /* a publication of the manager came */
     bool head_known;
     uint64_t head;     /* L: the row up to which batches were applied */
@@ -143,6 +148,7 @@ struct streams {
 /* ---- streams.c ---- */
 void stream_move(streams *self, struct stream *stream, stream_state state);
 void stream_start(streams *self, struct stream *stream); /* its topic is open: read or go live */
+void stream_wake(streams *self, struct stream *stream);  /* rests; there may be something to read */
 void stream_free(streams *self, struct stream *stream);
 void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why);
 void stream_sync(streams *self, struct stream *stream, tw_vector at);

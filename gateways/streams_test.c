@@ -132,10 +132,11 @@ static void on_topic_open(void *context, uint64_t tag, tw_bson canonical)
     w->opens[w->opens_count++].query = query_of(w, canonical);
 }
 
-static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask)
+static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask, bool processed)
 {
     world *w = context;
     assert_true(tag < STREAMS_PAGES_MAX);
+    assert_false(processed);
     assert_false(w->pages[tag].used);
     uint64_t since = ask->since.count == 0 ? 0 : ask->since.at[0].seqno;
     w->pages[tag] = (pending_page){true,       tag,         ask->after, since,

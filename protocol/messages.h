@@ -69,7 +69,8 @@ enum tw_reset {
     I(one_id, "A number that names something.")                                                    \
     I(gauge, "A figure by name.")                                                                  \
     I(collection_state, "A collection as the log knows it.")                                       \
-    I(manifest_entry, "A record of a query's result, without its document.")
+    I(manifest_entry, "A record of a query's result, without its document.")                       \
+    I(raw_row, "What is needed to render a page's row.")
 
 #define TW_ITEM_write_op(F, L)                                                                     \
     F(u64, op, TW_OP_DROP_DB, "enum tw_op", "What to do.")                                         \
@@ -152,6 +153,14 @@ enum tw_reset {
     F(i64, version, TW_I64_MAX, "version", "Its version.")                                         \
     F(key, key, TW_KEY_MAX, "bytes", "Its key.")
 
+#define TW_ITEM_raw_row(F, L)                                                                      \
+    F(flag, raw, 1, "", "The tail is the minimal document as BSON, to be processed and rendered.") \
+    F(flag, had, 1, "", "The query had the version before: without the new one it has left.")      \
+    F(u64, part, TW_COLLECTIONS_PER_TOPIC_MAX, "part", "Of the topic query.")                      \
+    F(u64, flags, 255, "enum tw_row_flags", "Of the row.")                                         \
+    F(i64, version, TW_I64_MAX, "version", "Of the row.")                                          \
+    F(key, key, TW_KEY_MAX, "bytes", "Of the row.")
+
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
     M(2, done, any, "Answer to a command that has nothing to tell.")                               \
@@ -178,7 +187,9 @@ enum tw_reset {
     M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")      \
     M(70, manifest_read, gateway, "Keys of a query's result at a cut; answered by manifest.")      \
     M(71, manifest, log_reader, "Keys and versions, in order of n, and where to go on.")           \
-    M(72, manifest_docs, gateway, "Documents of those rows; answered by records, or by page.")
+    M(72, manifest_docs, gateway, "Documents of those rows; answered by records, or by page.")     \
+    M(73, raw_page_read, processor, "As page_read; answered by raw_page.")                         \
+    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -306,6 +317,10 @@ enum tw_reset {
     F(u64, part, TW_COLLECTIONS_PER_TOPIC_MAX, "part", "Of the topic query.")                      \
     F(flag, rendered, 1, "", "As a stream's events (page), not as records.")                       \
     L(one_id, rows, TW_PAGE_ROWS_MAX, "rows", "Their n.")
+
+#define TW_FIELDS_raw_page_read(F, L) TW_FIELDS_page_read(F, L)
+#define TW_FIELDS_raw_page(F, L)                                                                   \
+    TW_FIELDS_page(F, L) L(raw_row, raws, TW_PAGE_ROWS_MAX, "rows", "One for each row of the page.")
 
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;

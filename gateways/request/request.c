@@ -300,9 +300,14 @@ void request_ask(request *self, tw_msg_id id, const void *body)
         request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
         return;
     }
+    request_ask_at(self, next_reader(engine), id, body);
+}
+
+void request_ask_at(request *self, int link, tw_msg_id id, const void *body)
+{
     self->asks++;
-    tw_ask(engine->options.actor, next_reader(engine), id, body, TW_ASK_TIMEOUT_MS,
-           on_reader_answer, self, 0);
+    tw_ask(self->engine->options.actor, link, id, body, TW_ASK_TIMEOUT_MS, on_reader_answer, self,
+           0);
 }
 
 /* ---- where a request belongs ---- */

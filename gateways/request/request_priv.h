@@ -227,6 +227,8 @@ struct request_engine {
 /* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
  * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
+/* The same of another actor. */
+void request_ask_at(request *self, int link, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */

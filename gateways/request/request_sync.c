@@ -17,19 +17,6 @@ static void add_position(tw_bson_builder *b, tw_position at)
     tw_bson_add_i64(b, TW_STR("seqno"), (int64_t)at.seqno);
 }
 
-static bool tell_doc(request *self, size_t part, const tw_item_record *record, bool is_insert)
-{
-    tw_bson_builder b;
-    request_reply_begin(self, &b, "sync");
-    tw_bson_add_str(&b, TW_STR("op"), is_insert ? TW_STR("insert") : TW_STR("update"));
-    tw_bson_add_str(&b, TW_STR("collection"), sync_session_collection(self->sync, part));
-    tw_bson_add_key(&b, TW_STR("key"), record->key);
-    tw_bson_add_i64(&b, TW_STR("version"), record->version);
-    add_position(&b, (tw_position){record->srv, record->seqno});
-    tw_bson_add_doc(&b, TW_STR("doc"), record->doc);
-    return request_reply_end(self, &b, false);
-}
-
 static bool tell_removed(request *self, size_t part, tw_bson_value id)
 {
     tw_bson_builder b;
@@ -37,6 +24,22 @@ static bool tell_removed(request *self, size_t part, tw_bson_value id)
     tw_bson_add_str(&b, TW_STR("op"), TW_STR("remove"));
     tw_bson_add_str(&b, TW_STR("collection"), sync_session_collection(self->sync, part));
     tw_bson_add_value(&b, TW_STR("key"), id);
+    return request_reply_end(self, &b, false);
+}
+
+static bool tell_doc(request *self, size_t part, const tw_item_record *record, bool is_insert)
+{
+    tw_bson_builder b;
+    if (record->doc.len == 0) { /* its processor leaves it out */
+        return is_insert || tell_removed(self, part, tw_key_value(record->key));
+    }
+    request_reply_begin(self, &b, "sync");
+    tw_bson_add_str(&b, TW_STR("op"), is_insert ? TW_STR("insert") : TW_STR("update"));
+    tw_bson_add_str(&b, TW_STR("collection"), sync_session_collection(self->sync, part));
+    tw_bson_add_key(&b, TW_STR("key"), record->key);
+    tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    add_position(&b, (tw_position){record->srv, record->seqno});
+    tw_bson_add_doc(&b, TW_STR("doc"), record->doc);
     return request_reply_end(self, &b, false);
 }
 
@@ -136,7 +139,12 @@ static void ask(request *self)
         request_ask(self, TW_MSG_manifest_read, &keys);
     } else {
         tw_msg_manifest_docs docs = sync_session_ask_docs(self->sync);
-        request_ask(self, TW_MSG_manifest_docs, &docs);
+        const request_options *options = &self->engine->options;
+        if (topic_query_processed(options->catalog, docs.query)) {
+            request_ask_at(self, options->processor, TW_MSG_manifest_docs, &docs);
+        } else {
+            request_ask(self, TW_MSG_manifest_docs, &docs);
+        }
     }
 }
 
