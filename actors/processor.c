@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "protocol/codec.h"
+#include "protocol/json.h"
 
 #include "actors/processor_priv.h"
 
@@ -141,7 +142,8 @@ static void answer_page(struct processor *self, processor_job *job, const topic_
     job_free(self, job);
 }
 
-/* Documents of a manifest: dropped ones stand there empty, so that each has its place. */
+/* Documents of a manifest. Dropped ones keep their place: an empty document, or a row without a type
+ * whose tail is the key as JSON. */
 static void answer_docs(struct processor *self, processor_job *job, const topic_query *asked)
 {
     const tw_msg_records *source = &job->source.records;
@@ -169,6 +171,8 @@ static void answer_docs(struct processor *self, processor_job *job, const topic_
                                          .doc = records[i].doc};
             rows[i].type = topic_query_type(part, TW_MEANS_PUT);
             render(self, part, TW_MEANS_PUT, &change);
+        } else if (job->rendered) {
+            tw_json_write_key(&self->text, from->key);
         }
         rows[i].tail.len = self->text.len - at[i];
     }

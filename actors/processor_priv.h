@@ -12,9 +12,9 @@
 enum {
     PROCESSOR_MAGIC = 0x70c0ce55,
     PROCESSOR_JOB_MAGIC = 0x70c0ce56,
-    PROCESSOR_LINKS_MAX = 16,      /* addresses; further ones are refused at the start */
-    PROCESSOR_SUSPECTS_MAX = 1024, /* documents that failed; the longest known is forgotten */
-    PROCESSOR_CALL_BYTES = 524288, /* of documents in one call (one at least) */
+    PROCESSOR_LINKS_MAX = 16,           /* addresses; further ones are refused at the start */
+    PROCESSOR_SUSPECTS_MAX = 1024,      /* documents that failed; the longest known is forgotten */
+    PROCESSOR_CALL_BYTES = 524288,      /* of documents in one call (one at least) */
     PROCESSOR_DEPTH_MAX = TW_DEPTH_MAX, /* of an answer; the documents stand on the third */
     PROCESSOR_JOB_BYTES = 268435456,
 };

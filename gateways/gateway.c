@@ -86,6 +86,23 @@ static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *p
     tw_ask(hub->actor, reader, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page, NULL, tag);
 }
 
+static void on_manifest(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)context;
+    struct gateway *self = gateway_of(state);
+    streams_manifest(self->edge.streams, tag, err, in == NULL ? TW_MSG_none : in->id,
+                     in == NULL ? NULL : in->body, why_of(in));
+}
+
+static void ask_manifest(void *context, uint64_t tag, tw_msg_id id, const void *body,
+                         bool processed)
+{
+    struct gateway *self = gateway_of(context);
+    const edge *hub = &self->edge;
+    int link = processed ? hub->processor : hub->readers[tag % hub->readers_count];
+    tw_ask(hub->actor, link, id, body, TW_ASK_TIMEOUT_MS, on_manifest, NULL, tag);
+}
+
 static void mark_dirty(void *context, streams_conn *conn)
 {
     struct gateway *self = gateway_of(context);
@@ -343,7 +360,7 @@ static void gateway_fini(void *state)
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
-    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read};
+    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read, ask_manifest};
     tw_err err = streams_new(&hub->streams, options->catalog, &sink);
     if (err != TW_OK) {
         return err;

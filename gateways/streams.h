@@ -54,6 +54,8 @@ typedef struct streams_sink {
     /* processed: documents of the query are rewritten by a service first. */
     void (*page_read)(void *context, uint64_t tag, const tw_msg_page_read *page_read,
                       bool processed);
+    /* manifest_read or manifest_docs, of a stream that came with a manifest. */
+    void (*manifest)(void *context, uint64_t tag, tw_msg_id id, const void *body, bool processed);
 } streams_sink;
 
 typedef struct streams_figures {
@@ -83,6 +85,10 @@ bool streams_send_text(streams *self, streams_conn *conn, tw_str payload);
 void streams_opened(streams *self, uint64_t tag, tw_err err, const tw_msg_topic_opened *opened,
                     tw_str why);
 void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why);
+
+/* The answer to a manifest's question; body NULL on an error. */
+void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, const tw_body *body,
+                      tw_str why);
 
 /* Publications; arena is temporary memory. */
 void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch);

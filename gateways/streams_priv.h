@@ -8,6 +8,7 @@
 
 #include "gateways/ring.h"
 #include "gateways/streams.h"
+#include "gateways/sync_session.h"
 #include "gateways/table.h"
 #include "gateways/wire.h"
 
@@ -89,6 +90,7 @@ struct stream {
     bool reading;      /* a page is in flight */
     bool ready;        /* in the ready list */
     bool retry;        /* in the retry list */
+    bool syncing;      /* it is told what differs from its manifest, not history */
     table_node by_mux; /* hash of (connection, mux_id) */
     LIST_ENTRY(stream) of_class;
     TAILQ_ENTRY(stream) turn;  /* ready, retry, ahead or resting list */
@@ -103,6 +105,7 @@ struct stream {
     uint64_t sync_due_ms;
     shared_vector *since; /* hold; of a resume until it has caught up */
     shared_vector *told;  /* hold; what was told completely, unless LIVE */
+    sync_session *have;   /* own; of a manifest in subscribe, until it was used or not needed */
     position_set *read;   /* own; positions read on this stream while it catches up */
     size_t syncid_len;
     char syncid[]; /* JSON text; empty: none given */
@@ -155,6 +158,24 @@ void stream_sync(streams *self, struct stream *stream, tw_vector at);
 void streams_pump(streams *self);
 /* Queues part of shared; false where the bound (unless forced) or memory forbids it. */
 bool streams_deliver(streams *self, streams_conn *conn, tw_shared *shared, size_t len, bool forced);
+
+void stream_ready(streams *self, struct stream *stream); /* it reads on when its turn comes */
+void stream_retry(streams *self, struct stream *stream); /* the same, at the next tick */
+void stream_conn_fail(streams *self, streams_conn *conn);
+bool stream_may_retry(tw_err err);
+/* Everything comes again, told by a reset. */
+void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
+                       uint64_t floor);
+/* Frames the rows of a page into one piece. False: no memory. */
+bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
+                      const tw_msg_page *page);
+
+/* ---- streams_manifest.c ---- */
+/* The turn of a stream that is syncing: asks in the slot, which stays busy until the answer. False:
+ * it told something itself, or is done, and the slot is not needed. */
+bool stream_manifest_step(streams *self, struct stream *stream, uint64_t slot);
+void stream_manifest_answer(streams *self, struct stream *stream, tw_err err, tw_msg_id id,
+                            const tw_body *body, tw_str why);
 
 /* ---- streams_live.c ---- */
 /* Caught up at stream->after, where positions are at. */

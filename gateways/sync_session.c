@@ -79,6 +79,33 @@ tw_err sync_session_new(sync_session **out, const catalog *known, tw_bson asked,
     return TW_OK;
 }
 
+tw_err sync_session_of_query(sync_session **out, const catalog *known, tw_bson canonical)
+{
+    tw_err err = sync_session_new(out, known, (tw_bson){0}, TW_STR(""));
+    if (err != TW_OK) {
+        return err;
+    }
+    sync_session *self = *out;
+    tw_bson_iter iter;
+    self->query = tw_arena_bson(&self->arena, canonical);
+    err = self->query.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    tw_bson_iter_init(&iter, tw_bson_get_doc(canonical, TW_STR("c")));
+    while (err == TW_OK && tw_bson_iter_next(&iter)) {
+        tw_bson item = tw_bson_value_doc(iter.value);
+        tw_str name = tw_bson_get_str(item, TW_STR("n"));
+        sync_part *part = &self->parts[self->parts_count];
+        TW_ASSERT(self->parts_count < TW_COLLECTIONS_PER_TOPIC_MAX && name.len <= TW_NAME_MAX);
+        tw_format(part->name, sizeof part->name, "%.*s", (int)name.len, name.ptr);
+        self->order[self->parts_count] = (uint8_t)self->parts_count;
+        err = manifest_new(&part->have, TW_MANIFEST_BYTES_MAX);
+        self->parts_count += err == TW_OK ? 1 : 0;
+    }
+    if (err != TW_OK) {
+        sync_session_free(out);
+    }
+    return err;
+}
+
 void sync_session_free(sync_session **out)
 {
     sync_session *self = *out;
@@ -760,6 +787,18 @@ tw_str sync_session_collection(const sync_session *self, size_t part)
 {
     TW_ASSERT(part < self->parts_count);
     return tw_str_of(self->parts[part].name);
+}
+
+tw_str sync_session_database(const sync_session *self, size_t part)
+{
+    tw_bson_iter iter;
+    size_t at = 0;
+    TW_ASSERT(part < self->parts_count);
+    tw_bson_iter_init(&iter, tw_bson_get_doc(self->query, TW_STR("c")));
+    while (tw_bson_iter_next(&iter) && self->order[at] != part) {
+        at++;
+    }
+    return tw_bson_get_str(tw_bson_value_doc(iter.value), TW_STR("d"));
 }
 
 tw_vector sync_session_at(const sync_session *self)

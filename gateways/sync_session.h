@@ -39,6 +39,8 @@ typedef struct sync_figures {
 /* asked: the first message, of which the query's words are taken (project_id, collections, ...);
  * borrow until the session is freed. db: where its collections are. TW_E_NO_MEMORY. */
 tw_err sync_session_new(sync_session **out, const catalog *catalog, tw_bson asked, tw_str db);
+/* Of a stream: the query stands, and its collections may be fed, by one message without "more". */
+tw_err sync_session_of_query(sync_session **out, const catalog *catalog, tw_bson canonical);
 void sync_session_free(sync_session **self);
 /* Takes manifests and ranges of a message, the first one too; allowed while INPUT is wanted. more:
  * the client's turn goes on. TW_E_BAD_MESSAGE, TW_E_TOO_MANY, TW_E_FORBIDDEN, TW_E_BAD_FILTER with
@@ -76,6 +78,7 @@ bool sync_session_next_told(sync_session *self, sync_told *out);
 /* Of the query, once INPUT is over. */
 tw_bson sync_session_query(const sync_session *self);                  /* canonical */
 tw_str sync_session_collection(const sync_session *self, size_t part); /* as the client names it */
-tw_vector sync_session_at(const sync_session *self);                   /* positions at the cut */
+tw_str sync_session_database(const sync_session *self, size_t part);
+tw_vector sync_session_at(const sync_session *self); /* positions at the cut */
 uint64_t sync_session_cut(const sync_session *self);
 sync_figures sync_session_tell(const sync_session *self);

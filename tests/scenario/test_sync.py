@@ -332,3 +332,63 @@ def test_a_big_copy_of_which_little_changed_costs_little(server, tmp_path):
     assert share < (0.01 if count >= 1000000 else 0.02)
     out, sent, received = sync_file()  # nothing changed
     assert "updated 0" in out and sent + received < 6000
+
+
+# ---- a manifest inside subscribe ----
+
+
+def test_a_manifest_answers_a_since_that_cannot_be_served(make_server):
+    """Compacted, of an unknown origin, or none: the stream tells what differs, then goes on."""
+    server = make_server(flags=["--log-age", "1"]).start()
+
+    async def compacted(db, since):
+        while True:  # until the floor has passed it
+            await db.send(type="subscribe", mux_id="probe", things="*", since=since)
+            frames = await db.until_sync("probe")
+            await db.send(type="close", mux_id="probe")
+            await db.until(lambda f: f.get("type") == "closed")
+            if any(f["type"] == "reset" for f in frames):
+                return
+            await db.one("put", collection="other", doc={"_id": 1})
+            await asyncio.sleep(0.05)  # the poll of a condition
+
+    async def scenario():
+        async with await Client.open(server.url()) as db:
+            for i in range(20):
+                await db.one("put", collection="things", doc={"_id": i, "a": i})
+            put = await db.one("put", collection="things", doc={"_id": 3, "a": 33})
+            old = [[put["since"][0][0], 2]]
+            await compacted(db, old)
+            copy = {i: 1 for i in range(10)} | {77: 1}
+            manifest = {"things": [[k, v] for k, v in copy.items()]}
+            for number, since in enumerate([old, [[12345, 7]], None]):
+                more = {} if since is None else {"since": since}
+                await db.send(
+                    type="subscribe", mux_id=number, things="*", manifests=manifest, **more
+                )
+                frames = await db.until_sync(number)
+                kinds = [(f["type"], f["key"]) for f in frames[:-1]]
+                puts = [("record", i) for i in range(10, 20)] + [("record", 3)]
+                assert kinds == puts + [("remove", 77)], frames
+                doc = await db.one("put", collection="things", doc={"_id": "new", "a": number})
+                live = await db.next()
+                assert (live["mux_id"], live["key"]) == (number, "new")
+                await db.send(type="close", mux_id=number)
+                assert (await db.next())["type"] == "closed"
+                await db.one("remove", collection="things", id="new")
+            # a since that can be served needs no manifest
+            await db.send(
+                type="subscribe", mux_id="s", things="*", since=doc["since"], manifests=manifest
+            )
+            assert len(await db.until_sync("s")) == 2  # the removal above, and the sync
+            for wrong, code in [
+                ({"nothere": {}}, "bad_message"),
+                ({"things": [[1, 1], [1, 2]]}, "bad_message"),
+                ({"things": 1}, "bad_message"),
+                ([], "bad_message"),
+            ]:
+                await db.send(type="subscribe", mux_id="w", things="*", manifests=wrong)
+                error = await db.next()
+                assert (error["type"], error["code"], error["mux_id"]) == ("error", code, "w")
+
+    run(scenario())
