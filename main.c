@@ -2,7 +2,8 @@
  * them.
  *
  *   tidewire serve        all actors as threads of this process
- *   tidewire actor NAME   one actor (the store brings its readers, the gateway service and processor)
+ *   tidewire actor NAME   one actor (the store brings its readers, the gateway its service and
+ *                         processor)
  *   tidewire VERB         see cli/verbs.c */
 #include <argp.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* log_reader_manifest.c - a query's result as it was at one row (the cut): keys and versions page by
- * page, then the documents that are asked for; for log_reader.c.
+/* log_reader_manifest.c - a query's result as it was at one row (the cut): keys and versions page
+ * by page, then the documents that are asked for; for log_reader.c.
  *
  * Nothing is kept for the asker: the cut is a row number, and each question stands for itself, at
  * any reader. What newer rows have superseded since is noted in a log_cut and kept for the next

@@ -142,8 +142,8 @@ static void answer_page(struct processor *self, processor_job *job, const topic_
     job_free(self, job);
 }
 
-/* Documents of a manifest. Dropped ones keep their place: an empty document, or a row without a type
- * whose tail is the key as JSON. */
+/* Documents of a manifest. Dropped ones keep their place: an empty document, or a row without a
+ * type whose tail is the key as JSON. */
 static void answer_docs(struct processor *self, processor_job *job, const topic_query *asked)
 {
     const tw_msg_records *source = &job->source.records;

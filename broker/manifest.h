@@ -1,11 +1,11 @@
-/* manifest.h - what a client says it has of a collection, and what it is to do: verdicts and ranges.
+/* manifest.h - what a client says it has of a collection, what it is to do, and sums of ranges.
  *
  * A manifest is ids with versions. Held against the records that a query has, each gives a verdict:
  * insert (the client lacks it), update (another version), same (nothing is told); what no record
  * answers to is to be removed.
  *
- * A big manifest is not sent but summed: see protocol/sync_mark.h. The 2^bits ranges of a collection
- * are the places that share their first bits; a range's sum is that of its marks.
+ * A big manifest is not sent but summed: see protocol/sync_mark.h. The 2^bits ranges of a
+ * collection are the places that share their first bits; a range's sum is that of its marks.
  * Pure. */
 #pragma once
 

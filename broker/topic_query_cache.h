@@ -1,4 +1,5 @@
-/* topic_query_cache.h - compiled topic queries, kept for the next time; the longest unused one goes.
+/* topic_query_cache.h - compiled topic queries, kept for the next time; the one unused for longest
+ * goes.
  *
  * Pure; one owner. */
 #pragma once

@@ -307,7 +307,8 @@ static void ask_page(streams *self, struct stream *stream)
     self->sink.page_read(self->sink.context, slot, &ask, processed);
 }
 
-/* Those whose documents are processed have places of their own: a slow service holds up no others. */
+/* Those whose documents are processed have places of their own: a slow service holds up no
+ * others. */
 void streams_pump(streams *self)
 {
     for (size_t kind = 0; kind < TW_COUNT(self->ready); kind++) {

@@ -613,7 +613,7 @@ tw_msg_manifest_read sync_session_ask_keys(const sync_session *self)
     return (tw_msg_manifest_read){.query = self->query, .cut = self->cut, .after = self->after};
 }
 
-/* The finest ranges: as the number of records suggests, all collections' together within a bound. */
+/* The finest ranges: as the number of records suggests, all collections' together in a bound. */
 static tw_err begin_sums(sync_session *self)
 {
     size_t ranged = 0;

@@ -105,7 +105,8 @@ def test_a_processor_that_is_away_or_slow_holds_up_only_what_needs_it(start, url
     processor = Processor(url, shout)
 
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as on:
+        url = server.url
+        async with await Client.open(url("/db")) as db, await Client.open(url()) as on:
             await put(db, 1, "one")
             await on.send(type="subscribe", mux_id="p", samples="*")
             await on.send(type="subscribe", mux_id="free", free="*")
@@ -150,14 +151,16 @@ def test_a_document_that_fails_five_times_is_set_aside(start, url):
     server = start()
 
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as on:
+        url = server.url
+        async with await Client.open(url("/db")) as db, await Client.open(url()) as on:
             for i in range(5):
                 await put(db, i, "bad" if i == 2 else f"s{i}")
             await on.send(type="subscribe", mux_id=1, samples="*")
             frames = await on.until_sync(seconds=30)
             assert [f["key"] for f in frames[:-1]] == [0, 1, 3, 4]
             assert server.metric("tidewire_processor_set_aside_total") == 1
-            assert server.metric("tidewire_processor_failures_total") == 6  # the batch, then it alone
+            # in the batch, then alone
+            assert server.metric("tidewire_processor_failures_total") == 6
             assert re.search(r"samples: .*version 1, failed 5 times", server.tail())
             await put(db, 2, "good")  # another version has its own chance
             assert body(await on.next())["name"] == "GOOD"
@@ -174,13 +177,21 @@ def test_a_document_that_fails_five_times_is_set_aside(start, url):
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"\xc1", b"", {"ok": True}, {"ok": True, "docs": [1]}, {"ok": True, "docs": [{}] * 3}, {"docs": []}],
+    [
+        b"\xc1",
+        b"",
+        {"ok": True},
+        {"ok": True, "docs": [1]},
+        {"ok": True, "docs": [{}] * 3},
+        {"docs": []},
+    ],
 )
 def test_a_processor_that_answers_wrong_pauses_and_loses_nothing(start, url, wrong):
     server = start()
 
     async def scenario():
-        async with await Client.open(server.url("/db")) as db, await Client.open(server.url()) as on:
+        url = server.url
+        async with await Client.open(url("/db")) as db, await Client.open(url()) as on:
             await put(db, 1, "one")
             await put(db, 2, "two")
             await on.send(type="subscribe", mux_id=1, samples="*")

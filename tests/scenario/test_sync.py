@@ -18,6 +18,10 @@ def stored_of(replies):
     return {manifests.key_of(r["doc"]["_id"]): r["doc"] for r in replies if "doc" in r}
 
 
+def figures(done):
+    return tuple(done[name] for name in ("inserted", "updated", "removed", "same"))
+
+
 async def check(db, copy, name, query=None):
     """The copy is the query's result, with the newest versions."""
     replies = await db.ask("find", collection=name, query=query or {})
@@ -40,14 +44,14 @@ def test_each_verdict_in_one_pass_over_several_collections(any_layout):
             copy.have("samples", "gone", 4)
             copy.have("none", "x", 1)
             done = await sync(db, copy, "r1")
-            assert (done["inserted"], done["updated"], done["removed"], done["same"]) == (7, 1, 2, 3)
+            assert figures(done) == (7, 1, 2, 3)
             assert copy.records["samples"]['"s3"'][2] == {"_id": "s3", "n": 33, "_version": 2}
             assert copy.records["none"] == {}
             for name in ("samples", "files"):
                 await check(db, copy, name)
             # again: nothing is told, and the position is the head
             done = await sync(db, copy, "r2")
-            assert (done["inserted"], done["updated"], done["removed"], done["same"]) == (0, 0, 0, 11)
+            assert figures(done) == (0, 0, 0, 11)
             put = await db.one("put", collection="samples", doc={"_id": "s0", "n": 1})
             assert put["since"][0][1] == done["since"][0][1] + 1
 

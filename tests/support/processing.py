@@ -1,4 +1,4 @@
-"""A processor of the scenarios: a service that rewrites minimal documents; it can be made to fail."""
+"""A processor of the scenarios: a service that rewrites documents; it can be made to fail."""
 
 import threading
 import time
