@@ -8,10 +8,13 @@ import re
 import time
 
 import pytest
+import websockets
 
 import manifests
 from clients import Client, connect, run
 from manifests import Copy, sync
+from server import wait_until
+from services import Service
 
 
 def stored_of(replies):
@@ -394,5 +397,127 @@ def test_a_manifest_answers_a_since_that_cannot_be_served(make_server):
                 await db.send(type="subscribe", mux_id="w", things="*", manifests=wrong)
                 error = await db.next()
                 assert (error["type"], error["code"], error["mux_id"]) == ("error", code, "w")
+
+    run(scenario())
+
+
+# ---- what is wrong ----
+
+# fmt: off
+WRONG = [
+    ({}, "bad_message", "no collection is named"),
+    ({"manifests": {}}, "bad_message", "no collection is named"),
+    ({"manifests": []}, "bad_message", "manifests: takes"),
+    ({"manifests": {"c": 3}}, "bad_message", "takes {id: version}"),
+    ({"manifests": {"c": [["a"]]}}, "bad_message", "a pair is [id, version]"),
+    ({"manifests": {"c": {"a": "1"}}}, "bad_message", "a version is a whole number"),
+    ({"manifests": {"c": {"a": 1.5}}}, "bad_message", "a version is a whole number"),
+    ({"manifests": {"c": {"a": -1}}}, "bad_message", "a version is a whole number"),
+    ({"manifests": {"c": [[[1], 1]]}}, "bad_message", "ids are text, numbers"),
+    ({"manifests": {"c": [["x" * 1025, 1]]}}, "bad_message", "of at most 1024 bytes"),
+    ({"manifests": {"c": [["a", 1], ["a", 2]]}}, "bad_message", "given twice"),
+    ({"manifests": {"$c": {}}}, "bad_message", "not a collection's name"),
+    ({"manifests": {f"c{i}": {} for i in range(33)}}, "too_many", "over 32 collections"),
+    ({"manifests": {"c": {}}, "more": 1}, "bad_message", '"more" is true or false'),
+    ({"manifests": {"c": {}}, "nonsense": 1}, "bad_message", 'takes no "nonsense"'),
+    ({"manifests": {"c": {}}, "collections": {"c": {"filter": {"$where": 1}}}}, "bad_filter",
+     "$where"),
+    ({"ranges": {"c": {"bits": 1}}}, "bad_message", "takes {bits: 8"),
+    ({"ranges": {"c": {"bits": 19, "sums": ""}}}, "bad_message", "from 0 to 18"),
+    ({"ranges": {"c": {"bits": 1, "sums": "0" * 16}}}, "bad_message", "1 sums are missing"),
+    ({"ranges": {"c": {"bits": 1, "sums": "0" * 48}}}, "bad_message", "2 sums of 16 digits"),
+    ({"ranges": {"c": {"bits": 0, "sums": "G" * 16}}}, "bad_message", "digits 0-9 and a-f"),
+    ({"ranges": {"c": {"bits": 0, "sums": "0" * 16}}, "manifests": {"c": {"a": 1}}}, "bad_message",
+     "listed when they are asked for"),
+    ({"ranges": {f"c{i}": {"bits": 17, "sums": ""} for i in range(3)}}, "too_many", "fewer bits"),
+]
+# fmt: on
+
+
+def test_what_is_wrong_gets_a_clear_error_and_costs_only_that_sync(server):
+    async def scenario():
+        async with await Client.open(server.url("/db")) as db:
+            await db.one("put", collection="c", doc={"_id": "a"})
+            for number, (wrong, code, words) in enumerate(WRONG):
+                await db.send(action="sync", reqID=number, **wrong)
+                error = await db.next()
+                assert (error["type"], error["code"]) == ("error", code), (wrong, error)
+                assert words in error["message"] and error["reqID"] == number, (wrong, error)
+            copy = Copy(c={})
+            assert figures(await sync(db, copy, "good")) == (1, 0, 0, 0)
+            # out of turn
+            await db.send(action="sync", reqID="t", ranges={"c": {"bits": 0, "sums": "1" * 16}})
+            assert [(await db.next())["op"] for _ in range(2)] == ["list", "turn"]
+            outside = {"ranges": {"c": {"bits": 0, "sums": "0" * 16}}}
+            await db.send(action="sync", reqID="t", **outside)
+            assert "0 sums of 16 digits are due" in (await db.next())["message"]
+            await db.send(action="sync", reqID="t2", ranges={"c": {"bits": 0, "sums": "1" * 16}})
+            await db.until(lambda f: f.get("op") == "turn")
+            await db.send(action="sync", reqID="t2", manifests={"other": {}})
+            assert "was not named at the beginning" in (await db.next())["message"]
+
+    run(scenario())
+
+
+def test_the_bounds_of_syncs(server):
+    async def scenario():
+        async with await Client.open(server.url("/db")) as db:
+            pieces = 30
+            for i in range(pieces):  # 120,000 ids
+                ids = {f"k{i:02d}{k:05d}": 1 for k in range(4000)}
+                await db.send(action="sync", reqID=1, manifests={"c": ids}, more=i + 1 < pieces)
+            error = await db.next(20)
+            assert error["code"] == "too_many" and "100000 ids" in error["message"]
+            assert '"ranges"' in error["hint"]
+            await db.until(lambda f: f.get("action") == "done" or f.get("type") == "error")
+        async with await Client.open(server.url("/db")) as db:
+            for i in range(4):
+                await db.send(action="sync", reqID=i, manifests={"c": {}}, more=True)
+            await db.send(action="sync", reqID=5, manifests={"c": {}})
+            error = await db.next()
+            assert (error["code"], error["reqID"]) == ("too_many", 5)
+            await db.send(action="sync", reqID=2, manifests={"d": {}})
+            assert (await db.next())["action"] == "done"
+            await db.send(action="sync", reqID=5, manifests={"c": {}})
+            assert (await db.next())["action"] == "done"
+        # those of a connection that is gone are over
+        wait_until(lambda: server.metric("tidewire_requests_running") == 0, 10, "all to be over")
+        with Service(f"ipc://{server.directory}/data/service") as service:
+            answer = service.refused("sync", manifests={"c": {}})
+            assert answer["code"] == "unsupported", answer
+
+    run(scenario())
+
+
+@pytest.mark.sanitize
+def test_a_sync_waits_for_an_asker_that_does_not_read(server):
+    """And what is told is the cut at which it began, whatever happens meanwhile."""
+
+    async def scenario():
+        none = dict.fromkeys([f"gone{i}" for i in range(30)], 1)
+        async with await Client.open(server.url("/db")) as db:
+            for i in range(600):
+                await db.one("put", collection="c", doc={"_id": i, "text": "x" * 40000})
+            socket = await websockets.connect(
+                server.url("/db"), max_size=None, compression=None, ping_interval=None, max_queue=1
+            )
+            async with Client(socket) as slow:
+                await slow.send(action="sync", reqID=1, manifests={"c": {}, "none": none})
+                wait_until(lambda: server.metric("tidewire_requests_paused") >= 1, 10, "a pause")
+                for i in range(0, 600, 2):
+                    await db.one("put", collection="c", doc={"_id": i, "text": "new"})
+                await db.one("remove", collection="c", query={"text": {"$ne": "new"}})
+                await db.one("put", collection="c", doc={"_id": "later", "text": "new"})
+                frames = await slow.until(lambda f: f.get("action") == "done", 60)
+                told = [f["key"] for f in frames if f.get("op") == "insert"]
+                assert sorted(told) == list(range(600))
+                assert all(f["version"] == 1 for f in frames if f.get("op") == "insert")
+                assert [f["key"] for f in frames if f.get("op") == "remove"] == list(none)
+                await slow.send(type="subscribe", mux_id=1, c="*", since=frames[-1]["since"])
+                frames = await slow.until_sync()
+                puts = [f["key"] for f in frames if f["type"] == "record"]
+                assert puts == [*range(0, 600, 2), "later"]
+                removed = {f["key"] for f in frames if f["type"] == "remove"}
+                assert removed == set(range(1, 600, 2))
 
     run(scenario())
