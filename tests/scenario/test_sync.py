@@ -13,7 +13,7 @@ import websockets
 import manifests
 from clients import Client, connect, run
 from manifests import Copy, sync
-from server import wait_until
+from server import ROOT, wait_until
 from services import Service
 
 
@@ -116,6 +116,14 @@ def many_manifests(server, rounds, seed):
 
 def test_random_manifests_end_in_the_querys_result(server):
     many_manifests(server, int(os.environ.get("TIDEWIRE_MANIFESTS", "300")), 1)
+
+
+def test_marks_agree_with_the_vectors_of_all_clients():
+    rows = json.loads((ROOT / "tests" / "vectors" / "sync_marks.json").read_text())["marks"]
+    for row in rows:
+        assert manifests.key_text(row["key"]) == row["text"]
+        assert f"{manifests.place(row['key']):08x}" == row["place"]
+        assert manifests.digits(*manifests.mark(row["key"], row["version"])) == row["mark"]
 
 
 # ---- and then subscribe ----
