@@ -1,6 +1,6 @@
 /* sync_session_fuzz.c - what a client may say in a sync: each line of the input is a message, read
- * in turn; readers answer with three records. Nothing may crash, whatever is told must be within its
- * bounds, and a sync that was accepted comes to its end. */
+ * in turn; readers answer with three records. Nothing may crash, and whatever is told must be within
+ * its bounds. */
 #include "gateways/sync_session.h"
 
 #include <stddef.h>

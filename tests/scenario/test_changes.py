@@ -59,8 +59,10 @@ def test_update_descriptions_name_paths(server):
         url = server.url
         async with await Client.open(url("/db")) as db, await Client.open(url("/changes")) as on:
             await on.until_sync()
-            before = {"_id": 1, "a": {"b": 1, "c": {"d": 2, "e": 3}, "same": 0}, "l": [1, 2], "z": 1}
-            after = {"_id": 1, "a": {"b": 9, "c": {"d": 2}, "same": 0, "new": {"x": 1}}, "l": [1, 3]}
+            old = {"b": 1, "c": {"d": 2, "e": 3}, "same": 0}
+            before = {"_id": 1, "a": old, "l": [1, 2], "z": 1}
+            new = {"b": 9, "c": {"d": 2}, "same": 0, "new": {"x": 1}}
+            after = {"_id": 1, "a": new, "l": [1, 3]}
             odd = {"_id": 1, "a": {"b.c": 1}, "l": {"0": 3}}
             for doc in (before, after, odd):
                 await db.one("put", collection="a", doc=doc)
