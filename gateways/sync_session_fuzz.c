@@ -1,5 +1,5 @@
 /* sync_session_fuzz.c - what a client may say in a sync: each line of the input is a message, read
- * in turn; readers answer with three records. Nothing may crash, and whatever is told must be within
+ * in turn; readers answer with three records. Nothing may crash, and what is told must be within
  * its bounds. */
 #include "gateways/sync_session.h"
 

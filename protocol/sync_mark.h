@@ -3,8 +3,8 @@
  * Each key has a place, 32 bits of its hash; the 2^bits ranges of a collection are the places that
  * share their first bits. Each (key, version) has a mark of two times 32 bits; a range's sum is the
  * sum of its marks, each half for itself modulo 2^32, in any order. Equal sums are taken for equal
- * ranges: a difference goes unseen once in 2^64 by chance; marks are no protection against who looks
- * for collisions among its own records.
+ * ranges: a difference goes unseen once in 2^64 by chance; marks are no protection against one who
+ * looks for collisions among its own records.
  *   text of a key   "s" and the text; "o" and 24 hex digits of an ObjectId; "i" and a whole number;
  *                   "j" and the JSON text that `key` of a message has for all others
  *   hash            FNV-1a of 64 bits over the text; hi, lo: its halves

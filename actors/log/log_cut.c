@@ -70,7 +70,9 @@ tw_err log_cut_extend(log_cut *cut, log_view *view, uint64_t head)
         cut->count = before; /* it is looked through again */
         return err;
     }
-    qsort(cut->hidden, cut->count, sizeof *cut->hidden, compare);
+    if (cut->count > before) { /* there may be no array yet */
+        qsort(cut->hidden, cut->count, sizeof *cut->hidden, compare);
+    }
     cut->upto = head;
     return TW_OK;
 }
