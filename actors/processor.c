@@ -43,7 +43,7 @@ void processor_fail(struct processor *self, processor_job *job, tw_err err, cons
     job_free(self, job);
 }
 
-static tw_err job_new(struct processor *self, const tw_envelope *in, tw_bson query,
+static tw_err job_new(struct processor *self, const tw_envelope *in, tw_bson canonical,
                       processor_job **out)
 {
     if (self->jobs_count >= TW_PROCESSOR_JOBS_MAX) {
@@ -59,7 +59,7 @@ static tw_err job_new(struct processor *self, const tw_envelope *in, tw_bson que
     tw_arena_init(&job->arena, PROCESSOR_JOB_BYTES);
     LIST_INSERT_HEAD(&self->jobs, job, all);
     self->jobs_count++;
-    job->query = tw_arena_bson(&job->arena, query);
+    job->query = tw_arena_bson(&job->arena, canonical);
     if (job->query.ptr == NULL) {
         job_free(self, job);
         return TW_E_NO_MEMORY;

@@ -126,12 +126,12 @@ static bool is_callable(struct processor *self, processor_link *link, char *why,
     return false;
 }
 
-bool processor_may_begin(struct processor *self, const tw_envelope *in, tw_bson query)
+bool processor_may_begin(struct processor *self, const tw_envelope *in, tw_bson canonical)
 {
     topic_query *asked = NULL;
     broker_why cause = {0};
     char why[TW_ERROR_TEXT_MAX];
-    tw_err err = topic_query_cache_get(&self->queries, self->catalog, query, &asked, &cause);
+    tw_err err = topic_query_cache_get(&self->queries, self->catalog, canonical, &asked, &cause);
     if (err != TW_OK) {
         tw_reply_error(self->actor, in->route, err, "%s", cause.text);
         return false;

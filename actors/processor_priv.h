@@ -92,7 +92,7 @@ struct processor {
 /* ---- processor_call.c: what goes to a service, and what comes ---- */
 /* Whether the services of a query can be called now; answers the request where not, so that nothing
  * is read for what would wait. */
-bool processor_may_begin(struct processor *self, const tw_envelope *in, tw_bson query);
+bool processor_may_begin(struct processor *self, const tw_envelope *in, tw_bson canonical);
 /* Goes on with a job: calls its service for what is left, or answers. */
 void processor_go_on(struct processor *self, processor_job *job);
 void processor_receive(struct processor *self, processor_link *link);

@@ -8,7 +8,6 @@
  * 4. Each operation that is sent carries an opid, so a whole message may be sent once more. */
 #pragma once
 
-#include "broker/topic_query.h"
 #include "broker/why.h"
 
 #include "gateways/request/request.h"

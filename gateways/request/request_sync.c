@@ -1,9 +1,11 @@
-/* request_sync.c - sync: a client's manifests against what is stored (DESIGN 6.6).
+/* request_sync.c - sync: a client's manifests against what is stored.
  *
  * The messages of one reqID are one sync: the first begins it and later ones go on, as long as a
  * turn of the client's is open ("more": true, or after ranges were told). Then one reply for each
  * record that the client lacks, has in another version or has too much; done carries the position
  * of all of it. What is told waits for the asker, like every reply. */
+#include "broker/topic_query.h"
+
 #include "gateways/request/request_priv.h"
 #include "gateways/sync_session.h"
 
@@ -72,12 +74,12 @@ static bool tell_turn(request *self)
 static void finish(request *self)
 {
     tw_bson_builder b;
-    char query[17];
+    char name[17];
     sync_figures figures = sync_session_tell(self->sync);
-    topic_query_name(sync_session_query(self->sync), query);
+    topic_query_name(sync_session_query(self->sync), name);
     request_reply_begin(self, &b, "done");
     tw_bson_add_vector(&b, TW_STR("since"), sync_session_at(self->sync));
-    tw_bson_add_str(&b, TW_STR("query"), tw_str_of(query));
+    tw_bson_add_str(&b, TW_STR("query"), tw_str_of(name));
     tw_bson_add_i64(&b, TW_STR("inserted"), (int64_t)figures.inserted);
     tw_bson_add_i64(&b, TW_STR("updated"), (int64_t)figures.updated);
     tw_bson_add_i64(&b, TW_STR("removed"), (int64_t)figures.removed);
