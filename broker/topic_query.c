@@ -18,6 +18,25 @@ void topic_query_name(tw_bson canonical, char out[17])
     tw_format(out, 17, "%016llx", (unsigned long long)hash);
 }
 
+bool topic_query_processed(const catalog *known, tw_bson canonical)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    if (tw_bson_get(canonical, TW_STR("k")).type != 0) {
+        return false; /* changes are told as they were made */
+    }
+    tw_bson_iter iter;
+    tw_bson_iter_init(&iter, tw_bson_get_doc(canonical, TW_STR("c")));
+    while (tw_bson_iter_next(&iter)) {
+        tw_bson item = tw_bson_value_doc(iter.value);
+        const catalog_collection *rules = catalog_find(known, tw_bson_get_str(item, TW_STR("d")),
+                                                       tw_bson_get_str(item, TW_STR("n")));
+        if (rules != NULL && rules->processor != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static char *own_text(tw_str text)
 {
     TW_ASSERT(text.len <= TW_NAME_MAX);

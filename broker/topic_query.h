@@ -53,6 +53,9 @@ tw_err topic_query_of_watch(const catalog *catalog, tw_arena *arena, tw_bson wat
 /* 64-bit hash of the canonical bytes as 16 hex digits: `query` of sync. */
 void topic_query_name(tw_bson canonical, char out[17]);
 
+/* True where documents of a canonical query are rewritten by a service before they are told. */
+bool topic_query_processed(const catalog *catalog, tw_bson canonical);
+
 tw_err topic_query_compile(const catalog *catalog, tw_bson canonical, topic_query **out,
                            broker_why *why);
 void topic_query_free(topic_query **query);
@@ -102,5 +105,7 @@ typedef struct topic_change {
 tw_str topic_query_type(const topic_query_part *part, unsigned meaning);
 void topic_query_render(const catalog *catalog, const topic_query_part *part, unsigned meaning,
                         const topic_change *change, tw_buf *out);
+/* Appends the minimal document that a part is told, as BSON: its fields, without hidden ones. */
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out);
 /* True when two parts render a change to the same bytes (same collection and projection). */
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b);

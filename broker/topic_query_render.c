@@ -161,6 +161,29 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
     tw_buf_add_byte(out, '}');
 }
 
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
+{
+    TW_ASSERT(doc.len >= 5);
+    TW_ASSERT(part->rules != NULL);
+    if (part->fields.count > 0) {
+        projection_apply(&part->fields, tw_str_of(part->rules->key), doc, out);
+        return;
+    }
+    if (tw_bson_get(doc, TW_STR("_content")).type == 0) {
+        tw_buf_add(out, doc.ptr, doc.len);
+        return;
+    }
+    tw_bson_builder b;
+    tw_bson_iter iter;
+    tw_bson_begin(&b, out);
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter);) {
+        if (!tw_str_equal(iter.name, TW_STR("_content"))) {
+            tw_bson_add_value(&b, iter.name, iter.value);
+        }
+    }
+    (void)tw_bson_end(&b);
+}
+
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b)
 {
     TW_ASSERT(a != NULL && b != NULL);

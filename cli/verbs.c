@@ -4,6 +4,7 @@
 #include "cli/doctor.h"
 #include "cli/import.h"
 #include "cli/record.h"
+#include "cli/sync.h"
 #include "cli/verb.h"
 #include "cli/watch.h"
 
@@ -15,6 +16,7 @@ const cli_verb cli_verbs[] = {
     {"import", "read a file of records: NDJSON, JSON, CSV, mongoexport", cli_import},
     {"export", "write all records of a collection", cli_export},
     {"changes", "print the change stream", cli_changes},
+    {"sync", "bring a local copy to the server's state", cli_sync},
     {"doctor", "look at what commonly goes wrong", cli_doctor},
     {"config", "print the configuration, with comments", cli_config},
     {"check-config", "check a configuration file", cli_check_config},

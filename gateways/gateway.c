@@ -69,15 +69,38 @@ static void on_page(void *state, void *context, uint64_t tag, tw_err err, const 
     streams_page(self->edge.streams, tag, err, err == TW_OK ? &in->body->page : NULL, why_of(in));
 }
 
-static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read)
+static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read,
+                          bool processed)
 {
     struct gateway *self = gateway_of(context);
     const edge *hub = &self->edge;
+    if (processed) {
+        tw_ask(hub->actor, hub->processor, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page,
+               NULL, tag);
+        return;
+    }
     int reader = hub->readers[tag % hub->readers_count];
     for (size_t i = 0; i < hub->readers_count && !tw_link_up(hub->actor, reader); i++) {
         reader = hub->readers[(tag + i) % hub->readers_count];
     }
     tw_ask(hub->actor, reader, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page, NULL, tag);
+}
+
+static void on_manifest(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)context;
+    struct gateway *self = gateway_of(state);
+    streams_manifest(self->edge.streams, tag, err, in == NULL ? TW_MSG_none : in->id,
+                     in == NULL ? NULL : in->body, why_of(in));
+}
+
+static void ask_manifest(void *context, uint64_t tag, tw_msg_id id, const void *body,
+                         bool processed)
+{
+    struct gateway *self = gateway_of(context);
+    const edge *hub = &self->edge;
+    int link = processed ? hub->processor : hub->readers[tag % hub->readers_count];
+    tw_ask(hub->actor, link, id, body, TW_ASK_TIMEOUT_MS, on_manifest, NULL, tag);
 }
 
 static void mark_dirty(void *context, streams_conn *conn)
@@ -274,6 +297,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
 {
     self->store = tw_link(self->actor, "store");
     self->manager = tw_link(self->actor, "subscription_manager");
+    self->processor = tw_link(self->actor, "processor");
     TW_ASSERT(options->readers_count >= 1 && options->readers_count <= TW_LINKS_MAX / 2);
     for (size_t i = 0; i < options->readers_count; i++) {
         char name[TW_NAME_MAX];
@@ -281,9 +305,10 @@ static tw_err make_links(edge *self, const gateway_options *options)
         self->readers[self->readers_count++] = tw_link(self->actor, name);
     }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
-        int link = strcmp(options->actors[i], "store") == 0 ? self->store
-                   : strcmp(options->actors[i], "subscription_manager") == 0
-                       ? self->manager
+        int link = strcmp(options->actors[i], "store") == 0                  ? self->store
+                   : strcmp(options->actors[i], "subscription_manager") == 0 ? self->manager
+                   : strcmp(options->actors[i], "processor") == 0
+                       ? self->processor
                        : tw_link(self->actor, options->actors[i]);
         TW_ASSERT(self->peers_count < TW_COUNT(self->peers));
         self->peers[self->peers_count++] = link;
@@ -291,7 +316,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
             return TW_E_TOO_MANY;
         }
     }
-    return self->store < 0 || self->manager < 0 ? TW_E_TOO_MANY : TW_OK;
+    return self->store < 0 || self->manager < 0 || self->processor < 0 ? TW_E_TOO_MANY : TW_OK;
 }
 
 static tw_err listen_all(edge *self, const gateway_options *options)
@@ -335,7 +360,7 @@ static void gateway_fini(void *state)
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
-    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read};
+    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read, ask_manifest};
     tw_err err = streams_new(&hub->streams, options->catalog, &sink);
     if (err != TW_OK) {
         return err;
@@ -346,6 +371,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .store = hub->store,
         .readers = hub->readers,
         .readers_count = hub->readers_count,
+        .processor = hub->processor,
         .running_max = GATEWAY_REQUESTS_MAX,
     };
     err = request_engine_new(&hub->requests, &requests);

@@ -382,6 +382,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
                               .store = self->store,
                               .readers = self->readers,
                               .readers_count = options->readers_count,
+                              .processor = -1, /* services are told documents as they are */
                               .running_max = running_max,
                               .trusted = true};
     tw_err err = request_engine_new(&self->engine, &engine);

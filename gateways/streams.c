@@ -50,7 +50,7 @@ bool streams_deliver(streams *self, streams_conn *conn, tw_shared *shared, size_
 }
 
 /* The connection missed something that cannot be told again: it alone pays for it. */
-static void conn_fail(streams *self, streams_conn *conn)
+void stream_conn_fail(streams *self, streams_conn *conn)
 {
     conn->failed = true;
     if (!conn->dirty) {
@@ -62,7 +62,7 @@ static void conn_fail(streams *self, streams_conn *conn)
 bool streams_send(streams *self, streams_conn *conn, tw_shared *frame)
 {
     if (frame == NULL || !streams_deliver(self, conn, frame, frame->len, true)) {
-        conn_fail(self, conn);
+        stream_conn_fail(self, conn);
         return false;
     }
     return true;
@@ -89,7 +89,7 @@ static uint64_t hash_in(const streams *self, const void *owner, tw_str mux)
 static void send_scratch(streams *self, streams_conn *conn)
 {
     if (self->text.err != TW_OK) {
-        conn_fail(self, conn);
+        stream_conn_fail(self, conn);
     } else {
         streams_send_text(self, conn, tw_buf_str(&self->text));
     }
@@ -143,8 +143,10 @@ static void tell_reset(streams *self, const struct stream *stream, uint64_t rese
 
 static void leave_lists(streams *self, struct stream *stream)
 {
-    if (stream->ready) {
-        TAILQ_REMOVE(&self->ready, stream, turn);
+    if (stream->state == STREAM_RESTING) {
+        TAILQ_REMOVE(&self->resting, stream, turn);
+    } else if (stream->ready) {
+        TAILQ_REMOVE(&self->ready[stream->class->topic->processed], stream, turn);
     } else if (stream->retry) {
         TAILQ_REMOVE(&self->retry, stream, turn);
     } else if (stream->state == STREAM_AHEAD) {
@@ -167,6 +169,8 @@ void stream_move(streams *self, struct stream *stream, stream_state state)
     stream->state = (uint8_t)state;
     if (state == STREAM_AHEAD) {
         TAILQ_INSERT_TAIL(&self->ahead, stream, turn);
+    } else if (state == STREAM_RESTING) {
+        TAILQ_INSERT_TAIL(&self->resting, stream, turn);
     }
     if (state != STREAM_LIVE) {
         LIST_INSERT_HEAD(&stream->class->others, stream, of_class);
@@ -183,7 +187,7 @@ void stream_move(streams *self, struct stream *stream, stream_state state)
     shared_vector_drop(&stream->told);
 }
 
-static void make_ready(streams *self, struct stream *stream)
+void stream_ready(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->state == STREAM_CATCHING);
     if (!stream->ready && !stream->reading) {
@@ -192,11 +196,11 @@ static void make_ready(streams *self, struct stream *stream)
             stream->retry = false;
         }
         stream->ready = true;
-        TAILQ_INSERT_TAIL(&self->ready, stream, turn);
+        TAILQ_INSERT_TAIL(&self->ready[stream->class->topic->processed], stream, turn);
     }
 }
 
-static void make_retry(streams *self, struct stream *stream)
+void stream_retry(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->state == STREAM_CATCHING);
     TW_ASSERT(!stream->ready && !stream->retry);
@@ -208,7 +212,17 @@ void stream_start(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->class->topic->state == TOPIC_OPEN);
     stream_move(self, stream, STREAM_CATCHING);
-    make_ready(self, stream);
+    stream_ready(self, stream);
+}
+
+void stream_wake(streams *self, struct stream *stream)
+{
+    TW_ASSERT(stream->state == STREAM_RESTING);
+    if (stream->class->topic->state == TOPIC_OPEN) {
+        stream_start(self, stream);
+    } else {
+        stream_move(self, stream, STREAM_WAITING);
+    }
 }
 
 void stream_free(streams *self, struct stream *stream)
@@ -216,7 +230,7 @@ void stream_free(streams *self, struct stream *stream)
     stream_class *class = stream->class;
     struct topic *topic = class->topic;
     leave_lists(self, stream);
-    for (size_t i = 0; i < STREAMS_PAGES_MAX; i++) {
+    for (size_t i = 0; i < TW_COUNT(self->pages); i++) {
         if (self->pages[i] == stream) {
             self->pages[i] = NULL;
         }
@@ -229,6 +243,7 @@ void stream_free(streams *self, struct stream *stream)
     stream->conn->count--;
     shared_vector_drop(&stream->since);
     shared_vector_drop(&stream->told);
+    sync_session_free(&stream->have);
     tw_free(stream->read);
     stream->magic = 0;
     tw_free(stream);
@@ -260,16 +275,25 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 
 static void ask_page(streams *self, struct stream *stream)
 {
-    size_t slot = 0;
+    bool processed = stream->class->topic->processed;
+    size_t slot = processed ? STREAMS_PAGES_MAX : 0;
     while (self->page_busy[slot]) {
         slot++;
     }
-    TW_ASSERT(slot < STREAMS_PAGES_MAX);
+    TW_ASSERT(slot < TW_COUNT(self->pages) && slot / STREAMS_PAGES_MAX == (size_t)processed);
     self->page_busy[slot] = true;
     self->pages[slot] = stream;
-    self->pages_count++;
+    self->pages_count[processed]++;
     self->figures.pages++;
     stream->reading = true;
+    if (stream->syncing) {
+        if (!stream_manifest_step(self, stream, slot)) {
+            self->page_busy[slot] = false;
+            self->pages[slot] = NULL;
+            self->pages_count[processed]--;
+        }
+        return;
+    }
     tw_msg_page_read ask = {
         .query = stream->class->topic->canonical,
         .fresh = stream->fresh,
@@ -280,20 +304,25 @@ static void ask_page(streams *self, struct stream *stream)
         .since = shared_vector_view(stream->since),
         .bytes_max = TW_PAGE_BYTES,
     };
-    self->sink.page_read(self->sink.context, slot, &ask);
+    self->sink.page_read(self->sink.context, slot, &ask, processed);
 }
 
+/* Those whose documents are processed have places of their own: a slow service holds up no
+ * others. */
 void streams_pump(streams *self)
 {
-    while (self->pages_count < STREAMS_PAGES_MAX && !TAILQ_EMPTY(&self->ready)) {
-        struct stream *stream = TAILQ_FIRST(&self->ready);
-        TAILQ_REMOVE(&self->ready, stream, turn);
-        stream->ready = false;
-        if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
-            stream->conn->parked = true;
-            continue;
+    for (size_t kind = 0; kind < TW_COUNT(self->ready); kind++) {
+        stream_list *ready = &self->ready[kind];
+        while (self->pages_count[kind] < STREAMS_PAGES_MAX && !TAILQ_EMPTY(ready)) {
+            struct stream *stream = TAILQ_FIRST(ready);
+            TAILQ_REMOVE(ready, stream, turn);
+            stream->ready = false;
+            if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
+                stream->conn->parked = true;
+                continue;
+            }
+            ask_page(self, stream);
         }
-        ask_page(self, stream);
     }
 }
 
@@ -305,7 +334,7 @@ void streams_conn_drained(streams *self, streams_conn *conn)
     conn->parked = false;
     for (struct stream *at = conn->first; at != NULL; at = at->conn_next) {
         if (at->state == STREAM_CATCHING && !at->retry) {
-            make_ready(self, at);
+            stream_ready(self, at);
         }
     }
     streams_pump(self);
@@ -328,7 +357,7 @@ static uint64_t read_before(struct stream *stream, tw_position at)
 }
 
 /* Frames the rows of a page into one piece. False: no memory. */
-static bool send_page(streams *self, struct stream *stream, tw_arena *arena,
+bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
                       const tw_msg_page *page)
 {
     if (page->rows.count == 0) {
@@ -366,34 +395,65 @@ static bool send_page(streams *self, struct stream *stream, tw_arena *arena,
     return sent;
 }
 
-static void start_over(streams *self, struct stream *stream, const tw_msg_page *page)
+void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
+                       uint64_t floor)
 {
-    tell_reset(self, stream, page->reset, page->srv, page->floor);
+    tell_reset(self, stream, reset, srv, floor);
     stream->fresh = true;
     stream->resume = false;
     stream->after = 0;
     stream->w0 = 0;
+    stream->sync_due_ms = 0;
     shared_vector_drop(&stream->since);
     shared_vector_drop(&stream->told);
     if (stream->read != NULL) {
         memset(stream->read, 0, sizeof(*stream->read));
     }
-    make_ready(self, stream);
+    stream_ready(self, stream);
+}
+
+/* A stream of a processed topic has read everything: it rests until there is more. */
+static void rest(streams *self, struct stream *stream, tw_vector at)
+{
+    shared_vector *told = shared_vector_new(at);
+    if (told == NULL) {
+        stream_conn_fail(self, stream->conn);
+        return;
+    }
+    shared_vector_drop(&stream->told);
+    stream->told = told;
+    shared_vector_drop(&stream->since);
+    stream->w0 = 0;
+    stream_move(self, stream, STREAM_RESTING);
+    if (stream->sync_due_ms <= self->now_ms) { /* 0: not told yet */
+        stream->sync_due_ms = self->now_ms + TW_SYNC_REPEAT_MS;
+        stream_sync(self, stream, at);
+    }
+    if (stream->after < stream->class->topic->due_n) {
+        stream_wake(self, stream);
+    }
 }
 
 /* A page of a stream that is still there. */
 static void take_page(streams *self, struct stream *stream, const tw_msg_page *page)
 {
+    bool is_unknown = stream->resume && page->w0 > 0; /* of an origin it has nothing */
+    if (stream->have != NULL && (page->reset != TW_RESET_NONE || is_unknown)) {
+        stream->syncing = true;
+        stream_ready(self, stream);
+        return;
+    }
+    sync_session_free(&stream->have);
     if (page->reset != TW_RESET_NONE) {
-        start_over(self, stream, page);
+        stream_start_over(self, stream, page->reset, page->srv, page->floor);
         return;
     }
     tw_arena arena;
     tw_arena_init(&arena, TW_ACTOR_MESSAGE_MAX);
-    bool sent = send_page(self, stream, &arena, page);
+    bool sent = stream_send_page(self, stream, &arena, page);
     tw_arena_fini(&arena);
     if (!sent) {
-        conn_fail(self, stream->conn);
+        stream_conn_fail(self, stream->conn);
         return; /* the connection goes, and the stream with it */
     }
     stream->fresh = false;
@@ -403,7 +463,7 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     stream->w0 = page->w0;
     stream->seen = page->head > stream->seen ? page->head : stream->seen;
     if (!page->caught_up) {
-        make_ready(self, stream);
+        stream_ready(self, stream);
         return;
     }
     const struct topic *topic = stream->class->topic;
@@ -416,37 +476,60 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     /* This reader is behind the manager, or behind one that left out, in an earlier page, rows that
      * newer ones superseded: below that one's head the set is not complete. */
     if (stream->after < topic->applied || stream->after < stream->seen) {
-        make_retry(self, stream);
+        stream_retry(self, stream);
+        return;
+    }
+    if (topic->processed) {
+        rest(self, stream, page->at);
         return;
     }
     stream_join(self, stream, page->at);
     if (stream->state == STREAM_CATCHING) {
-        make_ready(self, stream);
+        stream_ready(self, stream);
     }
 }
 
-static bool may_pass(tw_err err)
+bool stream_may_retry(tw_err err)
 {
     return err == TW_E_TIMEOUT || err == TW_E_UNAVAILABLE || err == TW_E_BUSY ||
            err == TW_E_DRAINING || err == TW_E_NO_MEMORY;
 }
 
-void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
+/* The stream whose question was answered; NULL: it is gone. */
+static struct stream *take_slot(streams *self, uint64_t tag)
 {
-    TW_ASSERT(tag < STREAMS_PAGES_MAX);
+    TW_ASSERT(tag < TW_COUNT(self->pages));
     TW_ASSERT(self->page_busy[tag]);
     struct stream *stream = self->pages[tag];
     self->pages[tag] = NULL;
     self->page_busy[tag] = false;
-    self->pages_count--;
+    self->pages_count[tag / STREAMS_PAGES_MAX]--;
     if (stream != NULL) {
         stream->reading = false;
+    }
+    return stream;
+}
+
+void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, const tw_body *body,
+                      tw_str why)
+{
+    struct stream *stream = take_slot(self, tag);
+    if (stream != NULL && stream->state == STREAM_CATCHING) {
+        stream_manifest_answer(self, stream, err, id, body, why);
+    }
+    streams_pump(self);
+}
+
+void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
+{
+    struct stream *stream = take_slot(self, tag);
+    if (stream != NULL) {
         if (stream->state != STREAM_CATCHING) {
             TW_ASSERT(stream->state == STREAM_WAITING); /* a gap closed its topic: read later */
         } else if (err == TW_OK) {
             take_page(self, stream, page);
-        } else if (may_pass(err)) {
-            make_retry(self, stream);
+        } else if (stream_may_retry(err)) {
+            stream_retry(self, stream);
         } else {
             stream_fail(self, stream, err, why);
         }
@@ -487,6 +570,7 @@ static struct topic *topic_of(streams *self, tw_bson canonical)
     memcpy(topic->bytes, canonical.ptr, canonical.len);
     topic->canonical = (tw_bson){topic->bytes, canonical.len};
     topic_query_name(topic->canonical, topic->name);
+    topic->processed = topic_query_processed(self->catalog, topic->canonical);
     LIST_INIT(&topic->classes);
     table_insert(&self->topics_by_query, &topic->by_query, hash);
     return topic;
@@ -526,6 +610,7 @@ struct wish {
     bool resume;
     bool changed; /* query of its sync is another */
     tw_vector since;
+    sync_session *have; /* own until the stream is opened; NULL: no manifest */
 };
 
 static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why *why)
@@ -610,6 +695,17 @@ static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, b
     if (err != TW_OK) {
         return err;
     }
+    if (!changes && tw_bson_get(message, TW_STR("manifests")).type != 0) {
+        const char *hint = NULL;
+        err = sync_session_of_query(&wish->have, self->catalog, wish->canonical);
+        if (err == TW_OK) {
+            err = sync_session_feed(wish->have, message, false, why, &hint);
+        }
+        if (err != TW_OK) {
+            sync_session_free(&wish->have);
+            return err;
+        }
+    }
     tw_str told = tw_bson_get_str(message, TW_STR("query"));
     if (told.ptr != NULL && wish->resume) {
         char name[17];
@@ -661,6 +757,8 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     stream->now = wish->now;
     stream->resume = wish->resume && !wish->changed;
     stream->fresh = !wish->now && !stream->resume;
+    stream->have = wish->have;
+    stream->syncing = stream->fresh && wish->have != NULL; /* in place of a snapshot */
     stream->syncid_len = wish->syncid.len;
     memcpy(stream->syncid, wish->syncid.ptr, wish->syncid.len);
     enter(self, conn, class, stream);
@@ -670,7 +768,7 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     } else {
         shared_vector_drop(&stream->since);
     }
-    if (wish->changed) {
+    if (wish->changed && !stream->syncing) {
         tell_reset(self, stream, TW_RESET_CHANGED, 0, 0);
     }
     if (topic->state == TOPIC_OPEN) {
@@ -691,14 +789,17 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
         return err;
     }
     if (find(self, conn, wish.mux) != NULL) {
-        return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+        err = broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
+                            (int)wish.mux.len, wish.mux.ptr);
+    } else if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
+        err = broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
+                            TW_STREAMS_PER_CONNECTION_MAX);
+    } else {
+        err = open_stream(self, conn, &wish);
     }
-    if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
-        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
-                             TW_STREAMS_PER_CONNECTION_MAX);
+    if (err != TW_OK) {
+        sync_session_free(&wish.have);
     }
-    err = open_stream(self, conn, &wish);
     topics_pump(self);
     streams_pump(self);
     return err;
@@ -786,7 +887,9 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     self->next_tag = 1;
     TAILQ_INIT(&self->queued);
     TAILQ_INIT(&self->opening);
-    TAILQ_INIT(&self->ready);
+    TAILQ_INIT(&self->ready[0]);
+    TAILQ_INIT(&self->ready[1]);
+    TAILQ_INIT(&self->resting);
     TAILQ_INIT(&self->retry);
     TAILQ_INIT(&self->ahead);
     TAILQ_INIT(&self->syncs);
@@ -836,13 +939,21 @@ void streams_free(streams **out)
 static void retry_all(streams *self)
 {
     while (!TAILQ_EMPTY(&self->retry)) {
-        make_ready(self, TAILQ_FIRST(&self->retry));
+        stream_ready(self, TAILQ_FIRST(&self->retry));
     }
     streams_pump(self);
 }
 
 static void sync_due(streams *self)
 {
+    struct stream *next;
+    for (struct stream *at = TAILQ_FIRST(&self->resting); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, turn);
+        if (at->sync_due_ms <= self->now_ms) {
+            stream_wake(self, at); /* it reads where the log stands */
+        }
+    }
+    streams_pump(self);
     struct stream *stream;
     while ((stream = TAILQ_FIRST(&self->syncs)) != NULL && stream->sync_due_ms <= self->now_ms) {
         TAILQ_REMOVE(&self->syncs, stream, syncs);
@@ -892,16 +1003,22 @@ void streams_describe(const streams *self, tw_buf *out, size_t max)
         for (; node != NULL && told < max; node = node->next) {
             const struct topic *topic = TABLE_OWNER(struct topic, by_query, node);
             size_t live = 0;
+            size_t paused = 0;
             const stream_class *class;
             LIST_FOREACH(class, &topic->classes, of_topic)
             {
                 live += class->live_count;
+                const struct stream *stream;
+                LIST_FOREACH(stream, &class->others, of_class)
+                {
+                    paused += stream->retry ? 1 : 0;
+                }
             }
             tw_buf_format(out,
                           "%s{\"topic\":%llu,\"query\":\"%s\",\"streams\":%zu,\"live\":%zu,"
-                          "\"asks\":",
+                          "\"processed\":%s,\"paused\":%zu,\"asks\":",
                           told == 0 ? "" : ",", (unsigned long long)topic->id, topic->name,
-                          topic->streams_count, live);
+                          topic->streams_count, live, topic->processed ? "true" : "false", paused);
             tw_json_write(out, topic->canonical);
             tw_buf_add_byte(out, '}');
             told++;

@@ -310,6 +310,9 @@ void streams_forget_live(streams *self)
     while ((stream = TAILQ_FIRST(&self->ahead)) != NULL) {
         fall_behind(self, stream, stream->after);
     }
+    while ((stream = TAILQ_FIRST(&self->resting)) != NULL) {
+        stream_wake(self, stream);
+    }
 }
 
 void streams_gap(streams *self)
@@ -398,6 +401,23 @@ static tw_shared *frame_due(streams *self, const struct topic *topic, tw_str mux
     return NULL;
 }
 
+/* What a processed topic's streams are to read. */
+static void wake_topic(streams *self, struct topic *topic, const tw_msg_topic_batch *batch)
+{
+    stream_class *class;
+    topic->due_n = batch->events.at[topic->due_last->index].n;
+    LIST_FOREACH(class, &topic->classes, of_topic)
+    {
+        struct stream *next;
+        for (struct stream *at = LIST_FIRST(&class->others); at != NULL; at = next) {
+            next = LIST_NEXT(at, of_class);
+            if (at->state == STREAM_RESTING) {
+                stream_wake(self, at);
+            }
+        }
+    }
+}
+
 static void deliver_class(streams *self, stream_class *class, const tw_msg_topic_batch *batch,
                           const tw_str *types)
 {
@@ -479,6 +499,10 @@ static void apply(streams *self, tw_arena *arena, const tw_msg_topic_batch *batc
         STAILQ_FOREACH(topic, &touched, touched)
         {
             stream_class *class;
+            if (topic->processed) {
+                wake_topic(self, topic, batch);
+                continue;
+            }
             LIST_FOREACH(class, &topic->classes, of_topic)
             {
                 deliver_class(self, class, batch, types);

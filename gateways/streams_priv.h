@@ -8,6 +8,7 @@
 
 #include "gateways/ring.h"
 #include "gateways/streams.h"
+#include "gateways/sync_session.h"
 #include "gateways/table.h"
 #include "gateways/wire.h"
 
@@ -33,6 +34,7 @@ typedef enum stream_state {
     STREAM_CATCHING,
     STREAM_AHEAD,
     STREAM_LIVE,
+    STREAM_RESTING,
     STREAM_STATES
 } stream_state;
 
@@ -54,6 +56,8 @@ struct topic {
     uint64_t applied; /* events of rows above it are published */
     uint64_t tag;     /* of the open */
     uint64_t retry_at_ms;
+    bool processed; /* documents are rewritten by a service: its streams never go live */
+    uint64_t due_n; /* of a processed topic: the newest row with an event */
     size_t streams_count;
     LIST_HEAD(, stream_class) classes;
     due_event *due_first;
@@ -86,9 +90,10 @@ struct stream {
     bool reading;      /* a page is in flight */
     bool ready;        /* in the ready list */
     bool retry;        /* in the retry list */
+    bool syncing;      /* it is told what differs from its manifest, not history */
     table_node by_mux; /* hash of (connection, mux_id) */
     LIST_ENTRY(stream) of_class;
-    TAILQ_ENTRY(stream) turn;  /* ready, retry or ahead list */
+    TAILQ_ENTRY(stream) turn;  /* ready, retry, ahead or resting list */
     TAILQ_ENTRY(stream) syncs; /* while LIVE: ordered by sync_due_ms */
     struct stream *conn_next;
     struct stream **conn_link; /* what points to this stream in its connection's list */
@@ -100,6 +105,7 @@ struct stream {
     uint64_t sync_due_ms;
     shared_vector *since; /* hold; of a resume until it has caught up */
     shared_vector *told;  /* hold; what was told completely, unless LIVE */
+    sync_session *have;   /* own; of a manifest in subscribe, until it was used or not needed */
     position_set *read;   /* own; positions read on this stream while it catches up */
     size_t syncid_len;
     char syncid[]; /* JSON text; empty: none given */
@@ -122,14 +128,16 @@ struct streams {
     topic_list opening; /* topics that are being opened */
     size_t opening_count;
     uint64_t next_tag;
-    bool keeping; /* a topics_keep is in flight */
-    stream_list ready;
+    bool keeping;         /* a topics_keep is in flight */
+    stream_list ready[2]; /* [1]: of processed topics */
     stream_list retry;
     stream_list ahead;
     stream_list syncs;
-    struct stream *pages[STREAMS_PAGES_MAX]; /* by tag; NULL with page_busy: its stream is gone */
-    bool page_busy[STREAMS_PAGES_MAX];
-    size_t pages_count;
+    stream_list resting;
+    /* By tag, processed ones in the second half; NULL with page_busy: its stream is gone. */
+    struct stream *pages[2 * STREAMS_PAGES_MAX];
+    bool page_busy[2 * STREAMS_PAGES_MAX];
+    size_t pages_count[2];
     bool heard; /* a publication of the manager came */
     bool head_known;
     uint64_t head;     /* L: the row up to which batches were applied */
@@ -143,12 +151,31 @@ struct streams {
 /* ---- streams.c ---- */
 void stream_move(streams *self, struct stream *stream, stream_state state);
 void stream_start(streams *self, struct stream *stream); /* its topic is open: read or go live */
+void stream_wake(streams *self, struct stream *stream);  /* rests; there may be something to read */
 void stream_free(streams *self, struct stream *stream);
 void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why);
 void stream_sync(streams *self, struct stream *stream, tw_vector at);
 void streams_pump(streams *self);
 /* Queues part of shared; false where the bound (unless forced) or memory forbids it. */
 bool streams_deliver(streams *self, streams_conn *conn, tw_shared *shared, size_t len, bool forced);
+
+void stream_ready(streams *self, struct stream *stream); /* it reads on when its turn comes */
+void stream_retry(streams *self, struct stream *stream); /* the same, at the next tick */
+void stream_conn_fail(streams *self, streams_conn *conn);
+bool stream_may_retry(tw_err err);
+/* Everything comes again, told by a reset. */
+void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
+                       uint64_t floor);
+/* Frames the rows of a page into one piece. False: no memory. */
+bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
+                      const tw_msg_page *page);
+
+/* ---- streams_manifest.c ---- */
+/* The turn of a stream that is syncing: asks in the slot, which stays busy until the answer. False:
+ * it told something itself, or is done, and the slot is not needed. */
+bool stream_manifest_step(streams *self, struct stream *stream, uint64_t slot);
+void stream_manifest_answer(streams *self, struct stream *stream, tw_err err, tw_msg_id id,
+                            const tw_body *body, tw_str why);
 
 /* ---- streams_live.c ---- */
 /* Caught up at stream->after, where positions are at. */

@@ -132,14 +132,24 @@ static void on_topic_open(void *context, uint64_t tag, tw_bson canonical)
     w->opens[w->opens_count++].query = query_of(w, canonical);
 }
 
-static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask)
+static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask, bool processed)
 {
     world *w = context;
     assert_true(tag < STREAMS_PAGES_MAX);
+    assert_false(processed);
     assert_false(w->pages[tag].used);
     uint64_t since = ask->since.count == 0 ? 0 : ask->since.at[0].seqno;
     w->pages[tag] = (pending_page){true,       tag,         ask->after, since,
                                    ask->fresh, ask->resume, ask->now,   query_of(w, ask->query)};
+}
+
+static void on_manifest(void *context, uint64_t tag, tw_msg_id id, const void *body, bool processed)
+{
+    (void)context;
+    (void)tag;
+    (void)body;
+    (void)processed;
+    fail_msg("a manifest is read by %d, and none was given", (int)id);
 }
 
 /* ---- the log and the manager ---- */
@@ -516,7 +526,7 @@ static void world_init(world *w, uint32_t seed)
     w->random = seed;
     w->life = 1;
     w->catalog = (catalog){.magic = CATALOG_MAGIC, .default_database = "main"};
-    streams_sink sink = {w, on_dirty, on_topic_open, on_page_read};
+    streams_sink sink = {w, on_dirty, on_topic_open, on_page_read, on_manifest};
     assert_int_equal(streams_new(&w->streams, &w->catalog, &sink), TW_OK);
     streams_gap(w->streams); /* the manager is heard */
     tw_arena_init(&w->arena, 1 << 20);

@@ -41,6 +41,15 @@
     L(BATCH_BYTES, 65536, "bytes", "A publication is closed at this size.")                        \
     L(BATCH_ROWS_MAX, 4096, "rows", "Rows of one publication or one commit.")                      \
     L(WRITE_OPS_MAX, 4096, "operations", "In one write message; error too_many.")                  \
+    L(MANIFEST_IDS_MAX, 100000, "ids", "Listed by one sync; error too_many names the ranges.")     \
+    L(MANIFEST_BYTES_MAX, 16777216, "bytes", "Kept of one sync's manifests; error too_many.")      \
+    L(MANIFEST_BITS_MAX, 18, "bits", "Ranges of keys are 2^bits; finer ones: bad_message.")        \
+    L(MANIFEST_PAGE_MAX, 4096, "records", "Keys of one page of a manifest; bounds one reading.")   \
+    L(SYNCS_PER_CONNECTION_MAX, 4, "syncs", "At once on one websocket; error too_many.")           \
+    L(SYNCS_MAX, 128, "syncs", "At once in one gateway, 4 GiB at worst; error busy.")              \
+    L(PROCESSOR_MS, 2000, "ms", "A processor's answer; then what needs it waits and asks again.")  \
+    L(PROCESSOR_TRIES, 5, "times", "A document may fail at a processor; then it is set aside.")    \
+    L(PROCESSOR_JOBS_MAX, 64, "pages", "That wait for processors; busy.")                          \
     L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \

@@ -69,6 +69,7 @@ static const request_action actions[] = {
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .start = request_detail},
+    {.name = "sync", .allowed = FIELDS_ANY, .start = request_sync},
     {.name = "dispatch", .allowed = FIELDS_ANY, .start = request_dispatch},
     {.name = "aggregate", .allowed = FIELDS_ANY, .start = request_aggregate},
     SEARCH("search"),
@@ -120,6 +121,20 @@ static size_t bucket_of(uint64_t tag)
     return (size_t)(tw_hash(&tag, sizeof tag, 0) % REQUEST_BUCKETS);
 }
 
+request *request_first_of(const request_engine *engine, uint64_t tag)
+{
+    return engine->tags[bucket_of(tag)];
+}
+
+static void free_sync(request *self)
+{
+    if (self->sync != NULL) {
+        TW_ASSERT(self->engine->syncs > 0);
+        self->engine->syncs--;
+        sync_session_free(&self->sync);
+    }
+}
+
 static request *take(request_engine *engine, uint64_t tag)
 {
     request *self = engine->spare;
@@ -152,6 +167,7 @@ static void release(request **at)
 {
     request *self = *at;
     *at = NULL;
+    free_sync(self);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->page);
     tw_free(self);
@@ -169,6 +185,7 @@ static void recycle(request *self)
     }
     engine->figures.running--;
     engine->figures.done++;
+    free_sync(self);
     bool large = self->page.cap > TW_PAGE_BYTES * 2;
     if (engine->spare_count >= REQUEST_SPARE_MAX || large) {
         release(&self);
@@ -283,9 +300,14 @@ void request_ask(request *self, tw_msg_id id, const void *body)
         request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
         return;
     }
+    request_ask_at(self, next_reader(engine), id, body);
+}
+
+void request_ask_at(request *self, int link, tw_msg_id id, const void *body)
+{
     self->asks++;
-    tw_ask(engine->options.actor, next_reader(engine), id, body, TW_ASK_TIMEOUT_MS,
-           on_reader_answer, self, 0);
+    tw_ask(self->engine->options.actor, link, id, body, TW_ASK_TIMEOUT_MS, on_reader_answer, self,
+           0);
 }
 
 /* ---- where a request belongs ---- */

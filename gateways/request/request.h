@@ -23,6 +23,7 @@ typedef struct request_options {
     int store;              /* link */
     const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
+    int processor;      /* link, for documents of collections that have one; -1: none */
     size_t running_max; /* requests at once; beyond: busy */
     bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;

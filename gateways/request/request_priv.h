@@ -11,6 +11,7 @@
 #include "broker/why.h"
 
 #include "gateways/request/request.h"
+#include "gateways/sync_session.h"
 
 enum {
     REQUEST_MAGIC = 0x4e95e571,
@@ -178,6 +179,7 @@ struct request {
     request_result *results;
     size_t results_cap, results_count;
     request_since since;
+    sync_session *sync;    /* own; of the action sync */
     request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
 };
 
@@ -216,6 +218,7 @@ struct request_engine {
     tw_buf scratch; /* own; BSON on its way into an arena */
     tw_arena again; /* own; a kept page, read again */
     uint64_t pass;
+    size_t syncs; /* under way */
     request_figures figures;
 };
 
@@ -223,12 +226,16 @@ struct request_engine {
 /* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
  * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
+/* The same of another actor. */
+void request_ask_at(request *self, int link, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
 void request_enter(request *self);
 void request_leave(request *self);
 const request_action *request_action_find(tw_str name);
+/* The chain in which the requests of a tag are found, with others. */
+request *request_first_of(const request_engine *engine, uint64_t tag);
 /* The collection that is meant and its rules, as the right demands. */
 tw_err request_place(const request_engine *engine, const request_given *given,
                      const request_action *action, tw_str *db, tw_str *coll,
@@ -298,6 +305,7 @@ void request_insert(request *self); /* and put */
 void request_update(request *self);
 void request_change(request *self); /* remove, and the second half of update */
 void request_run_batch(request *self);
+void request_sync(request *self);
 void request_dispatch(request *self);
 void request_aggregate(request *self);
 void request_search(request *self);
