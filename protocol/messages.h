@@ -39,6 +39,7 @@ enum tw_row_flags {
     TW_ROW_SYNTHETIC = 16, /* made by comparison after lost history */
     TW_ROW_SILENT = 32,    /* written with dispatch: false; streams skip it */
     TW_ROW_MULTI = 64,     /* its transaction has several rows */
+    TW_ROW_DROP_DB = 128,  /* the last drop of a whole database: the database ends here */
 };
 
 /* What a row means to a stream. */
@@ -168,7 +169,9 @@ enum tw_reset {
     M(30, topic_open, gateway, "Opens a topic or joins an equal one; answered by topic_opened.")   \
     M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
     M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
-    M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")
+    M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")      \
+    M(80, dispatch, gateway, "A message for the followers of a collection; answered by done.")     \
+    M(81, topic_dispatch, subscription_manager, "Published for each dispatch; may be lost.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -279,6 +282,14 @@ enum tw_reset {
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
     L(event, events, 65536, "events", "In order of n.")
 
+#define TW_FIELDS_dispatch(F, L)                                                                   \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, message, TW_DISPATCH_MAX + 64, "bytes", "{message: any value}.")
+#define TW_FIELDS_topic_dispatch(F, L)                                                             \
+    F(bytes, tail, 8 * TW_DISPATCH_MAX, "bytes", "JSON behind the stream's prefix, with its }.")   \
+    L(one_id, topics, TW_TOPICS_MAX, "topics", "Whom it is for.")
+
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;
 
@@ -318,7 +329,7 @@ typedef enum tw_msg_id {
 #define M(id, message, sender, doc) TW_MSG_##message = (id),
     TW_MESSAGES(M)
 #undef M
-        TW_MSG_ID_END = 64
+        TW_MSG_ID_END = 256
 } tw_msg_id;
 
 typedef union tw_body {
