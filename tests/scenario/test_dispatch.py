@@ -1,12 +1,15 @@
 """Messages that are not stored, and writes that are not told."""
 
 import asyncio
+import json
+import subprocess
 
 import msgpack
-from clients import Client, run
-from services import Service, dial, feed_url
 import pynng
 import pytest
+from clients import Client, run
+from server import BINARY, wait_until
+from services import Service, dial, feed_url
 
 
 def service_url(server):
@@ -171,3 +174,26 @@ def test_dispatch_survives_a_killed_manager(make_server):
             assert frames[-1]["seqno"] == last["since"][0][1]
 
     run(scenario())
+
+
+def test_dispatch_is_printed_by_watch_and_moves_no_position(make_server, tmp_path):
+    server = make_server().start()
+    out = tmp_path / "watched"
+    with out.open("w") as to:
+        words = [BINARY, "watch", "jobs", "--count", "3", "--url", f"ws://127.0.0.1:{server.port}"]
+        process = subprocess.Popen(words, stdout=to, stdin=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: server.metric("tidewire_streams_live") >= 1, 10, "a live stream")
+            assert server.http("/api/v1/jobs/dispatch", "POST", {"message": {"n": 1}})[0] == 200
+            wait_until(lambda: '"n":1' in out.read_text(), 10, "the message")
+            server.run("put", "jobs", '{"_id":1}')
+            wait_until(lambda: '"key":1' in out.read_text(), 10, "the record")
+            server.kill()
+            server.start()
+            server.run("put", "jobs", '{"_id":2}')
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    frames = [json.loads(line) for line in out.read_text().splitlines() if line.startswith("{")]
+    assert [f.get("message") or f["key"] for f in frames] == [{"n": 1}, 1, 2]
