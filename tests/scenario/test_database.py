@@ -407,3 +407,44 @@ def test_database_three_unknown_events_close_the_socket(crm):
         assert ended.value.rcvd.code == 4400
 
     run(scenario())
+
+
+@pytest.mark.sanitize
+def test_database_any_value_in_any_field_is_answered(crm):
+    """Every event with every field replaced by every kind of value: one answer each."""
+    base = {
+        "DB_RECORD_ADD": {"collection": "person", "record": {"a": 1}},
+        "DB_RECORD_PUT": {"collection": "person", "record": {"_id": 1}},
+        "DB_RECORD_DELETE": {"collection": "person", "key": 1},
+        "DB_COLLECTION_DROP": {"collection": "person"},
+        "DB_DATABASE_DROP": {},
+        "DB_SCHEMA": {},
+        "DB_CLOSE": {},
+    }
+    names = ["db", "collection", "record", "key", "if_version", "opid", "dispatch", "client"]
+    names += ["version", "since", "query", "reqID", "unheard"]
+    values = [None, True, 0, -1, 1.5, 2**53, "", "x", "x" * 300, [], [[1, 2]], {}, {"$oid": "x"}]
+    values += [{"a": {"b": [1]}}, {"$date": 0}, {"_id": None}, {"_id": {"$oid": "5f" * 12}}]
+
+    async def scenario():
+        async with await Client.open(crm.url("/ws")) as client:
+            count = 0
+            for event, fields in base.items():
+                for name in names:
+                    for value in values:
+                        message = {"event": event, "db": "crm", "reqID": "r", **fields, name: value}
+                        await client.send(**message)
+                        # a question behind it: all answers before its own belong to the event
+                        await client.send(action="count", reqID="after", collection="c")
+                        answers, after = 0, False
+                        while not after or answers == 0:
+                            frame = await client.next()
+                            told = frame.get("event")
+                            after = after or frame.get("reqID") == "after"
+                            ends = told in ("DB_DONE", "DB_SCHEMA", "DB_CLOSED")
+                            answers += frame.get("type") == "error" or ends
+                        count += 1
+            assert count == len(base) * len(names) * len(values)
+            assert (await client.ask("count", collection="c"))[-1]["count"] == 0
+
+    run(scenario(), 110)
