@@ -509,7 +509,8 @@ tw_err aggregate_new(aggregate **out, tw_bson pipeline, broker_why *why)
     tw_bson copy = tw_arena_bson(&self->arena, pipeline);
     tw_err err = copy.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
     tw_bson_iter iter;
-    for (tw_bson_iter_init(&iter, copy); err == TW_OK && tw_bson_iter_next(&iter);) {
+    tw_bson_iter_init(&iter, err == TW_OK ? copy : (tw_bson){0});
+    while (err == TW_OK && tw_bson_iter_next(&iter)) {
         err = compile_stage(self, iter.value, why);
     }
     if (err != TW_OK) {

@@ -1,4 +1,4 @@
-"""docs/REPLACES.md: each word of the systems before is there, and each test that it names exists."""
+"""docs/REPLACES.md: each word of the systems before is there, each test that it names exists."""
 
 import re
 
