@@ -110,6 +110,8 @@ def test_dispatch_false_writes_are_stored_and_not_told(server):
         feed = dial(pynng.Sub0(), feed_url(service_url(server)))
         feed.recv_timeout = 10000
         feed.subscribe(b"main.c\x00")
+        # a position to resume from: who names none is told all that is stored
+        assert server.http("/api/v1/before", "POST", {"_id": 0})[0] == 201
         changes = await Client.open(url("/changes"))
         async with await Client.open(url("/ws")) as on, changes:
             since = (await changes.until_sync())[-1]["since"]
