@@ -701,20 +701,20 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
                          broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    wish wish;
-    tw_err err = read_wish(self, arena, message, false, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, false, &asked, why);
     if (err != TW_OK) {
         return err;
     }
-    if (find(self, conn, wish.mux) != NULL) {
+    if (find(self, conn, asked.mux) != NULL) {
         return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+                             (int)asked.mux.len, asked.mux.ptr);
     }
     if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
                              TW_STREAMS_PER_CONNECTION_MAX);
     }
-    err = stream_begin(self, conn, &wish);
+    err = stream_begin(self, conn, &asked);
     topics_pump(self);
     streams_pump(self);
     return err;
@@ -736,8 +736,8 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
                      broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    wish wish;
-    tw_err err = read_wish(self, arena, message, true, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, true, &asked, why);
     if (err != TW_OK) {
         return err;
     }
@@ -745,10 +745,10 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
     while (running != NULL && running->form != TOPIC_CHANGES) {
         running = running->conn_next;
     }
-    struct stream *same = wish.mux.len == 0 ? NULL : find(self, conn, wish.mux);
+    struct stream *same = asked.mux.len == 0 ? NULL : find(self, conn, asked.mux);
     if (same != NULL && same != running) {
         return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+                             (int)asked.mux.len, asked.mux.ptr);
     }
     if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
@@ -757,7 +757,7 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
     if (running != NULL) {
         stream_end(self, running);
     }
-    err = stream_begin(self, conn, &wish);
+    err = stream_begin(self, conn, &asked);
     topics_pump(self);
     streams_pump(self);
     return err;
