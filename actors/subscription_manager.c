@@ -41,7 +41,8 @@ struct subscription_manager {
     bool repairing;    /* a log_read is under way */
     uint64_t srv;      /* the log's own origin, to notice another log */
     uint64_t applied;
-    uint64_t seen; /* highest head heard of */
+    uint64_t applied_asked; /* applied when the log_state_ask under way was sent */
+    uint64_t seen;          /* highest head heard of */
     uint64_t published_ms;
     uint64_t repairs, oversize, dispatched; /* gauges */
     position_set at;                        /* positions at applied */
@@ -187,7 +188,8 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
         }
         return;
     }
-    if (log->srv != self->srv || log->head < self->applied) {
+    /* Batches overtake this answer: what was applied when it was asked for is in it at least. */
+    if (log->srv != self->srv || log->head < self->applied_asked) {
         tw_actor_fail(self->actor, TW_E_GAP, "the log was replaced by another");
         return;
     }
@@ -205,6 +207,7 @@ static void ask_log_state(struct subscription_manager *self)
         return;
     }
     self->asking = true;
+    self->applied_asked = self->applied;
     const tw_msg_log_state_ask ask = {.counts = false};
     tw_ask(self->actor, self->store, TW_MSG_log_state_ask, &ask, TW_ASK_TIMEOUT_MS, on_log_state,
            NULL, 0);
