@@ -300,7 +300,7 @@ void topic_query_render_change(const topic_query_part *part, unsigned meaning,
                                const topic_change *change, tw_buf *out)
 {
     const char *op = op_of(part, meaning, change);
-    TW_ASSERT(part->changes);
+    TW_ASSERT(part->form == TOPIC_CHANGES);
     TW_ASSERT(!part->any || change->db.len > 0);
     tw_buf_format(out, "\"op\":\"%s\",\"ns\":{\"db\":", op);
     tw_json_write_str(out, part->any ? change->db : tw_str_of(part->db));

@@ -34,6 +34,7 @@ enum {
 typedef enum connection_kind { CONNECTION_HTTP, CONNECTION_WEBSOCKET } connection_kind;
 
 typedef struct http_state http_state; /* of http.c; only while the connection speaks HTTP */
+struct database_state;                /* of database.c */
 
 typedef struct connection {
     uint32_t magic;
@@ -49,10 +50,11 @@ typedef struct connection {
     STAILQ_ENTRY(connection) dirty;
     uint64_t id;
     lws_socket *socket;
-    uint64_t heard_ms;    /* bytes came */
-    uint64_t moved_ms;    /* bytes left, or nothing waits */
-    uint64_t deadline_ms; /* 0: none */
-    uint64_t message_ms;  /* an unfinished message began */
+    uint64_t heard_ms;               /* bytes came */
+    uint64_t moved_ms;               /* bytes left, or nothing waits */
+    uint64_t deadline_ms;            /* 0: none */
+    uint64_t message_ms;             /* an unfinished message began */
+    struct database_state *database; /* own; NULL until an event comes */
     streams_conn streams;
     union {
         http_state *http;         /* own */

@@ -1,5 +1,5 @@
 /* gateway.c - the actor around the edge: links, listeners, loop, figures.
- * Receives  topic_batch                  Sends  topic_open, topics_keep, page_read, log_state_ask,
+ * Receives  topic_batch, topic_dispatch  Sends  topic_open, topics_keep, page_read, log_state_ask,
  * Owns      every client's connection           and what requests need
  * Limit     TW_CONNECTIONS_MAX           Never  blocks; its wait is libwebsockets' loop */
 #include "gateways/gateway.h"
@@ -115,6 +115,13 @@ static tw_err on_topic_batch(void *state, const tw_envelope *in)
 {
     struct gateway *self = gateway_of(state);
     streams_batch(self->edge.streams, in->arena, &in->body->topic_batch);
+    return TW_OK;
+}
+
+static tw_err on_topic_dispatch(void *state, const tw_envelope *in)
+{
+    struct gateway *self = gateway_of(state);
+    streams_dispatched(self->edge.streams, &in->body->topic_dispatch);
     return TW_OK;
 }
 
@@ -369,6 +376,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .actor = hub->actor,
         .catalog = options->catalog,
         .store = hub->store,
+        .manager = hub->manager,
         .readers = hub->readers,
         .readers_count = hub->readers_count,
         .processor = hub->processor,
@@ -413,6 +421,7 @@ static tw_err gateway_init(void *state, tw_actor *actor, const void *given)
 
 static const tw_handler handlers[] = {
     [TW_MSG_topic_batch] = on_topic_batch,
+    [TW_MSG_topic_dispatch] = on_topic_dispatch,
 };
 
 const tw_actor_class gateway_class = {

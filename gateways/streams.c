@@ -95,15 +95,37 @@ static void send_scratch(streams *self, streams_conn *conn)
     }
 }
 
-static void begin_message(streams *self, const struct stream *stream, const char *type)
+tw_str stream_database(const struct stream *stream)
+{
+    return stream->form == TOPIC_EVENTS
+               ? tw_bson_get_str(stream->class->topic->canonical, TW_STR("db"))
+               : (tw_str){NULL, 0};
+}
+
+/* What the server itself says of a stream, in the stream's own words. */
+enum said { SAID_SYNC, SAID_RESET, SAID_CLOSED };
+static const struct {
+    const char *type, *event;
+} said_words[] = {
+    [SAID_SYNC] = {"sync", "DB_SYNC"},
+    [SAID_RESET] = {"reset", "DB_RESET"},
+    [SAID_CLOSED] = {"closed", "DB_CLOSED"},
+};
+
+static void begin_message(streams *self, const struct stream *stream, enum said said)
 {
     tw_buf_clear(&self->text);
-    tw_buf_format(&self->text, "{\"type\":\"%s\"", type);
+    if (stream->form == TOPIC_EVENTS) {
+        tw_buf_format(&self->text, "{\"event\":\"%s\",\"db\":", said_words[said].event);
+        tw_json_write_str(&self->text, stream_database(stream));
+    } else {
+        tw_buf_format(&self->text, "{\"type\":\"%s\"", said_words[said].type);
+    }
     if (stream->class->mux_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"mux_id\":"));
         tw_buf_add_str(&self->text, mux_of(stream));
     }
-    if (stream->changes && stream->syncid_len > 0) {
+    if (stream->form != TOPIC_RECORDS && stream->syncid_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"reqID\":"));
         tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
     }
@@ -111,8 +133,8 @@ static void begin_message(streams *self, const struct stream *stream, const char
 
 void stream_sync(streams *self, struct stream *stream, tw_vector at)
 {
-    begin_message(self, stream, "sync");
-    if (!stream->changes && stream->syncid_len > 0) {
+    begin_message(self, stream, SAID_SYNC);
+    if (stream->form == TOPIC_RECORDS && stream->syncid_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"syncid\":"));
         tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
     }
@@ -128,7 +150,7 @@ static void tell_reset(streams *self, const struct stream *stream, uint64_t rese
     const char *reason = reset == TW_RESET_AHEAD       ? "ahead"
                          : reset == TW_RESET_COMPACTED ? "compacted"
                                                        : "changed";
-    begin_message(self, stream, "reset");
+    begin_message(self, stream, SAID_RESET);
     tw_buf_format(&self->text, ",\"reason\":\"%s\"", reason);
     if (reset != TW_RESET_CHANGED) {
         tw_buf_format(&self->text, ",\"srv_id\":%llu,\"floor\":%llu", (unsigned long long)srv,
@@ -259,11 +281,13 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 {
     tw_buf_clear(&self->text);
     tw_str none = {NULL, 0};
-    bool asked = stream->changes && stream->syncid_len > 0;
+    bool asked = stream->form != TOPIC_RECORDS && stream->syncid_len > 0;
     wire_error(&self->text,
                &(wire_refusal){
                    .mux_id = stream->class->mux_len > 0 ? mux_of(stream) : none,
                    .req_id = asked ? (tw_str){stream->syncid, stream->syncid_len} : none,
+                   .event = stream->form == TOPIC_EVENTS ? TW_STR("DB_SCHEMA") : none,
+                   .db = stream_database(stream),
                    .code = err,
                    .message = why,
                });
@@ -600,19 +624,6 @@ static stream_class *class_of(streams *self, struct topic *topic, tw_str mux)
     return class;
 }
 
-/* What a subscribe asks for besides its query. */
-struct wish {
-    tw_bson canonical;
-    tw_str mux;    /* JSON text */
-    tw_str syncid; /* JSON text; may be empty */
-    bool changes;  /* a watch: syncid is its reqID, and mux may be empty */
-    bool now;
-    bool resume;
-    bool changed; /* query of its sync is another */
-    tw_vector since;
-    sync_session *have; /* own until the stream is opened; NULL: no manifest */
-};
-
 static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why *why)
 {
     tw_buf text;
@@ -629,8 +640,8 @@ static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why
     return err;
 }
 
-static tw_err read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
-                        broker_why *why)
+tw_err wish_read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
+                      broker_why *why)
 {
     tw_bson_value value = tw_bson_get(message, tw_str_of(name));
     *out = (tw_str){"", 0};
@@ -654,65 +665,76 @@ static tw_err read_name(tw_arena *arena, tw_bson message, const char *name, tw_s
     return err;
 }
 
-static tw_err read_since(tw_arena *arena, tw_bson message, struct wish *wish, broker_why *why)
+tw_err wish_read_since(tw_arena *arena, tw_bson message, wish *out, broker_why *why)
 {
     tw_bson_value since = tw_bson_get(message, TW_STR("since"));
     if (since.type == 0 || since.type == TW_BSON_NULL) {
-        wish->now = wish->changes;
+        out->now = out->form == TOPIC_CHANGES;
         return TW_OK;
     }
     if (tw_str_equal(tw_bson_value_str(since), TW_STR("now"))) {
-        wish->now = true;
+        out->now = true;
         return TW_OK;
     }
     const char *cause = "";
-    tw_err err = position_vector_parse(arena, since, &wish->since, &cause);
+    tw_err err = position_vector_parse(arena, since, &out->since, &cause);
     if (err != TW_OK) {
         return err == TW_E_BAD_SINCE ? broker_refuse(why, err, "since: %s", cause) : err;
     }
-    wish->resume = wish->since.count > 0; /* [] knows nothing: a fresh snapshot */
+    out->resume = out->since.count > 0; /* [] knows nothing: a fresh snapshot */
     return TW_OK;
 }
 
-static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
-                        struct wish *wish, broker_why *why)
+void wish_compare_query(tw_bson message, wish *of)
 {
-    *wish = (struct wish){.changes = changes, .mux = TW_STR("")};
+    tw_str told = tw_bson_get_str(message, TW_STR("query"));
+    if (told.ptr != NULL && of->resume) {
+        char name[17];
+        topic_query_name(of->canonical, name);
+        of->changed = !tw_str_equal(told, tw_str_of(name));
+    }
+}
+
+/* `manifests` of a subscribe: what the client has, should its since not be served. */
+static tw_err read_manifests(const streams *self, tw_bson message, wish *out, broker_why *why)
+{
+    if (tw_bson_get(message, TW_STR("manifests")).type == 0) {
+        return TW_OK;
+    }
+    const char *hint = NULL;
+    tw_err err = sync_session_of_query(&out->have, self->catalog, out->canonical);
+    if (err == TW_OK) {
+        err = sync_session_feed(out->have, message, false, why, &hint);
+    }
+    if (err != TW_OK) {
+        sync_session_free(&out->have);
+    }
+    return err;
+}
+
+static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
+                        wish *out, broker_why *why)
+{
+    *out = (wish){.form = changes ? TOPIC_CHANGES : TOPIC_RECORDS, .mux = TW_STR("")};
     tw_err err = TW_OK;
     if (!changes || tw_bson_get(message, TW_STR("mux_id")).type != 0) {
-        err = read_mux(arena, message, &wish->mux, why);
+        err = read_mux(arena, message, &out->mux, why);
     }
     if (err == TW_OK) {
-        err = read_name(arena, message, changes ? "reqID" : "syncid", &wish->syncid, why);
+        err = wish_read_name(arena, message, changes ? "reqID" : "syncid", &out->syncid, why);
     }
     if (err == TW_OK) {
-        err = read_since(arena, message, wish, why);
+        err = wish_read_since(arena, message, out, why);
     }
     if (err == TW_OK) {
         err = (changes ? topic_query_of_watch : topic_query_of_subscribe)(
-            self->catalog, arena, message, &wish->canonical, why);
+            self->catalog, arena, message, &out->canonical, why);
     }
-    if (err != TW_OK) {
-        return err;
+    if (err == TW_OK) {
+        wish_compare_query(message, out);
+        err = changes ? TW_OK : read_manifests(self, message, out, why);
     }
-    if (!changes && tw_bson_get(message, TW_STR("manifests")).type != 0) {
-        const char *hint = NULL;
-        err = sync_session_of_query(&wish->have, self->catalog, wish->canonical);
-        if (err == TW_OK) {
-            err = sync_session_feed(wish->have, message, false, why, &hint);
-        }
-        if (err != TW_OK) {
-            sync_session_free(&wish->have);
-            return err;
-        }
-    }
-    tw_str told = tw_bson_get_str(message, TW_STR("query"));
-    if (told.ptr != NULL && wish->resume) {
-        char name[17];
-        topic_query_name(wish->canonical, name);
-        wish->changed = !tw_str_equal(told, tw_str_of(name));
-    }
-    return TW_OK;
+    return err;
 }
 
 /* Enters a stream into every list but those of its turn. */
@@ -733,16 +755,16 @@ static void enter(streams *self, streams_conn *conn, stream_class *class, struct
     table_insert(&self->streams, &stream->by_mux, hash_in(self, conn, mux_of(stream)));
 }
 
-static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *wish)
+tw_err stream_begin(streams *self, streams_conn *conn, const wish *of)
 {
-    struct topic *topic = topic_of(self, wish->canonical);
-    stream_class *class = topic == NULL ? NULL : class_of(self, topic, wish->mux);
-    struct stream *stream = class == NULL ? NULL : tw_alloc(sizeof(*stream) + wish->syncid.len);
+    struct topic *topic = topic_of(self, of->canonical);
+    stream_class *class = topic == NULL ? NULL : class_of(self, topic, of->mux);
+    struct stream *stream = class == NULL ? NULL : tw_alloc(sizeof(*stream) + of->syncid.len);
     if (stream != NULL) {
         memset(stream, 0, sizeof(*stream));
-        stream->since = wish->resume ? shared_vector_new(wish->since) : NULL;
+        stream->since = of->resume ? shared_vector_new(of->since) : NULL;
     }
-    if (stream == NULL || (wish->resume && stream->since == NULL)) {
+    if (stream == NULL || (of->resume && stream->since == NULL)) {
         tw_free(stream);
         if (class != NULL && class->count == 0) {
             LIST_REMOVE(class, of_topic);
@@ -753,14 +775,14 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     }
     stream->magic = STREAM_STATE_MAGIC;
     stream->state = STREAM_WAITING;
-    stream->changes = wish->changes;
-    stream->now = wish->now;
-    stream->resume = wish->resume && !wish->changed;
-    stream->fresh = !wish->now && !stream->resume;
-    stream->have = wish->have;
-    stream->syncing = stream->fresh && wish->have != NULL; /* in place of a snapshot */
-    stream->syncid_len = wish->syncid.len;
-    memcpy(stream->syncid, wish->syncid.ptr, wish->syncid.len);
+    stream->form = (uint8_t)of->form;
+    stream->now = of->now;
+    stream->resume = of->resume && !of->changed;
+    stream->fresh = !of->now && !stream->resume;
+    stream->have = of->have;
+    stream->syncing = stream->fresh && of->have != NULL; /* in place of a snapshot */
+    stream->syncid_len = of->syncid.len;
+    memcpy(stream->syncid, of->syncid.ptr, of->syncid.len);
     enter(self, conn, class, stream);
     if (stream->resume) {
         stream->told = stream->since; /* until it has caught up, that is all that is sure */
@@ -768,7 +790,7 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     } else {
         shared_vector_drop(&stream->since);
     }
-    if (wish->changed && !stream->syncing) {
+    if (of->changed && !stream->syncing) {
         tell_reset(self, stream, TW_RESET_CHANGED, 0, 0);
     }
     if (topic->state == TOPIC_OPEN) {
@@ -783,34 +805,33 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
                          broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    struct wish wish;
-    tw_err err = read_wish(self, arena, message, false, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, false, &asked, why);
     if (err != TW_OK) {
         return err;
     }
-    if (find(self, conn, wish.mux) != NULL) {
+    if (find(self, conn, asked.mux) != NULL) {
         err = broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                            (int)wish.mux.len, wish.mux.ptr);
+                            (int)asked.mux.len, asked.mux.ptr);
     } else if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         err = broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
                             TW_STREAMS_PER_CONNECTION_MAX);
     } else {
-        err = open_stream(self, conn, &wish);
+        err = stream_begin(self, conn, &asked);
     }
     if (err != TW_OK) {
-        sync_session_free(&wish.have);
+        sync_session_free(&asked.have);
     }
     topics_pump(self);
     streams_pump(self);
     return err;
 }
 
-/* Tells a stream's end, and how far it was told. */
-static void close_stream(streams *self, struct stream *stream)
+void stream_end(streams *self, struct stream *stream)
 {
     streams_conn *conn = stream->conn;
     const shared_vector *told = stream->state == STREAM_LIVE ? self->at : stream->told;
-    begin_message(self, stream, "closed");
+    begin_message(self, stream, SAID_CLOSED);
     tw_buf_add_str(&self->text, TW_STR(",\"since\":"));
     tw_json_write_vector(&self->text, shared_vector_view(told));
     tw_buf_add_byte(&self->text, '}');
@@ -822,28 +843,28 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
                      broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    struct wish wish;
-    tw_err err = read_wish(self, arena, message, true, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, true, &asked, why);
     if (err != TW_OK) {
         return err;
     }
     struct stream *running = conn->first;
-    while (running != NULL && !running->changes) {
+    while (running != NULL && running->form != TOPIC_CHANGES) {
         running = running->conn_next;
     }
-    struct stream *same = find(self, conn, wish.mux);
+    struct stream *same = asked.mux.len == 0 ? NULL : find(self, conn, asked.mux);
     if (same != NULL && same != running) {
         return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+                             (int)asked.mux.len, asked.mux.ptr);
     }
     if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
                              TW_STREAMS_PER_CONNECTION_MAX);
     }
     if (running != NULL) {
-        close_stream(self, running);
+        stream_end(self, running);
     }
-    err = open_stream(self, conn, &wish);
+    err = stream_begin(self, conn, &asked);
     topics_pump(self);
     streams_pump(self);
     return err;
@@ -860,7 +881,7 @@ tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_
     if (stream == NULL) {
         return err != TW_OK ? err : broker_refuse(why, TW_E_NO_STREAM, "%s", "no such stream");
     }
-    close_stream(self, stream);
+    stream_end(self, stream);
     return TW_OK;
 }
 

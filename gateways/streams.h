@@ -73,6 +73,14 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
  * An empty message: all collections, from now on. */
 tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
                      broker_why *why);
+/* `DB_SCHEMA` of a client: its connection's stream of that realtime database, in place of the one
+ * before. since and query as in subscribe; anew: the client's copy is of another schema, whatever
+ * since says. */
+tw_err streams_listen(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
+                      bool anew, broker_why *why);
+/* since and reqID of a `DB_SCHEMA`, looked at before it is answered. */
+tw_err streams_listen_check(tw_arena *arena, tw_bson message, broker_why *why);
+tw_err streams_unlisten(streams *self, streams_conn *conn, tw_str db, broker_why *why);
 tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_why *why);
 void streams_conn_gone(streams *self, streams_conn *conn);
 void streams_conn_drained(streams *self, streams_conn *conn); /* its queue fell below LOW */
@@ -92,6 +100,8 @@ void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, con
 
 /* Publications; arena is temporary memory. */
 void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch);
+/* A message that is not stored, for every stream of these topics that has room for it. */
+void streams_dispatched(streams *self, const tw_msg_topic_dispatch *dispatch);
 /* Lost some, or the manager began anew, or was heard for the first time: topics are opened
  * again. */
 void streams_gap(streams *self);

@@ -543,3 +543,36 @@ void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *bat
     apply(self, arena, batch);
     streams_pump(self);
 }
+
+/* ---- messages that are not stored ---- */
+
+static void dispatch_to(streams *self, struct stream *first, bool live, tw_shared *frame)
+{
+    for (struct stream *at = first; at != NULL; at = LIST_NEXT(at, of_class)) {
+        TW_ASSERT((at->state == STREAM_LIVE) == live);
+        (void)streams_deliver(self, at->conn, frame, frame->len, false); /* no room: it is lost */
+    }
+}
+
+void streams_dispatched(streams *self, const tw_msg_topic_dispatch *dispatch)
+{
+    TW_ASSERT(self->magic == STREAMS_MAGIC);
+    for (size_t i = 0; i < dispatch->topics.count; i++) {
+        const struct topic *topic = topic_by_id(self, dispatch->topics.at[i].id);
+        const stream_class *class = topic == NULL ? NULL : LIST_FIRST(&topic->classes);
+        for (; class != NULL; class = LIST_NEXT(class, of_topic)) {
+            const wire_event event = {.type = TW_STR("\"dispatch\""),
+                                      .mux_id = {class->mux, class->mux_len},
+                                      .tail = dispatch->tail};
+            tw_shared *frame = tw_shared_new(wire_event_len(&event));
+            if (frame == NULL) {
+                return; /* nothing depends on it */
+            }
+            frame->len = (size_t)(wire_event_put(frame->bytes, &event) - frame->bytes);
+            self->figures.frames++;
+            dispatch_to(self, LIST_FIRST(&class->live), true, frame);
+            dispatch_to(self, LIST_FIRST(&class->others), false, frame);
+            tw_shared_drop(&frame);
+        }
+    }
+}

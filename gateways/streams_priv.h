@@ -76,14 +76,14 @@ typedef struct stream_class {
     LIST_HEAD(, stream) others;
     size_t count;
     size_t live_count;
-    uint8_t mux_len;         /* 0: a change stream without one */
+    uint8_t mux_len;         /* 0: none: a change stream, or a realtime database's */
     char mux[TW_MUX_ID_MAX]; /* JSON text */
 } stream_class;
 
 struct stream {
     uint32_t magic;
     uint8_t state;
-    bool changes;      /* of `watch`: syncid is its reqID */
+    uint8_t form;      /* enum topic_query_form; but for records syncid is a reqID */
     bool now;          /* since: "now": its next page tells the head alone */
     bool fresh;        /* its next page is the first of a snapshot */
     bool resume;       /* its next page is the first of a resume */
@@ -148,11 +148,36 @@ struct streams {
     streams_figures figures;
 };
 
+/* What a subscribe asks for besides its query. */
+typedef struct wish {
+    tw_bson canonical;
+    tw_str mux;            /* JSON text */
+    tw_str syncid;         /* JSON text; may be empty */
+    topic_query_form form; /* but for records syncid is a reqID, and mux may be empty */
+    bool now;
+    bool resume;
+    bool changed; /* query of its sync is another */
+    tw_vector since;
+    sync_session *have; /* own until the stream is opened; NULL: no manifest */
+} wish;
+
 /* ---- streams.c ---- */
 void stream_move(streams *self, struct stream *stream, stream_state state);
 void stream_start(streams *self, struct stream *stream); /* its topic is open: read or go live */
 void stream_wake(streams *self, struct stream *stream);  /* rests; there may be something to read */
 void stream_free(streams *self, struct stream *stream);
+/* Reads since, and a name of the client's own (syncid, reqID), of a message into a wish. */
+tw_err wish_read_since(tw_arena *arena, tw_bson message, wish *out, broker_why *why);
+tw_err wish_read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
+                      broker_why *why);
+/* Notes whether the query that the message carries, of an earlier sync, is another. */
+void wish_compare_query(tw_bson message, wish *of);
+/* Opens a stream; the connection has room for it. */
+tw_err stream_begin(streams *self, streams_conn *conn, const wish *of);
+/* Tells a stream's end, and how far it was told; frees it. */
+void stream_end(streams *self, struct stream *stream);
+/* Of a realtime database's stream: the database. Otherwise ptr NULL. */
+tw_str stream_database(const struct stream *stream);
 void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why);
 void stream_sync(streams *self, struct stream *stream, tw_vector at);
 void streams_pump(streams *self);

@@ -50,7 +50,13 @@
     L(PROCESSOR_MS, 2000, "ms", "A processor's answer; then what needs it waits and asks again.")  \
     L(PROCESSOR_TRIES, 5, "times", "A document may fail at a processor; then it is set aside.")    \
     L(PROCESSOR_JOBS_MAX, 64, "pages", "That wait for processors; busy.")                          \
+    L(DISPATCH_MAX, 65536, "bytes", "A dispatched message, as BSON; too_big.")                     \
+    L(SCHEMAS_PENDING_MAX, 64, "questions", "DB_SCHEMA of one connection at once; busy.")          \
     L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
+    L(STAGES_MAX, 16, "stages", "Of an aggregate's pipeline; error too_many.")                     \
+    L(AGGREGATE_SCAN_MAX, 1000000, "documents", "Looked at by one aggregate; too_costly.")         \
+    L(AGGREGATE_SORT_MAX, 20000, "documents", "Sorted by one aggregate; too_costly.")              \
+    L(AGGREGATE_BYTES_MAX, 67108864, "bytes", "Held by one aggregate; too_costly.")                \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
     L(SORT_MAX, 100000, "documents", "Sorted by one find; too_costly.")                            \

@@ -39,6 +39,7 @@ enum tw_row_flags {
     TW_ROW_SYNTHETIC = 16, /* made by comparison after lost history */
     TW_ROW_SILENT = 32,    /* written with dispatch: false; streams skip it */
     TW_ROW_MULTI = 64,     /* its transaction has several rows */
+    TW_ROW_DROP_DB = 128,  /* the last drop of a whole database: the database ends here */
 };
 
 /* What a row means to a stream. */
@@ -189,7 +190,9 @@ enum tw_reset {
     M(71, manifest, log_reader, "Keys and versions, in order of n, and where to go on.")           \
     M(72, manifest_docs, gateway, "Documents of those rows; answered by records, or by page.")     \
     M(73, raw_page_read, processor, "As page_read; answered by raw_page.")                         \
-    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")
+    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")  \
+    M(80, dispatch, gateway, "A message for the followers of a collection; answered by done.")     \
+    M(81, topic_dispatch, subscription_manager, "Published for each dispatch; may be lost.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -321,6 +324,13 @@ enum tw_reset {
 #define TW_FIELDS_raw_page_read(F, L) TW_FIELDS_page_read(F, L)
 #define TW_FIELDS_raw_page(F, L)                                                                   \
     TW_FIELDS_page(F, L) L(raw_row, raws, TW_PAGE_ROWS_MAX, "rows", "One for each row of the page.")
+#define TW_FIELDS_dispatch(F, L)                                                                   \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, message, TW_DISPATCH_MAX + 64, "bytes", "{message: any value}.")
+#define TW_FIELDS_topic_dispatch(F, L)                                                             \
+    F(bytes, tail, 8 * TW_DISPATCH_MAX, "bytes", "JSON behind the stream's prefix, with its }.")   \
+    L(one_id, topics, TW_TOPICS_MAX, "topics", "Whom it is for.")
 
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;

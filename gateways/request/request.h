@@ -21,6 +21,7 @@ typedef struct request_options {
     tw_actor *actor;        /* the gateway */
     const catalog *catalog; /* borrow */
     int store;              /* link */
+    int manager;            /* link to the subscription_manager; -1: none */
     const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
     int processor;      /* link, for documents of collections that have one; -1: none */

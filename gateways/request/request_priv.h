@@ -8,6 +8,7 @@
  * 4. Each operation that is sent carries an opid, so a whole message may be sent once more. */
 #pragma once
 
+#include "broker/aggregate.h"
 #include "broker/why.h"
 
 #include "gateways/request/request.h"
@@ -36,6 +37,7 @@ typedef enum request_kind {
     KIND_QUERY,  /* a filter, or what coerce_query makes one of: an id, a list; max is bytes */
     KIND_TOLD,   /* a projection: one name, a list of names, an object; max is bytes */
     KIND_SCALAR, /* max is bytes */
+    KIND_ANY,    /* any value; max is bytes */
 } request_kind;
 
 /* F(field, name, kind, min, max) */
@@ -61,7 +63,13 @@ typedef enum request_kind {
     F(opid, "opid", KIND_TEXT, 1, TW_OPID_MAX)                                                     \
     F(dispatch, "dispatch", KIND_BOOL, 0, 0)                                                       \
     F(ops, "ops", KIND_LIST, 1, TW_WRITE_OPS_MAX)                                                  \
-    F(atomic, "atomic", KIND_BOOL, 0, 0)
+    F(atomic, "atomic", KIND_BOOL, 0, 0)                                                           \
+    F(origin, "origin", KIND_TEXT, 1, TW_OPID_MAX)                                                 \
+    F(key, "key", KIND_ANY, 0, TW_KEY_MAX)                                                         \
+    F(message, "message", KIND_ANY, 0, TW_DISPATCH_MAX)                                            \
+    F(value, "value", KIND_ANY, 0, TW_DOCUMENT_MAX)                                                \
+    F(excluded, "excluded", KIND_IDS, 0, TW_IDS_MAX)                                               \
+    F(pipeline, "pipeline", KIND_LIST, 0, TW_STAGES_MAX)
 
 typedef enum request_field {
 #define F(field, name, kind, min, max) FIELD_##field,
@@ -75,7 +83,7 @@ static_assert(FIELDS_COUNT <= 64, "a set of fields is 64 bits");
 #define FIELDS_COMMON                                                                              \
     (FIELD_BIT(action) | FIELD_BIT(op) | FIELD_BIT(req_id) | FIELD_BIT(collection) |               \
      FIELD_BIT(database))
-#define FIELDS_WRITE  (FIELD_BIT(opid) | FIELD_BIT(dispatch))
+#define FIELDS_WRITE  (FIELD_BIT(opid) | FIELD_BIT(dispatch) | FIELD_BIT(origin))
 #define FIELDS_CHANGE (FIELD_BIT(set) | FIELD_BIT(operations) | FIELD_BIT(update))
 
 /* A request's fields by number; type 0 = not given. Views. */
@@ -94,7 +102,13 @@ typedef struct request request;
 typedef void (*request_step)(request *self);
 typedef void (*request_answered)(request *self, const tw_envelope *in);
 
-typedef enum request_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_REMOVE } request_right;
+typedef enum request_right {
+    RIGHT_NONE,
+    RIGHT_READ,
+    RIGHT_WRITE,
+    RIGHT_REMOVE,
+    RIGHT_DROP
+} request_right;
 
 /* One row of the table of actions. */
 typedef struct request_action {
@@ -178,6 +192,7 @@ struct request {
     size_t page_at; /* its next item */
     request_result *results;
     size_t results_cap, results_count;
+    struct aggregate *aggregate; /* own; NULL but for an aggregate */
     request_since since;
     sync_session *sync;    /* own; of the action sync */
     request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
@@ -226,8 +241,8 @@ struct request_engine {
 /* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
  * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
-/* The same of another actor. */
-void request_ask_at(request *self, int link, tw_msg_id id, const void *body);
+/* The same of another actor: the store, the subscription manager. */
+void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
@@ -307,5 +322,12 @@ void request_change(request *self); /* remove, and the second half of update */
 void request_run_batch(request *self);
 void request_sync(request *self);
 void request_dispatch(request *self);
+void request_drop(request *self); /* and drop_database */
+/* What clients may drop; a service may drop all. */
+bool request_may_drop(const catalog_collection *rules);
+extern const char request_drop_hint[];
+void request_schema(request *self);
+void request_coerce_query_action(request *self);
+void request_coerce_list(request *self);
 void request_aggregate(request *self);
 void request_search(request *self);

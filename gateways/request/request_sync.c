@@ -143,7 +143,7 @@ static void ask(request *self)
         tw_msg_manifest_docs docs = sync_session_ask_docs(self->sync);
         const request_options *options = &self->engine->options;
         if (topic_query_processed(options->catalog, docs.query)) {
-            request_ask_at(self, options->processor, TW_MSG_manifest_docs, &docs);
+            request_ask_link(self, options->processor, TW_MSG_manifest_docs, &docs);
         } else {
             request_ask(self, TW_MSG_manifest_docs, &docs);
         }
