@@ -19,6 +19,7 @@
 #include "actors/runtime/log.h"
 
 #include "actors/log_reader.h"
+#include "actors/mongo_link.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
@@ -33,6 +34,7 @@ struct program {
     config config;     /* own */
     tw_system *system; /* own */
     log_store *log;    /* own; opened by the store, read by its readers */
+    mongo_link *mongo; /* own; NULL: the embedded store */
     char actors_base[PATH_LEN_MAX], service_url[PATH_LEN_MAX];
     char listen[PATH_LEN_MAX], admin[PATH_LEN_MAX], origins[PATH_LEN_MAX];
     const char *origins_listed[ORIGINS_LISTED_MAX];
@@ -241,6 +243,19 @@ static const char *absolute(const char *path, char *out, size_t size)
     return out;
 }
 
+static int prepare_mongo(struct program *program, const char *verb)
+{
+    char why[TW_ERROR_TEXT_MAX];
+    const char *uri = program->config.option.mongo_uri;
+    if (uri[0] == '\0') {
+        return 0;
+    }
+    if (mongo_link_new(&program->mongo, uri, why, sizeof(why)) != TW_OK) {
+        return cli_fail(verb, "docs/MONGODB.md tells what is needed", "%s", why);
+    }
+    return 0;
+}
+
 static int prepare(struct program *program, const char *verb)
 {
     const config_options *option = &program->config.option;
@@ -272,7 +287,7 @@ static int prepare(struct program *program, const char *verb)
         tw_format(program->service_url, sizeof(program->service_url), "ipc://%s/service", data);
     }
     tw_format(program->actors_base, sizeof(program->actors_base), "%s", option->actors);
-    return 0;
+    return prepare_mongo(program, verb);
 }
 
 /* ---- the verbs serve and actor ---- */
@@ -328,6 +343,12 @@ static void print_start(const struct program *program)
     printf("tidewire serves\n");
     printf("  config     %s\n", loaded->file == NULL ? "defaults, no file" : loaded->file);
     printf("  data       %s\n", loaded->option.memory ? "in memory only" : loaded->option.data);
+    if (program->mongo != NULL) {
+        printf("  store      MongoDB at %s, database %s\n", mongo_link_hosts(program->mongo),
+               loaded->option.database);
+    } else {
+        printf("  store      embedded\n");
+    }
     if (program->gateway.catalog != NULL) {
         print_listeners(program);
     }
@@ -424,6 +445,7 @@ static int serve(int argc, char **argv, bool wants_actor)
         return cli_fail(verb, "", "no memory");
     }
     int status = config_args_load(&given.args, verb, &program->config);
+    mongo_link_library_start();
     if (status == 0) {
         status = prepare(program, verb);
     }
@@ -432,6 +454,8 @@ static int serve(int argc, char **argv, bool wants_actor)
     }
     tw_system_free(&program->system);
     log_store_free(&program->log);
+    mongo_link_free(&program->mongo);
+    mongo_link_library_end();
     config_free(&program->config);
     tw_free(program);
     return status;

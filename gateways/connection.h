@@ -88,8 +88,11 @@ typedef struct edge {
     size_t head_count;
     int store; /* links */
     int manager;
-    int readers[TW_LINKS_MAX];
+    int readers[TW_LINKS_MAX]; /* of the log: history */
     size_t readers_count;
+    int writer;                /* of records: the store, or MongoDB's writer */
+    int records[TW_LINKS_MAX]; /* readers of records: those of the log, or MongoDB's */
+    size_t records_count;
     int peers[TW_LINKS_MAX]; /* every actor, for its state */
     size_t peers_count;
     tw_arena arena; /* of the message in hand */

@@ -282,6 +282,19 @@ static tw_err make_links(edge *self, const gateway_options *options)
         tw_format(name, sizeof(name), "log_reader.%zu", i);
         self->readers[self->readers_count++] = tw_link(self->actor, name);
     }
+    self->writer = self->store;
+    self->records_count = options->mongo_readers_count;
+    if (self->records_count == 0) {
+        memcpy(self->records, self->readers, sizeof(self->records));
+        self->records_count = self->readers_count;
+    } else {
+        self->writer = tw_link(self->actor, "mongo_writer");
+        for (size_t i = 0; i < self->records_count; i++) {
+            char name[TW_NAME_MAX];
+            tw_format(name, sizeof(name), "mongo_reader.%zu", i);
+            self->records[i] = tw_link(self->actor, name);
+        }
+    }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
         int link = strcmp(options->actors[i], "store") == 0 ? self->store
                    : strcmp(options->actors[i], "subscription_manager") == 0
@@ -293,7 +306,8 @@ static tw_err make_links(edge *self, const gateway_options *options)
             return TW_E_TOO_MANY;
         }
     }
-    return self->store < 0 || self->manager < 0 ? TW_E_TOO_MANY : TW_OK;
+    bool is_short = self->store < 0 || self->manager < 0 || self->writer < 0;
+    return is_short ? TW_E_TOO_MANY : TW_OK;
 }
 
 static tw_err listen_all(edge *self, const gateway_options *options)
@@ -345,9 +359,9 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
     request_options requests = {
         .actor = hub->actor,
         .catalog = options->catalog,
-        .store = hub->store,
-        .readers = hub->readers,
-        .readers_count = hub->readers_count,
+        .store = hub->writer,
+        .readers = hub->records,
+        .readers_count = hub->records_count,
         .running_max = GATEWAY_REQUESTS_MAX,
     };
     err = request_engine_new(&hub->requests, &requests);

@@ -10,5 +10,7 @@ const char *const tw_actor_names[] = {
     "mongo_reader",    "mongo_writer",
     "change_tailer",   "es_proxy",
     "embedded_search", "indexer",
-    "supervisor",      NULL,
+    "supervisor",      "mongo_reader.0",
+    "mongo_reader.1",  "mongo_reader.2",
+    "mongo_reader.3",  NULL,
 };
