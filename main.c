@@ -18,6 +18,7 @@
 
 #include "actors/runtime/log.h"
 
+#include "actors/change_tailer.h"
 #include "actors/log_reader.h"
 #include "actors/mongo_link.h"
 #include "actors/store.h"
@@ -41,6 +42,7 @@ struct program {
     const char *actors[TW_ACTORS_MAX + 1]; /* whose figures the gateway tells */
     gateway_ports ports;                   /* what was really bound */
     store_options store;
+    change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
     subscription_manager_options manager;
     gateway_options gateway;
@@ -73,10 +75,13 @@ static bool is_loopback(const char *host)
 }
 
 /* The actors of this program, wherever they run. */
-static bool is_served(const char *name)
+static bool is_served(const struct program *program, const char *name)
 {
     static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
                                          "service"};
+    if (strcmp(name, "change_tailer") == 0) {
+        return program->mongo != NULL;
+    }
     for (size_t i = 0; i < TW_COUNT(served); i++) {
         if (strncmp(name, served[i], strlen(served[i])) == 0) {
             return true;
@@ -103,7 +108,8 @@ static int fill_gateway(struct program *program, const char *verb)
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
         const char *dot = strchr(tw_actor_names[i], '.');
-        if (is_served(tw_actor_names[i]) && (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+        if (is_served(program, tw_actor_names[i]) &&
+            (dot == NULL || dot[1] - '0' < (int)option->readers)) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -167,6 +173,7 @@ static tw_err add_store(struct program *program)
         .srv_id = (uint64_t)option->srv_id,
         .age_ms = (uint64_t)option->log_age_s * 1000,
         .superseded_bytes = (uint64_t)option->log_bytes,
+        .image = program->mongo != NULL,
     };
     err = tw_system_add(program->system, &store_class, -1, &program->store);
     for (int i = 0; i < (int)option->readers && err == TW_OK; i++) {
@@ -186,6 +193,12 @@ static int add_actors(struct program *program, const char *verb, const char *nam
     int count = 0;
     if (is_wanted(program, named, "store")) {
         err = add_store(program);
+        count++;
+    }
+    if (err == TW_OK && program->mongo != NULL && is_wanted(program, named, "change_tailer")) {
+        program->tailer =
+            (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
+        err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {
