@@ -5,11 +5,13 @@ TIDEWIRE_FULL=1 runs the full sizes: 100,000 documents, 1,000 writes a second, 2
 subscriptions."""
 
 import asyncio
+import datetime
 import os
 import random
 import threading
 import time
 
+import bson
 import pymongo
 import pytest
 
@@ -255,6 +257,26 @@ def tailer_or_none(server):
         return tailer(server)[0]
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def test_copy_of_ids_of_every_type(make_server, deployment):
+    """_id in brackets of types: a comparison by $gt stays within one."""
+    people = deployment.people
+    people.insert_many([{"_id": i} for i in range(1000)])  # one step, and nothing left of numbers
+    people.insert_many([{"_id": f"s{i}"} for i in range(1500)])
+    people.insert_many([{"_id": {"a": i}} for i in range(10)])
+    people.insert_many([{"_id": value} for value in (
+        bson.Binary(b"x", 5), bson.ObjectId(), True, bson.Timestamp(1, 1), 1.5, 2**60,
+        datetime.datetime(2020, 1, 1), bson.Decimal128("9.99"), bson.MinKey(), bson.MaxKey())])
+    server = serve(make_server, deployment).start()
+
+    async def scenario():
+        follower = Follower(server)
+        await follower.until(lambda: follower.syncs > 0, 20, "sync")
+        assert len(follower.set) == people.count_documents({})
+        await follower.close()
+
+    run(scenario())
 
 
 # ---- kills ----

@@ -1,6 +1,7 @@
 """A real MongoDB-wire server of a test's own, and followers whose set is compared with it."""
 
 import asyncio
+import json
 import os
 import subprocess
 import time
@@ -108,8 +109,8 @@ class Follower:
         self.fresh, self.live, self.catching = self.since is None, False, {}
         await client.send(**message)
         while True:
-            frame = await client.next(3600)
-            self.take(frame)
+            # not by wait_for, which may swallow the cancellation that ends this task
+            self.take(json.loads(await client.socket.recv()))
             self.changed.set()
 
     def take(self, frame):
@@ -206,8 +207,6 @@ class Follower:
 
 def tailer(server):
     """The change tailer in /actorz: its state, and its figures by name."""
-    import json
-
     actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
     found = [actor for actor in actors if actor["name"] == "change_tailer"]
     return (found[0]["state"], found[0]["gauges"]) if found else ("", {})
