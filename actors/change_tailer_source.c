@@ -41,7 +41,7 @@ static const struct {
 static tw_err note_error(change_source *self, const bson_error_t *error, const bson_t *reply)
 {
     bool is_server = error->domain == MONGOC_ERROR_SERVER || error->domain == MONGOC_ERROR_QUERY;
-    tw_err err = mongo_link_error(error, reply, self->why, sizeof self->why);
+    (void)!mongo_link_error(error, reply, self->why, sizeof self->why); /* its text */
     self->code = is_server ? error->code : 0;
     self->failure = CHANGE_PASSES;
     self->is_known = !is_server;
@@ -55,8 +55,7 @@ static tw_err note_error(change_source *self, const bson_error_t *error, const b
             self->is_known = true;
         }
     }
-    TW_ASSERT(err != TW_OK);
-    return err;
+    return TW_E_UNAVAILABLE; /* failure says the rest */
 }
 
 static tw_err refuse(change_source *self, change_failure failure, const char *why)

@@ -376,7 +376,16 @@ def test_server_of_mongodb_killed(make_server, deployment):
 
 
 def sees(server, condition, what, seconds=30):
-    return wait_until(lambda: condition(*tailer(server)), seconds, f"{what}\n{server.tail()}")
+    """Waits until the tailer tells it; while it waits for a server, it tells nothing."""
+
+    def holds():
+        state, gauges = tailer(server)
+        return gauges and condition(state, gauges)
+
+    try:
+        return wait_until(holds, seconds, what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {tailer(server)}\n{server.tail()}") from None
 
 
 LABEL = ["ResumableChangeStreamError"]
@@ -497,7 +506,7 @@ def test_step_down_pauses_and_goes_on(make_server, deployment):
 
 def written(deployment):
     try:
-        return deployment.people.insert_one({}).acknowledged
+        return deployment.people.insert_one({"_id": f"s{time.time_ns()}"}).acknowledged
     except pymongo.errors.PyMongoError:
         return False
 
