@@ -18,6 +18,7 @@
 
 #include "actors/runtime/log.h"
 
+#include "actors/change_tailer.h"
 #include "actors/log_reader.h"
 #include "actors/mongo_link.h"
 #include "actors/mongo_reader.h"
@@ -43,6 +44,7 @@ struct program {
     const char *actors[TW_ACTORS_MAX + 1]; /* whose figures the gateway tells */
     gateway_ports ports;                   /* what was really bound */
     store_options store;
+    change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
     mongo_writer_options mongo_writer;
     mongo_reader_options mongo_readers[READERS_MAX];
@@ -88,6 +90,7 @@ static bool is_served(const config_options *option, const char *name)
         {"subscription_manager", -1},
         {"gateway", -1},
         {"service", -1},
+        {"change_tailer", option->mongo_uri[0] == '\0' ? 0 : -1},
         {"mongo_writer", option->mongo_uri[0] == '\0' ? 0 : -1},
         {"mongo_reader.", option->mongo_uri[0] == '\0' ? 0 : option->mongo_readers},
     };
@@ -189,6 +192,7 @@ static tw_err add_store(struct program *program)
         .srv_id = (uint64_t)option->srv_id,
         .age_ms = (uint64_t)option->log_age_s * 1000,
         .superseded_bytes = (uint64_t)option->log_bytes,
+        .image = program->mongo != NULL,
     };
     err = tw_system_add(program->system, &store_class, -1, &program->store);
     for (int i = 0; i < (int)option->readers && err == TW_OK; i++) {
@@ -199,14 +203,19 @@ static tw_err add_store(struct program *program)
     return err;
 }
 
-/* The actors that speak to MongoDB stand beside the log that they fill. */
+/* The actors that speak to MongoDB: the writer tells the tailer whose events will come. */
 static tw_err add_mongo(struct program *program)
 {
     const config_options *option = &program->config.option;
+    program->tailer =
+        (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
     program->mongo_writer = (mongo_writer_options){.link = program->mongo,
                                                    .catalog = &program->config.catalog,
                                                    .post_images = option->mongo_post_images};
-    tw_err err = tw_system_add(program->system, &mongo_writer_class, -1, &program->mongo_writer);
+    tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
+    if (err == TW_OK) {
+        err = tw_system_add(program->system, &mongo_writer_class, -1, &program->mongo_writer);
+    }
     for (int i = 0; i < (int)option->mongo_readers && err == TW_OK; i++) {
         program->mongo_readers[i] =
             (mongo_reader_options){.link = program->mongo, .catalog = &program->config.catalog};
@@ -224,9 +233,10 @@ static int add_actors(struct program *program, const char *verb, const char *nam
     int count = 0;
     if (is_wanted(program, named, "store")) {
         err = add_store(program);
-        if (err == TW_OK && program->mongo != NULL) {
-            err = add_mongo(program);
-        }
+        count++;
+    }
+    if (err == TW_OK && program->mongo != NULL && is_wanted(program, named, "change_tailer")) {
+        err = add_mongo(program);
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {

@@ -198,6 +198,10 @@ static tw_err on_page_read(void *state, const tw_envelope *in)
     struct log_reader *self;
     TW_CAST(self, state, LOG_READER_MAGIC);
     tw_err err = log_view_sync(&self->view);
+    if (err == TW_OK && !log_store_is_whole(self->view.store)) {
+        tw_format(self->view.why, sizeof self->view.why, "the first copy is under way");
+        err = TW_E_UNAVAILABLE;
+    }
     if (err != TW_OK) {
         return log_reader_refuse(self, in, err);
     }

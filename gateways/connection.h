@@ -83,6 +83,7 @@ typedef struct edge {
     bool draining;
     STAILQ_HEAD(, connection) dirty;
     uint64_t srv;                     /* of the store; 0: not known yet */
+    bool partial;                     /* the store is to be an image and is not complete yet */
     tw_position head[TW_ORIGINS_MAX]; /* of the store when it was asked */
     size_t head_count;
     int store; /* links */

@@ -151,11 +151,13 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
     (void)tag;
     struct gateway *self = gateway_of(state);
     edge *hub = &self->edge;
-    if (err != TW_OK || in->id != TW_MSG_log_state) {
+    if (err != TW_OK || in->id != TW_MSG_log_state || in->body->log_state.partial) {
+        hub->partial = err == TW_OK;
         tw_timer_set(hub->actor, tw_now_ms(hub->actor) + GATEWAY_STATE_MS, ask_state, 0);
         return;
     }
     const tw_msg_log_state *told = &in->body->log_state;
+    hub->partial = false;
     hub->srv = told->srv;
     hub->head_count = told->at.count;
     if (told->at.count > 0) {

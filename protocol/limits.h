@@ -66,6 +66,13 @@
     L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
     L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \
     L(HTTP_HEADER_POOL, 256, "connections", "Handshakes at once; 4 lost connections in bursts.")   \
+    L(SOURCE_STATE_MAX, 65536, "bytes",                                                            \
+      "A resume token and the state of a copy; longer: not kept.")                                 \
+    L(TRANSACTION_ROWS_MAX, 4096, "rows", "Of a source, kept whole; longer ones come in pieces.")  \
+    L(TRANSACTION_BYTES_MAX, 8388608, "bytes", "Of a source, kept whole; beyond: in pieces.")      \
+    L(APPEND_BYTES, 1048576, "bytes", "An append is closed at this size, between transactions.")   \
+    L(APPENDS_IN_FLIGHT_MAX, 4, "appends", "Not yet on disk; then the source is not read.")        \
+    L(SCAN_ROWS_MAX, 1000, "documents", "One step of a copy from MongoDB, and one lookup.")        \
     L(LOG_LINE_MAX, 4096, "bytes", "A log line; cut.")                                             \
     L(ERROR_TEXT_MAX, 512, "bytes", "Text of an error to a client; cut.")                          \
     L(SHOWN_INPUT_MAX, 64, "bytes", "A client's input shown in an error; cut and escaped.")

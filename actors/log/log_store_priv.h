@@ -28,6 +28,7 @@ struct log_store {
     char path[4096];
     uint64_t sweeping; /* chunk + 1 whose rows are being deleted; 0: none */
     atomic_bool damaged;
+    atomic_bool whole;
 
     /* the writer's own */
     log_table *table; /* own */
@@ -48,9 +49,8 @@ struct log_store {
     log_new_scope *scopes; /* own; not stored yet */
     size_t scopes_count, scopes_cap;
     bool incarnations_unstored;
-    uint32_t token_origin; /* 0: none is prepared */
-    tw_str token;
-    uint64_t token_applied_ms;
+    log_source source; /* prepared; origin 0: none is */
+    bool is_cutting;   /* the source becomes whole with this commit: the floor rises */
 
     log_mark *marks; /* own; ascending */
     size_t marks_count, marks_cap;
@@ -74,3 +74,9 @@ void log_store_swept(log_store *store, bool committed); /* after the transaction
 tw_err log_store_load(log_store *store, uint64_t unix_ms);
 tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t size);
 uint64_t log_store_draw_srv(void);
+/* number, at and whole of a source, as stored; 0 where they are not. */
+tw_err log_store_source_numbers(log_store *store, uint32_t origin, log_source *out);
+/* Stores the prepared source inside the open transaction. */
+tw_err log_store_save_source(log_store *store, uint64_t head);
+/* Shows what save_source stored. Under the lock, after the commit. */
+void log_store_show_source(log_store *store, uint64_t head);
