@@ -154,7 +154,7 @@ static tw_err bulk_add(struct mongo_writer *self, bulk *all, write_op *op, char 
 /* An opid drawn by a gateway that is sent once more: told from memory, or in doubt. */
 static bool is_repeated(struct mongo_writer *self, write_op *op)
 {
-    if (writer_known_find(self, op->asked->opid, op->result)) {
+    if (writer_known_find(self, writer_opid(self, op->asked), op->result)) {
         op->is_done = true;
         return true;
     }
@@ -268,7 +268,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
     for (size_t i = 0; i < asked->count; i++) {
         self->writes += results[i].code == TW_OK ? 1 : 0;
         self->refused += results[i].code == TW_OK ? 0 : 1;
-        writer_known_keep(self, asked->at[i].opid, &results[i]);
+        writer_known_keep(self, writer_opid(self, &asked->at[i]), &results[i]);
     }
     const tw_msg_written written = {.results = {results, asked->count}};
     tw_reply(in->actor, in->route, TW_MSG_written, &written);

@@ -2,12 +2,26 @@
  * mongo_writer.c.
  *
  * A mark is a document of tidewire.opids, inserted in the transaction of its writes:
- *   {_id: opid, at: date, writes: [{db, coll, id, silent, by}, ...],
+ *   {_id: "database/opid", at: date, writes: [{db, coll, id, silent, by}, ...],
  *    results: [{key, version, count}, ...]}
  * Its event comes with those of the writes, so every node's tailer learns from it which of them are
  * silent and who asked for them; an opid that is sent again finds its results. The server removes
  * it after TW_OPID_AGE_S. */
 #include "actors/mongo_writer_priv.h"
+
+tw_str writer_opid(struct mongo_writer *self, const tw_item_write_op *asked)
+{
+    const char *db = self->options->catalog->default_database;
+    if (asked->opid.len == 0) {
+        return (tw_str){NULL, 0};
+    }
+    const char *text =
+        asked->db.len == 0
+            ? tw_arena_format(&self->memory, "%s/%.*s", db, (int)asked->opid.len, asked->opid.ptr)
+            : tw_arena_format(&self->memory, "%.*s/%.*s", (int)asked->db.len, asked->db.ptr,
+                              (int)asked->opid.len, asked->opid.ptr);
+    return tw_str_of(text);
+}
 
 /* ---- in memory ---- */
 
@@ -56,7 +70,8 @@ bool writer_known_find(struct mongo_writer *self, tw_str opid, tw_item_write_res
 
 void writer_known_keep(struct mongo_writer *self, tw_str opid, const tw_item_write_result *result)
 {
-    static_assert((int)TW_OPID_MAX <= UINT8_MAX && (int)TW_KEY_MAX <= UINT16_MAX, "they fit");
+    static_assert((int)TW_OPID_MAX + (int)TW_NAME_MAX < UINT16_MAX && (int)TW_KEY_MAX <= UINT16_MAX,
+                  "they fit");
     if (opid.len == 0 || result->code != TW_OK || find_known(self, opid) != NULL) {
         return;
     }
@@ -65,7 +80,7 @@ void writer_known_keep(struct mongo_writer *self, tw_str opid, const tw_item_wri
         hash_table_remove(&self->known, &place->link);
         tw_free(place->bytes);
     }
-    *place = (known_write){.id_len = (uint8_t)opid.len,
+    *place = (known_write){.id_len = (uint16_t)opid.len,
                            .key_len = (uint16_t)result->key.len,
                            .version = result->version,
                            .seqno = result->seqno,

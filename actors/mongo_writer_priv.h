@@ -64,8 +64,7 @@ typedef struct write_op {
 /* An outcome that is remembered. */
 typedef struct known_write {
     hash_link link;
-    uint8_t id_len;
-    uint16_t key_len;
+    uint16_t id_len, key_len;
     int64_t version;
     uint64_t seqno, count;
     char *bytes; /* own; the opid, then the key */
@@ -120,6 +119,9 @@ tw_err writer_command(struct mongo_writer *self, tw_str db, tw_bson command, boo
 uint64_t writer_fence(const struct mongo_writer *self);
 
 /* ---- mongo_writer_marks.c: opids ---- */
+/* An opid as it is remembered: it names an operation within its database. "" where none was given,
+ * or there is no memory. */
+tw_str writer_opid(struct mongo_writer *self, const tw_item_write_op *asked);
 tw_err writer_known_init(struct mongo_writer *self);
 void writer_known_fini(struct mongo_writer *self);
 /* Fills in the result of an opid that is remembered in memory. */

@@ -178,7 +178,10 @@ tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, c
         .writer = self, .ops = ops, .count = count, .is_asked = is_asked, .text = text};
     char made[MARK_ID_LEN + 1];
     if (is_asked || (is_silent && ops[0].asked->opid.len > 0)) {
-        run.opid = ops[0].asked->opid;
+        run.opid = writer_opid(self, ops[0].asked);
+        if (run.opid.len == 0) {
+            return TW_E_NO_MEMORY;
+        }
     } else if (is_silent) {
         uint8_t oid[12];
         tw_oid_new(oid);

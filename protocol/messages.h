@@ -149,7 +149,7 @@ enum tw_reset {
     F(u64, records, TW_SEQNO_MAX, "records", "Live records.")
 
 #define TW_ITEM_append_row(F, L)                                                                   \
-    F(u64, flags, 255, "enum tw_row_flags", "PUT, DELETE or DROP; and SYNTHETIC.")                 \
+    F(u64, flags, 255, "enum tw_row_flags", "PUT, DELETE or DROP; and SYNTHETIC, SILENT.")         \
     F(flag, more, 1, "", "The next row belongs to the same transaction.")                          \
     F(flag, scan, 1, "",                                                                           \
       "Of a scan: left out where nothing differs, or where the source told more.")                 \
@@ -158,7 +158,8 @@ enum tw_reset {
     F(str, coll, TW_NAME_MAX, "bytes", "Collection; empty: a drop of all of the database.")        \
     F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
     F(i64, version, TW_I64_MAX, "version", "Of a put.")                                            \
-    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")                                            \
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")
 
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
