@@ -91,6 +91,8 @@ class Server:
         """wrapper: words before the command, of a program that runs it in its place."""
         self.layout = layout
         self.flags = list(flags)
+        named = "--mongo-database" in self.flags
+        self.database = self.flags[self.flags.index("--mongo-database") + 1] if named else "main"
         self.wrapper = list(wrapper)
         self.env = dict(os.environ, **(env or {}))
         self.own_directory = directory is None
