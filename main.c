@@ -21,6 +21,8 @@
 #include "actors/change_tailer.h"
 #include "actors/log_reader.h"
 #include "actors/mongo_link.h"
+#include "actors/mongo_reader.h"
+#include "actors/mongo_writer.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
@@ -44,6 +46,8 @@ struct program {
     store_options store;
     change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
+    mongo_writer_options mongo_writer;
+    mongo_reader_options mongo_readers[READERS_MAX];
     subscription_manager_options manager;
     gateway_options gateway;
     service_options service;
@@ -75,19 +79,35 @@ static bool is_loopback(const char *host)
 }
 
 /* The actors of this program, wherever they run. */
-static bool is_served(const struct program *program, const char *name)
+static bool is_served(const config_options *option, const char *name)
 {
-    static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
-                                         "service"};
-    if (strcmp(name, "change_tailer") == 0) {
-        return program->mongo != NULL;
-    }
+    const struct {
+        const char *name;
+        int64_t instances; /* -1: one, which has no number */
+    } served[] = {
+        {"store", -1},
+        {"log_reader.", option->readers},
+        {"subscription_manager", -1},
+        {"gateway", -1},
+        {"service", -1},
+        {"change_tailer", option->mongo_uri[0] == '\0' ? 0 : -1},
+        {"mongo_writer", option->mongo_uri[0] == '\0' ? 0 : -1},
+        {"mongo_reader.", option->mongo_uri[0] == '\0' ? 0 : option->mongo_readers},
+    };
     for (size_t i = 0; i < TW_COUNT(served); i++) {
-        if (strncmp(name, served[i], strlen(served[i])) == 0) {
-            return true;
+        size_t len = strlen(served[i].name);
+        if (strncmp(name, served[i].name, len) == 0) {
+            return served[i].instances < 0 ? name[len] == '\0'
+                                           : name[len] - '0' < served[i].instances;
         }
     }
     return false;
+}
+
+static size_t mongo_readers(const struct program *program)
+{
+    const config_options *option = &program->config.option;
+    return option->mongo_uri[0] == '\0' ? 0 : (size_t)option->mongo_readers;
 }
 
 static int fill_gateway(struct program *program, const char *verb)
@@ -101,15 +121,14 @@ static int fill_gateway(struct program *program, const char *verb)
         .catalog = &program->config.catalog,
         .origins = program->origins_listed,
         .readers_count = (size_t)option->readers,
+        .mongo_readers_count = mongo_readers(program),
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
     };
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
-        const char *dot = strchr(tw_actor_names[i], '.');
-        if (is_served(program, tw_actor_names[i]) &&
-            (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+        if (is_served(option, tw_actor_names[i])) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -184,6 +203,27 @@ static tw_err add_store(struct program *program)
     return err;
 }
 
+/* The actors that speak to MongoDB: the writer tells the tailer whose events will come. */
+static tw_err add_mongo(struct program *program)
+{
+    const config_options *option = &program->config.option;
+    program->tailer =
+        (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
+    program->mongo_writer = (mongo_writer_options){.link = program->mongo,
+                                                   .catalog = &program->config.catalog,
+                                                   .post_images = option->mongo_post_images};
+    tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
+    if (err == TW_OK) {
+        err = tw_system_add(program->system, &mongo_writer_class, -1, &program->mongo_writer);
+    }
+    for (int i = 0; i < (int)option->mongo_readers && err == TW_OK; i++) {
+        program->mongo_readers[i] =
+            (mongo_reader_options){.link = program->mongo, .catalog = &program->config.catalog};
+        err = tw_system_add(program->system, &mongo_reader_class, i, &program->mongo_readers[i]);
+    }
+    return err;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -196,9 +236,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         count++;
     }
     if (err == TW_OK && program->mongo != NULL && is_wanted(program, named, "change_tailer")) {
-        program->tailer =
-            (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
-        err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
+        err = add_mongo(program);
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {
@@ -220,6 +258,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
             .catalog = &program->config.catalog,
             .url = program->service_url,
             .readers_count = (size_t)option->readers,
+            .mongo_readers_count = mongo_readers(program),
         };
         err = tw_system_add(program->system, &service_class, -1, &program->service);
         count++;

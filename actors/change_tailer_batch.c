@@ -483,11 +483,13 @@ static bool add_group(taking *take, size_t from, size_t end, bool is_open)
     size_t first = rows->count;
     bool is_barrier = false;
     bool in_pieces = false;
+    tw_bson mark = tailer_mark_of(take->events + from, end - from);
     for (size_t i = from; i < end; i++) {
         const change_event *event = &take->events[i];
         uint64_t node = 0, number = 0;
         if (tailer_rows_are_full(rows, event->doc.len)) {
             TW_ASSERT(first == 0 && i > from); /* make_room: all of them are of this one */
+            tailer_mark_rows(self, rows, 0, mark);
             tailer_set_token(self, take->events[i - 1].token, false);
             tailer_append_piece(self, rows, event->seqno);
             in_pieces = true;
@@ -498,6 +500,7 @@ static bool add_group(taking *take, size_t from, size_t end, bool is_open)
                                     number == self->barrier_number);
         add_event(take, event);
     }
+    tailer_mark_rows(self, rows, first, mark);
     for (size_t k = first; k < rows->count; k++) {
         rows->at[k].more = k + 1 < rows->count;
         rows->at[k].flags |= in_pieces ? TW_ROW_MULTI : 0u;

@@ -167,6 +167,10 @@ tw_err tailer_take(struct change_tailer *self, const change_batch *batch);
 tw_err tailer_rows_init(struct change_tailer *self, tailer_rows *rows);
 /* True where an event with so many bytes more does not fit. */
 bool tailer_rows_are_full(const tailer_rows *rows, size_t bytes);
+/* change_tailer_marks.c: the mark among the events of a transaction (len 0: none), and what it and
+ * the writer of this node say of rows. */
+tw_bson tailer_mark_of(const change_event *events, size_t count);
+void tailer_mark_rows(struct change_tailer *self, tailer_rows *rows, size_t from, tw_bson mark);
 /* Appends a part of the transaction at seqno, whose others follow. */
 void tailer_append_piece(struct change_tailer *self, tailer_rows *rows, uint64_t seqno);
 /* Adds a version of a record, where it can be told to anybody. */

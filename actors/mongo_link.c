@@ -6,13 +6,25 @@
 #include "broker/position.h"
 
 #include "actors/runtime/log.h"
+#include "actors/runtime/shared.h"
 
 enum { MONGO_LINK_MAGIC = 0x5a0d6b11, HOSTS_SHOWN = 256 };
+
+/* A write whose event is expected. The hash stands for place, key and version: 64 bits of it among
+ * 65,536 are mistaken once in 10^14 times. */
+typedef struct expected {
+    uint64_t hash; /* 0: taken */
+    uint8_t len;
+    char origin[TW_OPID_MAX];
+} expected;
 
 struct mongo_link {
     uint32_t magic;
     mongoc_client_pool_t *pools[2]; /* own; by mongo_link_use */
     char hosts[HOSTS_SHOWN];
+    tw_rwlock lock;       /* of what follows */
+    expected *expected;   /* own; NULL: nothing was expected yet */
+    size_t expected_next; /* which one of several makes room */
 };
 
 /* ---- the library ---- */
@@ -121,7 +133,8 @@ static void complete(mongoc_uri_t *uri, mongo_link_use use)
         mongoc_uri_set_write_concern(uri, majority);
         mongoc_write_concern_destroy(majority);
     }
-    if (mongoc_uri_get_read_concern(uri) == NULL ||
+    /* A writer reads what it is about to replace: that is on the primary, whoever else has it. */
+    if (use == MONGO_LINK_READS &&
         mongoc_read_concern_get_level(mongoc_uri_get_read_concern(uri)) == NULL) {
         mongoc_read_concern_t *majority = mongoc_read_concern_new();
         mongoc_read_concern_set_level(majority, MONGOC_READ_CONCERN_LEVEL_MAJORITY);
@@ -141,6 +154,15 @@ static void list_hosts(mongo_link *self, const mongoc_uri_t *uri)
     const char *service = mongoc_uri_get_srv_hostname(uri);
     if (service != NULL) {
         tw_format(self->hosts, sizeof self->hosts, "%s", service);
+    }
+}
+
+static void free_pools(mongo_link *self)
+{
+    for (size_t use = 0; self != NULL && use < TW_COUNT(self->pools); use++) {
+        if (self->pools[use] != NULL) {
+            mongoc_client_pool_destroy(self->pools[use]);
+        }
     }
 }
 
@@ -171,10 +193,12 @@ tw_err mongo_link_new(mongo_link **out, const char *uri, char *why, size_t size)
         }
     }
     if (err == TW_OK) {
+        tw_rwlock_init(&self->lock);
         list_hosts(self, given);
         *out = self;
     } else {
-        mongo_link_free(&self);
+        free_pools(self);
+        tw_free(self);
     }
     mongoc_uri_destroy(given);
     return err;
@@ -187,11 +211,9 @@ void mongo_link_free(mongo_link **link)
     if (self == NULL) {
         return;
     }
-    for (size_t use = 0; use < TW_COUNT(self->pools); use++) {
-        if (self->pools[use] != NULL) {
-            mongoc_client_pool_destroy(self->pools[use]);
-        }
-    }
+    free_pools(self);
+    tw_rwlock_fini(&self->lock);
+    tw_free(self->expected);
     tw_free(self);
 }
 
@@ -306,6 +328,38 @@ bool mongo_link_is_doubtful(const bson_error_t *error)
     return false;
 }
 
+uint64_t mongo_link_clock_ms(void)
+{
+    return (uint64_t)bson_get_monotonic_time() / 1000;
+}
+
+bool mongo_link_is_down(const mongo_link_health *health, char *text)
+{
+    bool down = mongo_link_clock_ms() < health->until_ms;
+    if (down) {
+        tw_format(text, TW_ERROR_TEXT_MAX, "%s", health->why);
+    }
+    return down;
+}
+
+void mongo_link_tried(mongo_link_health *health, const char *who, tw_err err, const char *text)
+{
+    if (err != TW_E_UNAVAILABLE) {
+        if (health->why[0] != '\0') {
+            tw_log(TW_LOG_INFO, who, "MongoDB answers again");
+        }
+        health->why[0] = '\0';
+        health->until_ms = 0;
+        return;
+    }
+    health->failures++;
+    if (health->why[0] == '\0') {
+        tw_log(TW_LOG_WARN, who, "MongoDB does not serve: %s", text);
+    }
+    tw_format(health->why, sizeof health->why, "%s", text[0] == '\0' ? tw_err_text(err) : text);
+    health->until_ms = mongo_link_clock_ms() + MONGO_LINK_DOWN_MS;
+}
+
 /* ---- views ---- */
 
 void mongo_link_view(bson_t *out, tw_bson doc)
@@ -362,6 +416,89 @@ tw_err mongo_link_origin(mongoc_client_t *client, uint64_t *srv_id, char *text, 
     bson_destroy(command);
     bson_destroy(&reply);
     return err;
+}
+
+/* ---- who wrote it ---- */
+
+/* A table in which a write stands in one of the EXPECTED_NEAR slots from its hash on. */
+enum { EXPECTED_NEAR = 16 };
+
+static uint64_t expected_hash(tw_str db, tw_str coll, tw_key key, int64_t version)
+{
+    uint64_t hash = tw_hash(db.ptr, db.len, (uint64_t)version);
+    hash = tw_hash(coll.ptr, coll.len, hash);
+    hash = tw_hash(key.ptr, key.len, hash);
+    return hash == 0 ? 1 : hash;
+}
+
+/* The slot of a hash; NULL: none. Holding the lock. */
+static expected *expected_find(mongo_link *self, uint64_t hash)
+{
+    for (size_t i = 0; self->expected != NULL && i < EXPECTED_NEAR; i++) {
+        expected *at = &self->expected[(hash + i) % MONGO_LINK_EXPECTED_MAX];
+        if (at->hash == hash) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+/* A slot to be filled: a free one, else one in turn, whose write is forgotten. */
+static expected *expected_find_free(mongo_link *self, uint64_t hash)
+{
+    for (size_t i = 0; i < EXPECTED_NEAR; i++) {
+        expected *at = &self->expected[(hash + i) % MONGO_LINK_EXPECTED_MAX];
+        if (at->hash == 0) {
+            return at;
+        }
+    }
+    return &self->expected[(hash + self->expected_next++ % EXPECTED_NEAR) %
+                           MONGO_LINK_EXPECTED_MAX];
+}
+
+void mongo_link_expect(mongo_link *self, tw_str db, tw_str coll, tw_key key, int64_t version,
+                       tw_str origin)
+{
+    TW_ASSERT(self != NULL && self->magic == MONGO_LINK_MAGIC);
+    if (origin.len == 0 || origin.len > TW_OPID_MAX) {
+        return;
+    }
+    uint64_t hash = expected_hash(db, coll, key, version);
+    tw_rwlock_write(&self->lock);
+    if (self->expected == NULL) {
+        self->expected = tw_alloc_zero(MONGO_LINK_EXPECTED_MAX, sizeof *self->expected);
+    }
+    if (self->expected != NULL) {
+        expected *at = expected_find(self, hash);
+        at = at == NULL ? expected_find_free(self, hash) : at;
+        at->hash = hash;
+        at->len = (uint8_t)origin.len;
+        memcpy(at->origin, origin.ptr, origin.len);
+    }
+    tw_rwlock_done(&self->lock);
+}
+
+void mongo_link_expect_no_more(mongo_link *self, tw_str db, tw_str coll, tw_key key,
+                               int64_t version)
+{
+    char unused[TW_OPID_MAX];
+    (void)mongo_link_expected(self, db, coll, key, version, unused);
+}
+
+size_t mongo_link_expected(mongo_link *self, tw_str db, tw_str coll, tw_key key, int64_t version,
+                           char out[TW_OPID_MAX])
+{
+    TW_ASSERT(self != NULL && self->magic == MONGO_LINK_MAGIC);
+    size_t len = 0;
+    tw_rwlock_write(&self->lock);
+    expected *at = expected_find(self, expected_hash(db, coll, key, version));
+    if (at != NULL) {
+        len = at->len;
+        memcpy(out, at->origin, len);
+        at->hash = 0;
+    }
+    tw_rwlock_done(&self->lock);
+    return len;
 }
 
 /* ---- records ---- */

@@ -15,19 +15,22 @@
 #include "protocol/bson.h"
 
 #include "broker/catalog.h"
+#include "broker/why.h"
 
 #define MONGO_LINK_DATABASE "tidewire" /* Tidewire's own, in each deployment */
 #define MONGO_LINK_META     "meta"
 #define MONGO_LINK_OPIDS    "opids"
 
 enum {
-    MONGO_LINK_CLIENTS_MAX = 64,   /* of one pool; more wait */
-    MONGO_LINK_WAIT_MS = 1000,     /* for a client of a pool */
-    MONGO_LINK_SELECT_MS = 1500,   /* for a server that may be asked */
-    MONGO_LINK_CONNECT_MS = 1500,  /* for a connection */
-    MONGO_LINK_WRITE_MS = 2000,    /* for the answer to a write: with its retry within 5 s */
-    MONGO_LINK_READ_MS = 4500,     /* for the answer to a read */
-    MONGO_LINK_READ_WORK_MS = 4000 /* maxTimeMS: the server ends what nobody waits for any more */
+    MONGO_LINK_CLIENTS_MAX = 64,     /* of one pool; more wait */
+    MONGO_LINK_EXPECTED_MAX = 65536, /* writes whose event was not seen yet */
+    MONGO_LINK_WAIT_MS = 1000,       /* for a client of a pool */
+    MONGO_LINK_SELECT_MS = 1500,     /* for a server that may be asked */
+    MONGO_LINK_CONNECT_MS = 1500,    /* for a connection */
+    MONGO_LINK_WRITE_MS = 2000,      /* for the answer to a write: with its retry within 5 s */
+    MONGO_LINK_READ_MS = 4500,       /* for the answer to a read */
+    MONGO_LINK_DOWN_MS = 500,        /* between tries while the deployment is away */
+    MONGO_LINK_READ_WORK_MS = 4000   /* maxTimeMS: the server ends what nobody waits for any more */
 };
 
 /* Which socket timeout a client has: a write is answered by somebody's deadline, a read may work.
@@ -62,6 +65,21 @@ tw_err mongo_link_error(const bson_error_t *error, const bson_t *reply, char *te
 /* True where a write that failed so may have had its effect all the same. */
 bool mongo_link_is_doubtful(const bson_error_t *error);
 
+/* Milliseconds of a clock that never goes back, now: where an actor blocks, its turn's is old. */
+uint64_t mongo_link_clock_ms(void);
+
+/* Whether the deployment answers, as one actor knows it: while it does not, requests are refused at
+ * once, and one in MONGO_LINK_DOWN_MS tries. All zero: it does. */
+typedef struct mongo_link_health {
+    char why[TW_ERROR_TEXT_MAX]; /* "": it answers */
+    uint64_t until_ms;           /* refused at once until then */
+    uint64_t failures;
+} mongo_link_health;
+/* True where a request is to be refused without trying; text is then why. */
+bool mongo_link_is_down(const mongo_link_health *health, char *text);
+/* What a try has shown: TW_E_UNAVAILABLE or anything else. who: the actor's name, for the log. */
+void mongo_link_tried(mongo_link_health *health, const char *who, tw_err err, const char *text);
+
 /* ---- views: no copies ---- */
 /* A bson_t that looks at doc; len 0 is an empty document. out needs no destroy. */
 void mongo_link_view(bson_t *out, tw_bson doc);
@@ -73,6 +91,21 @@ tw_bson mongo_link_doc(const bson_t *doc); /* view */
 tw_err mongo_link_origin(mongoc_client_t *client, uint64_t *srv_id, char *text, size_t size);
 /* The seqno of a (seconds, increment) of the cluster's clock; 0: before 2020, no position. */
 uint64_t mongo_link_seqno(uint32_t seconds, uint32_t increment);
+
+/* ---- who wrote it ---- */
+/* A write names its asker (origin, the reqID) to the change streams of its own node through these:
+ * the writer expects the event before it sends the write, the tailer takes it with the event. Kept
+ * for MONGO_LINK_EXPECTED_MAX writes, the oldest forgotten; lost where writer and tailer are
+ * different processes, which the mark of a write makes good (docs/decisions/0007). Thread: any. */
+/* version: that the write will give; 0: it removes the record. */
+void mongo_link_expect(mongo_link *link, tw_str db, tw_str coll, tw_key key, int64_t version,
+                       tw_str origin);
+/* The write did not take place. */
+void mongo_link_expect_no_more(mongo_link *link, tw_str db, tw_str coll, tw_key key,
+                               int64_t version);
+/* Takes the origin of an event; its length, 0: nobody of this node asked for it. */
+size_t mongo_link_expected(mongo_link *link, tw_str db, tw_str coll, tw_key key, int64_t version,
+                           char out[TW_OPID_MAX]);
 
 /* ---- records ---- */
 /* A stored document as a record: key and version as above, doc without the copy of the key. key and

@@ -54,7 +54,8 @@ static tw_err prepare(append_op *self, uint32_t kind, int64_t version, uint32_t 
     bool has_old = self->current.n != 0;
     log_row row = {
         .coll = self->coll,
-        .flags = kind | (uint32_t)(self->row->flags & (TW_ROW_SYNTHETIC | TW_ROW_MULTI)),
+        .flags =
+            kind | (uint32_t)(self->row->flags & (TW_ROW_SYNTHETIC | TW_ROW_MULTI | TW_ROW_SILENT)),
         .ver = version,
         .scope = scope,
         .lscope = has_old && self->current.scope != scope ? self->current.scope : LOG_SCOPE_NONE,
@@ -63,6 +64,7 @@ static tw_err prepare(append_op *self, uint32_t kind, int64_t version, uint32_t 
         .seqno = self->row->seqno,
         .key = kind == TW_ROW_DROP ? (tw_key){0} : tw_arena_key(&store->rows, self->row->key),
         .doc = kind == TW_ROW_PUT ? tw_arena_bson(&store->rows, self->row->doc) : (tw_bson){0},
+        .by = tw_arena_str(&store->rows, self->row->origin),
     };
     if ((kind != TW_ROW_DROP && row.key.ptr == NULL) ||
         (kind == TW_ROW_PUT && row.doc.ptr == NULL)) {

@@ -363,6 +363,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .readers = hub->records,
         .readers_count = hub->records_count,
         .running_max = GATEWAY_REQUESTS_MAX,
+        .mongo = options->mongo_readers_count > 0,
     };
     err = request_engine_new(&hub->requests, &requests);
     if (err != TW_OK) {

@@ -391,6 +391,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
                               .readers_count =
                                   mongo ? options->mongo_readers_count : options->readers_count,
                               .running_max = running_max,
+                              .mongo = mongo,
                               .trusted = true};
     tw_err err = request_engine_new(&self->engine, &engine);
     err = err != TW_OK ? err : slots_init(self, running_max);

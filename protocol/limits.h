@@ -44,6 +44,7 @@
     L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
+    L(PIPELINE_STAGES_MAX, 64, "stages", "Of an aggregate, with those inside; too_many.")          \
     L(SORT_MAX, 100000, "documents", "Sorted by one find; too_costly.")                            \
     L(OPIDS_MAX, 1000000, "ids", "Operation ids remembered; the oldest is forgotten.")             \
     L(OPID_MAX, 128, "bytes", "An operation id; error bad_message.")                               \

@@ -82,7 +82,9 @@ enum tw_reset {
     F(flag, silent, 1, "", "Not to be told to live streams (dispatch: false).")                    \
     F(flag, more, 1, "", "The next operation belongs to the same transaction.")                    \
     F(str, opid, TW_OPID_MAX, "bytes", "Makes the operation idempotent; empty: not asked.")        \
-    F(str, origin, TW_OPID_MAX, "bytes", "Told in /changes as origin.")
+    F(str, origin, TW_OPID_MAX, "bytes", "Told in /changes as origin.")                            \
+    F(flag, drawn, 1, "", "A gateway drew the opid, for the case that it sends once more.")        \
+    F(flag, again, 1, "", "Sent once more: the first may have had its effect.")
 
 #define TW_ITEM_write_result(F, L)                                                                 \
     F(u64, code, 1000, "tw_err", "TW_OK, or why not.")                                             \
@@ -147,7 +149,7 @@ enum tw_reset {
     F(u64, records, TW_SEQNO_MAX, "records", "Live records.")
 
 #define TW_ITEM_append_row(F, L)                                                                   \
-    F(u64, flags, 255, "enum tw_row_flags", "PUT, DELETE or DROP; and SYNTHETIC.")                 \
+    F(u64, flags, 255, "enum tw_row_flags", "PUT, DELETE or DROP; and SYNTHETIC, SILENT.")         \
     F(flag, more, 1, "", "The next row belongs to the same transaction.")                          \
     F(flag, scan, 1, "",                                                                           \
       "Of a scan: left out where nothing differs, or where the source told more.")                 \
@@ -156,7 +158,8 @@ enum tw_reset {
     F(str, coll, TW_NAME_MAX, "bytes", "Collection; empty: a drop of all of the database.")        \
     F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
     F(i64, version, TW_I64_MAX, "version", "Of a put.")                                            \
-    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")                                            \
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")
 
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
@@ -178,6 +181,7 @@ enum tw_reset {
     M(24, records, log_reader, "Records.")                                                         \
     M(25, count, gateway, "Counts records by query; answered by counted.")                         \
     M(26, counted, log_reader, "How many.")                                                        \
+    M(50, aggregate, gateway, "Documents made by a pipeline; answered by records.")                \
     M(30, topic_open, gateway, "Opens a topic or joins an equal one; answered by topic_opened.")   \
     M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
     M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
@@ -272,9 +276,18 @@ enum tw_reset {
     F(u64, skip, TW_SEQNO_MAX, "records", "Leave out the first.")                                  \
     F(u64, limit, TW_FIND_MAX, "records", "At most so many; 0: TW_FIND_MAX.")                      \
     F(u64, after, TW_SEQNO_MAX, "row", "Without sort: go on behind this row.")                     \
+    F(key, after_key, TW_KEY_MAX, "bytes", "The same on MongoDB: go on behind this key.")          \
     F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one record at least).")
+#define TW_FIELDS_aggregate(F, L)                                                                  \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "The first stage: records that may be read.")      \
+    F(bson, pipeline, TW_TOPIC_QUERY_MAX, "bytes", "Array of stages (broker/pipeline.h).")         \
+    F(u64, limit, TW_FIND_MAX, "documents", "At most so many; 0: TW_FIND_MAX.")                    \
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one document at least).")
 #define TW_FIELDS_records(F, L)                                                                    \
     F(u64, after, TW_SEQNO_MAX, "row", "Where the next find goes on.")                             \
+    F(key, after_key, TW_KEY_MAX, "bytes", "The same on MongoDB.")                                 \
     F(flag, more, 1, "", "There are more.")                                                        \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions that the answer reflects at least.")       \
     L(record, items, TW_FIND_MAX, "records", "In order.")

@@ -70,7 +70,11 @@ static const request_action actions[] = {
      .right = RIGHT_READ,
      .start = request_detail},
     {.name = "dispatch", .allowed = FIELDS_ANY, .start = request_dispatch},
-    {.name = "aggregate", .allowed = FIELDS_ANY, .start = request_aggregate},
+    {.name = "aggregate",
+     .allowed = FIELD_BIT(pipeline) | FIELD_BIT(limit),
+     .required = FIELD_BIT(pipeline),
+     .right = RIGHT_READ,
+     .start = request_aggregate},
     SEARCH("search"),
     SEARCH("stream_search"),
     SEARCH("keys"),
@@ -231,7 +235,8 @@ static void fail_of_reader(request *self, tw_err err, const tw_envelope *in)
     char message[TW_ERROR_TEXT_MAX + 1] = "";
     char hint[TW_ERROR_TEXT_MAX + 1] = "";
     tw_bson extra = {0};
-    uint64_t after_ms = err == TW_E_BUSY ? REQUEST_BUSY_MS : 0;
+    bool may_pass = err == TW_E_BUSY || err == TW_E_UNAVAILABLE || err == TW_E_TIMEOUT;
+    uint64_t after_ms = may_pass ? REQUEST_BUSY_MS : 0;
     if (in != NULL && in->id == TW_MSG_error) {
         const tw_msg_error *error = &in->body->error;
         tw_format(message, sizeof message, "%.*s", (int)error->why.len,

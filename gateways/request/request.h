@@ -24,6 +24,7 @@ typedef struct request_options {
     const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
     size_t running_max; /* requests at once; beyond: busy */
+    bool mongo;         /* the readers are MongoDB's: aggregate is offered */
     bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;
 

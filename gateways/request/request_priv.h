@@ -49,6 +49,7 @@ typedef enum request_kind {
     F(query, "query", KIND_QUERY, 0, TW_QUERY_MAX)                                                 \
     F(told, "fields", KIND_TOLD, 0, TW_QUERY_MAX)                                                  \
     F(sort, "sort", KIND_DOC, 0, TW_QUERY_MAX)                                                     \
+    F(pipeline, "pipeline", KIND_LIST, 0, TW_PIPELINE_STAGES_MAX)                                  \
     F(limit, "limit", KIND_NUMBER, 1, TW_FIND_MAX)                                                 \
     F(skip, "skip", KIND_NUMBER, 0, TW_SEQNO_MAX)                                                  \
     F(field, "field", KIND_TEXT, 1, TW_KEY_MAX)                                                    \
@@ -173,8 +174,9 @@ struct request {
     size_t keys_at; /* the next one to be changed */
     tw_bson query, told, sort, update;
     uint64_t after, skip, limit, count;
-    tw_buf page;    /* own; an answer whose rest waits for request_resume */
-    size_t page_at; /* its next item */
+    tw_key after_key; /* on MongoDB, what after is on the log; in arena */
+    tw_buf page;      /* own; an answer whose rest waits for request_resume */
+    size_t page_at;   /* its next item */
     request_result *results;
     size_t results_cap, results_count;
     request_since since;
@@ -261,6 +263,8 @@ void request_fail_result(request *self, const request_result *result, bool with_
 bool request_page_keep(request *self, tw_str bytes);
 bool request_page_again(request *self, tw_body *out);
 void request_add_since(tw_bson_builder *b, const request_since *since);
+/* Keeps where the next page begins; false: no memory, the request failed. */
+bool request_go_behind(request *self, const tw_msg_records *page);
 
 /* ---- request_keys.c: ids, keys, queries as they are spelled ---- */
 tw_err request_ids_read(tw_arena *arena, tw_bson_value ids, request_id **out, size_t *count,
@@ -290,7 +294,8 @@ tw_err request_opid_part(request *self, tw_str opid, uint64_t part, tw_str *out,
 
 /* ---- the actions ---- */
 void request_get_by_ids(request *self);
-void request_find(request *self); /* and find_one */
+void request_find(request *self);                                 /* and find_one */
+void request_find_answered(request *self, const tw_envelope *in); /* of aggregate too */
 void request_count(request *self);
 void request_detail(request *self); /* and get_field */
 void request_get_new_id(request *self);

@@ -10,14 +10,6 @@ void request_dispatch(request *self)
                  "Write a record: its streams are told of it.", (tw_bson){0});
 }
 
-void request_aggregate(request *self)
-{
-    request_fail(self, TW_E_UNSUPPORTED,
-                 "aggregate needs a MongoDB server; this is the embedded "
-                 "store.",
-                 "Use find and count, or start the server with a MongoDB url.", (tw_bson){0});
-}
-
 void request_search(request *self)
 {
     request_fail(self, TW_E_UNSUPPORTED, "No search engine is connected to this server.",
