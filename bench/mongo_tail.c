@@ -1,12 +1,13 @@
 /* mongo_tail.c - the change tailer beside a bare loop of libmongoc: how many events, how late?
  *
  * usage: mongo_tail [URI]      zig build bench -- mongo_tail
- * Without URI tests/support/mongo.sh starts a server (TIDEWIRE_MONGO_KIND=py|rs). Both read the same
- * stream of the same server in one run, rounds interleaved; the median is shown.
- *   events   EVENTS inserts that happened while nobody listened: a loop of mongoc_change_stream_next
- *            that counts them, and the tailer with the store, until they are on disk in the log
- *   latency  inserts at RATE a second: the clock of the writer before each, and when a bare loop and
- *            a subscriber of zig-out/bin/tidewire have it, both at once */
+ * Without URI tests/support/mongo.sh starts a server (TIDEWIRE_MONGO_KIND=py|rs). Both read the
+ * same stream of the same server in one run, rounds interleaved; the median is shown.
+ *   events   EVENTS inserts that happened while nobody listened: a loop of
+ *            mongoc_change_stream_next that counts them, and the tailer with the store, until they
+ *            are on disk in the log
+ *   latency  inserts at RATE a second: the clock of the writer before each, and when a bare loop
+ *            and a subscriber of zig-out/bin/tidewire have it, both at once */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>

@@ -1,9 +1,9 @@
-/* change_tailer_source.h - the commands by which the change tailer reads a deployment: its change
+/* change_tailer_link.h - the commands by which the change tailer reads a deployment: its change
  * stream, its collections, and the barriers that it writes.
  *
  * The stream is read by aggregate and getMore of our own, not by mongoc_change_stream_t: only so is
- * the end of a batch seen (one lookup a batch, transactions kept whole), and the cluster's time with
- * each reply. All functions block, at most MONGO_LINK_READ_MS. Thread: one. */
+ * the end of a batch seen (one lookup a batch, transactions kept whole), and the cluster's time
+ * with each reply. All functions block, at most MONGO_LINK_READ_MS. Thread: one. */
 #pragma once
 
 #include "protocol/limits.h"

@@ -1,5 +1,5 @@
-/* change_tailer_source.c - see change_tailer_source.h. */
-#include "actors/change_tailer_source.h"
+/* change_tailer_link.c - see change_tailer_link.h. */
+#include "actors/change_tailer_link.h"
 
 #include <stdlib.h>
 
