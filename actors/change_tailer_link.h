@@ -44,7 +44,7 @@ typedef struct change_batch {
     tw_bson events;  /* array */
     tw_bson token;   /* postBatchResumeToken; len 0: none */
     uint64_t seqno;  /* the server's operationTime as a position; 0: not told */
-    bool is_cut_off; /* the server ended it by size: more is there already */
+    bool is_cut_off; /* it is full: more may be there already */
     uint64_t bytes;
 } change_batch;
 
