@@ -160,25 +160,33 @@ static void add_results(tw_bson_builder *b, const write_op *ops, size_t count, b
     tw_bson_close(b);
 }
 
-tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
-                   bool with_results, bson_error_t *error, char *text)
+static void begin_marks(struct mongo_writer *self, tw_bson_builder *b)
+{
+    tw_buf_clear(&self->command);
+    tw_bson_begin(b, &self->command);
+    tw_bson_add_str(b, TW_STR("insert"), TW_STR(MONGO_LINK_OPIDS));
+    tw_bson_open_array(b, TW_STR("documents"));
+}
+
+static void add_mark(struct mongo_writer *self, tw_bson_builder *b, tw_str opid,
+                     const write_op *ops, size_t count, bool with_results)
+{
+    tw_bson_open_doc(b, TW_STR(""));
+    tw_bson_add_str(b, TW_STR("_id"), opid);
+    tw_bson_add_date(b, TW_STR("at"), (int64_t)tw_unix_ms(self->actor));
+    add_writes(b, ops, count);
+    if (with_results) {
+        add_results(b, ops, count, true);
+    }
+    tw_bson_close(b);
+}
+
+static tw_err send_marks(struct mongo_writer *self, tw_bson_builder *b, bson_error_t *error,
+                         char *text)
 {
     bson_t reply;
-    tw_bson_builder b;
-    tw_buf_clear(&self->command);
-    tw_bson_begin(&b, &self->command);
-    tw_bson_add_str(&b, TW_STR("insert"), TW_STR(MONGO_LINK_OPIDS));
-    tw_bson_open_array(&b, TW_STR("documents"));
-    tw_bson_open_doc(&b, TW_STR(""));
-    tw_bson_add_str(&b, TW_STR("_id"), opid);
-    tw_bson_add_date(&b, TW_STR("at"), (int64_t)tw_unix_ms(self->actor));
-    add_writes(&b, ops, count);
-    if (with_results) {
-        add_results(&b, ops, count, true);
-    }
-    tw_bson_close(&b);
-    tw_bson_close(&b);
-    tw_bson command = tw_bson_end(&b);
+    tw_bson_close(b);
+    tw_bson command = tw_bson_end(b);
     if (self->command.err != TW_OK) {
         return self->command.err;
     }
@@ -186,6 +194,26 @@ tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t
         writer_command(self, TW_STR(MONGO_LINK_DATABASE), command, true, &reply, error, text);
     bson_destroy(&reply);
     return err;
+}
+
+tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
+                   bool with_results, bson_error_t *error, char *text)
+{
+    tw_bson_builder b;
+    begin_marks(self, &b);
+    add_mark(self, &b, opid, ops, count, with_results);
+    return send_marks(self, &b, error, text);
+}
+
+tw_err writer_mark_each(struct mongo_writer *self, write_op **ops, size_t count, char *text)
+{
+    bson_error_t error = {0};
+    tw_bson_builder b;
+    begin_marks(self, &b);
+    for (size_t i = 0; i < count; i++) {
+        add_mark(self, &b, writer_opid(self, ops[i]->asked), ops[i], 1, true);
+    }
+    return send_marks(self, &b, &error, text);
 }
 
 tw_err writer_mark_results(struct mongo_writer *self, tw_str opid, const write_op *ops,

@@ -24,10 +24,13 @@ enum {
     BULK_OPS_MAX = 1000,                /* operations of one command */
     BULK_BYTES_MAX = 8388608,           /* bytes of one command, one document at least */
     DUPLICATES_MAX = 3,                 /* its key is not there each time: a unique index */
+    READ_KEYS_MAX = 128,                /* of one find: a long $in is searched slowly by some */
+    PUTS_JUDGED = 16,                   /* puts after which it is judged how they begin */
     ROUNDS_MAX = 12,                    /* a record that changes under each attempt: busy */
-    TRANSACTION_TRIES_MAX = 6,          /* of one transaction; then busy or unavailable */
+    CONFLICT_WAIT_MS = 5,               /* before a transaction is tried anew; doubles */
+    CONFLICT_WAIT_MAX_MS = 100,
     KNOWN_MAX = 131072,                 /* opids in memory: what 10 s of writing can bring */
-    PATIENCE_MS = 3000,                 /* no further attempt begins after it */
+    PATIENCE_MS = 3000,                 /* no operation is tried anew after it */
     DOUBT_MS = 15000,                   /* both tries of an asker lie within it */
 };
 
@@ -77,8 +80,10 @@ struct mongo_writer {
     mongoc_client_t *client;          /* own; NULL: none was free yet */
     mongoc_client_session_t *session; /* own; of the message in hand */
     bool in_transaction;
-    bool has_bulk;       /* the server knows bulkWrite (8.0) */
-    bool has_marks;      /* tidewire.opids has its index */
+    bool has_bulk;    /* the server knows bulkWrite (8.0) */
+    bool has_marks;   /* tidewire.opids has its index */
+    bool puts_insert; /* most puts of late were of new records: they begin as inserts */
+    unsigned puts_seen, puts_new;
     uint64_t srv;        /* 0: not known yet */
     uint64_t began_ms;   /* of this life */
     uint64_t message_ms; /* of the message in hand */
@@ -135,6 +140,8 @@ tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t
 /* Writes the results into a mark that has none yet. */
 tw_err writer_mark_results(struct mongo_writer *self, tw_str opid, const write_op *ops,
                            size_t count, char *text);
+/* Inserts a mark for each of these operations. */
+tw_err writer_mark_each(struct mongo_writer *self, write_op **ops, size_t count, char *text);
 /* Reads the mark of an opid: TW_E_NOT_FOUND, or the results of its operations. */
 tw_err writer_mark_read(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
                         char *text);
@@ -143,3 +150,6 @@ tw_err writer_mark_read(struct mongo_writer *self, tw_str opid, write_op *ops, s
 /* Carries out count operations as one transaction. Results stand afterwards, refusals too;
  * otherwise an error that concerns all. */
 tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, char *text);
+/* Carries out operations that have nothing to do with each other, each with its mark, in one
+ * transaction: what is done afterwards is done, the rest has to go alone. */
+tw_err writer_transact_many(struct mongo_writer *self, write_op **ops, size_t count, char *text);

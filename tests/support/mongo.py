@@ -64,7 +64,8 @@ class Mongo:
     def drop_all(self):
         """Drops what tests have made, so that the next server copies nothing of it."""
         for name in self.client.list_database_names():
-            if name.startswith("tidewire_test_"):
+            foreign = name not in ("admin", "config", "local", "tidewire")
+            if name.startswith("tidewire_test_") or (self.is_own and foreign):
                 self.client.drop_database(name)
 
 
