@@ -47,6 +47,7 @@ struct program {
     change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
     mongo_writer_options mongo_writer;
+    char node[PATH_LEN_MAX + 256]; /* host and data directory */
     mongo_reader_options mongo_readers[READERS_MAX];
     subscription_manager_options manager;
     gateway_options gateway;
@@ -211,6 +212,7 @@ static tw_err add_mongo(struct program *program)
         (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
     program->mongo_writer = (mongo_writer_options){.link = program->mongo,
                                                    .catalog = &program->config.catalog,
+                                                   .node = program->node,
                                                    .post_images = option->mongo_post_images};
     tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
     if (err == TW_OK) {
@@ -297,7 +299,7 @@ static const char *absolute(const char *path, char *out, size_t size)
 
 static int prepare_mongo(struct program *program, const char *verb)
 {
-    char why[TW_ERROR_TEXT_MAX];
+    char why[TW_ERROR_TEXT_MAX], host[256] = "", data[PATH_LEN_MAX];
     const char *uri = program->config.option.mongo_uri;
     if (uri[0] == '\0') {
         return 0;
@@ -305,6 +307,9 @@ static int prepare_mongo(struct program *program, const char *verb)
     if (mongo_link_new(&program->mongo, uri, why, sizeof(why)) != TW_OK) {
         return cli_fail(verb, "docs/MONGODB.md tells what is needed", "%s", why);
     }
+    gethostname(host, sizeof(host) - 1);
+    absolute(program->config.option.data, data, sizeof(data));
+    tw_format(program->node, sizeof(program->node), "%s:%s", host, data);
     return 0;
 }
 

@@ -333,6 +333,7 @@ static tw_err mongo_writer_init(void *state, tw_actor *actor, const void *option
     struct mongo_writer *self = state;
     const mongo_writer_options *given = options;
     TW_ASSERT(given != NULL && given->link != NULL && given->catalog != NULL);
+    TW_ASSERT(given->node != NULL);
     *self = (struct mongo_writer){.magic = MONGO_WRITER_MAGIC,
                                   .actor = actor,
                                   .options = given,

@@ -9,7 +9,10 @@
  *    a transaction, many in one command.
  * 4. An opid that a gateway drew is remembered in memory alone. Sent once more to a writer that has
  *    lived for less than DOUBT_MS and does not know it, it gets `unavailable`: the life before may
- *    have written it. */
+ *    have written it.
+ * 5. A writer that is killed inside a transaction leaves it to the server, which keeps its locks for
+ *    a minute. So before its first transaction a writer stores its session in tidewire.meta, and
+ *    has the server kill the session that its life before has stored. */
 #pragma once
 
 #include "broker/hash_table.h"
@@ -29,9 +32,9 @@ enum {
     ROUNDS_MAX = 12,                    /* a record that changes under each attempt: busy */
     CONFLICT_WAIT_MS = 5,               /* before a transaction is tried anew; doubles */
     CONFLICT_WAIT_MAX_MS = 100,
-    KNOWN_MAX = 131072,                 /* opids in memory: what 10 s of writing can bring */
-    PATIENCE_MS = 3000,                 /* no operation is tried anew after it */
-    DOUBT_MS = 15000,                   /* both tries of an asker lie within it */
+    KNOWN_MAX = 131072, /* opids in memory: what 10 s of writing can bring */
+    PATIENCE_MS = 3000, /* no operation is tried anew after it */
+    DOUBT_MS = 15000,   /* both tries of an asker lie within it */
 };
 
 /* What is to be sent for an operation. */
@@ -80,9 +83,10 @@ struct mongo_writer {
     mongoc_client_t *client;          /* own; NULL: none was free yet */
     mongoc_client_session_t *session; /* own; of the message in hand */
     bool in_transaction;
-    bool has_bulk;    /* the server knows bulkWrite (8.0) */
-    bool has_marks;   /* tidewire.opids has its index */
-    bool puts_insert; /* most puts of late were of new records: they begin as inserts */
+    uint8_t announced[16]; /* the session that the deployment knows as this writer's */
+    bool has_bulk;         /* the server knows bulkWrite (8.0) */
+    bool has_marks;        /* tidewire.opids has its index */
+    bool puts_insert;      /* most puts of late were of new records: they begin as inserts */
     unsigned puts_seen, puts_new;
     uint64_t srv;        /* 0: not known yet */
     uint64_t began_ms;   /* of this life */
@@ -134,6 +138,8 @@ bool writer_known_find(struct mongo_writer *self, tw_str opid, tw_item_write_res
 void writer_known_keep(struct mongo_writer *self, tw_str opid, const tw_item_write_result *result);
 /* Makes the index that lets marks go after a day; once it is there, nothing. */
 tw_err writer_marks_prepare(struct mongo_writer *self, char *text);
+/* Ends the session of the life before, and tells the deployment this one. Once a session. */
+tw_err writer_announce(struct mongo_writer *self, char *text);
 /* Inserts the mark of a transaction. TW_E_CONFLICT: one with its opid is there. */
 tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
                    bool with_results, bson_error_t *error, char *text);

@@ -192,7 +192,10 @@ tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, c
         }
         run.opid = (tw_str){made, MARK_ID_LEN};
     }
-    tw_err err = run.opid.len > 0 ? writer_marks_prepare(self, text) : TW_OK;
+    tw_err err = writer_announce(self, text);
+    if (err == TW_OK && run.opid.len > 0) {
+        err = writer_marks_prepare(self, text);
+    }
     size_t refused = SIZE_MAX;
     bool is_known = false;
     run.may_retry = err == TW_OK;
@@ -272,7 +275,10 @@ tw_err writer_transact_many(struct mongo_writer *self, write_op **ops, size_t co
 {
     bson_error_t error = {0};
     bson_t reply;
-    tw_err err = writer_marks_prepare(self, text);
+    tw_err err = count < 2 ? TW_OK : writer_announce(self, text);
+    if (err == TW_OK && count > 1) {
+        err = writer_marks_prepare(self, text);
+    }
     if (err != TW_OK || count < 2) {
         return err;
     }

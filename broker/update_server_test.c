@@ -1,13 +1,13 @@
 /* update_server_test.c - what of an update a MongoDB server is given; that both then mean the same
  * is compared with a server in tests/scenario/test_mongo_data.py. */
-#include "broker/update.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+
+#include "broker/update.h"
 
 #include "tests/support/bson_text.h"
 
