@@ -215,7 +215,7 @@ static void on_appended(void *state, void *context, uint64_t tag, tw_err err, co
     wait_ms(self, err == TW_E_GAP ? 0 : BACK_OFF_FIRST_MS);
 }
 
-void tailer_append(struct change_tailer *self, tailer_rows *rows, bool whole)
+void tailer_append(struct change_tailer *self, tailer_rows *rows)
 {
     tw_str kept = tailer_state_write(self);
     if (kept.len == 0 || kept.len > TW_SOURCE_STATE_MAX) {
@@ -230,7 +230,7 @@ void tailer_append(struct change_tailer *self, tailer_rows *rows, bool whole)
         .at = self->at,
         .applied_ms = rows->wall_ms > 0 ? rows->wall_ms : unix_ms,
         .state = kept,
-        .whole = whole,
+        .whole = self->is_whole,
         .scan_from = self->scan.from,
         .rows = {rows->at, rows->count},
     };
@@ -282,7 +282,7 @@ static void begin_scan(struct change_tailer *self, const change_event *event)
     self->want_scan = false;
     self->at = event->seqno;
     tailer_set_token(self, event->token, false);
-    tailer_append(self, &none, self->is_whole);
+    tailer_append(self, &none);
     self->phase = PHASE_TAIL;
     tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "%s the deployment (%s)",
            has_image ? "the log is compared with" : "copying", reason_texts[self->scan.reason]);

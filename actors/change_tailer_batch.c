@@ -449,7 +449,7 @@ void tailer_append_piece(struct change_tailer *self, tailer_rows *rows, uint64_t
     }
     self->pieces++;
     self->at = seqno - 1; /* reached with the last piece only */
-    tailer_append(self, rows, false);
+    tailer_append(self, rows);
 }
 
 bool tailer_rows_are_full(const tailer_rows *rows, size_t bytes)
@@ -469,7 +469,7 @@ static void make_room(taking *take, size_t from, size_t end)
     size_t rows = take->rows.count + 2 * (end - from);
     if (take->rows.count > 0 &&
         (rows > TW_BATCH_ROWS_MAX || take->rows.bytes + bytes > TW_TRANSACTION_BYTES_MAX)) {
-        tailer_append(take->self, &take->rows, false);
+        tailer_append(take->self, &take->rows);
     }
 }
 
@@ -509,7 +509,7 @@ static bool add_group(taking *take, size_t from, size_t end, bool is_open)
         if (first > 0) { /* complete ones stand before it: they are not of this transaction */
             tailer_rows rest = {rows->at + first, rows->count - first, rows->bytes, rows->wall_ms};
             rows->count = first;
-            tailer_append(self, rows, false);
+            tailer_append(self, rows);
             *rows = rest;
         }
         tailer_set_token(self, take->events[end - 1].token, false);
@@ -528,21 +528,20 @@ static void pass_barrier(taking *take, const change_event *event)
     self->barrier = BARRIER_NONE;
     if (purpose == BARRIER_STEP) {
         if (take->rows.count > 0) {
-            tailer_append(self, &take->rows, false);
+            tailer_append(self, &take->rows);
         }
         tailer_scan_take(self, &take->rows, event->seqno);
     }
     if (purpose == BARRIER_END) {
         self->scan.is_active = false;
+        self->is_whole = true;
         tw_log(TW_LOG_INFO, tw_actor_name(self->actor),
                "the log is complete: %llu records of %llu collections were read",
                (unsigned long long)self->scan.documents, (unsigned long long)self->scan.done);
     }
     reach(self, event->seqno, event->token, false);
-    tailer_append(self, &take->rows, purpose == BARRIER_END || self->is_whole);
-    if (purpose == BARRIER_END) {
-        self->is_whole = true;
-    } else if (purpose == BARRIER_STEP) {
+    tailer_append(self, &take->rows);
+    if (purpose == BARRIER_STEP) {
         tw_fault("tailer_mid_copy");
     }
 }
@@ -572,7 +571,7 @@ static void take_groups(taking *take, const change_batch *batch)
         }
         if (rows->bytes > TW_APPEND_BYTES || rows->count >= APPEND_ROWS ||
             last->kind == CHANGE_DROP_DB) { /* it may become a row for each collection */
-            tailer_append(self, rows, false);
+            tailer_append(self, rows);
         }
     }
 }
@@ -636,7 +635,7 @@ tw_err tailer_take(struct change_tailer *self, const change_batch *batch)
     uint64_t now = tw_now_ms(self->actor);
     bool is_due = self->is_dirty && now >= self->saved_ms + TAILER_SAVE_MS;
     if (take.rows.count > 0 || is_due) {
-        tailer_append(self, &take.rows, false);
+        tailer_append(self, &take.rows);
     }
     return watch_fence(self, batch);
 }

@@ -154,7 +154,7 @@ void tailer_trouble(struct change_tailer *self);
 void tailer_want_scan(struct change_tailer *self, tailer_reason reason);
 tw_err tailer_write_barrier(struct change_tailer *self, tailer_barrier purpose);
 /* Hands rows to the store, with where it goes on behind them; count may be 0. */
-void tailer_append(struct change_tailer *self, tailer_rows *rows, bool whole);
+void tailer_append(struct change_tailer *self, tailer_rows *rows);
 
 /* ---- change_tailer_state.c: what is kept in the log ---- */
 tw_str tailer_state_write(struct change_tailer *self);

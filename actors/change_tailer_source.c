@@ -41,7 +41,7 @@ static const struct {
 static tw_err note_error(change_source *self, const bson_error_t *error, const bson_t *reply)
 {
     bool is_server = error->domain == MONGOC_ERROR_SERVER || error->domain == MONGOC_ERROR_QUERY;
-    tw_err err = mongo_link_error(error, reply, self->why, sizeof self->why);
+    (void)!mongo_link_error(error, reply, self->why, sizeof self->why); /* its text */
     self->code = is_server ? error->code : 0;
     self->failure = CHANGE_PASSES;
     self->is_known = !is_server;
@@ -55,8 +55,7 @@ static tw_err note_error(change_source *self, const bson_error_t *error, const b
             self->is_known = true;
         }
     }
-    TW_ASSERT(err != TW_OK);
-    return err;
+    return TW_E_UNAVAILABLE; /* failure says the rest */
 }
 
 static tw_err refuse(change_source *self, change_failure failure, const char *why)
@@ -368,7 +367,7 @@ static void want_majority(bson_t *command)
     bson_append_document_end(command, &concern);
 }
 
-/* {"_id": {operator: value}} */
+/* Appends filter: {"_id": {operator: value}}. */
 static void want_ids(bson_t *command, const char *operator, tw_bson_value value)
 {
     tw_buf text;
@@ -385,6 +384,33 @@ static void want_ids(bson_t *command, const char *operator, tw_bson_value value)
     mongo_link_view(&view, text.err == TW_OK ? filter : (tw_bson){0});
     BSON_APPEND_DOCUMENT(command, "filter", &view);
     tw_buf_fini(&text);
+}
+
+/* Appends filter: {"_id": {$type: [those that are ordered above that of value]}}. $gt compares
+ * within one bracket of types only, so a scan has to step over from one to the next. */
+static void want_types_above(bson_t *command, tw_bson_value value)
+{
+    static const uint8_t types[] = {
+        TW_BSON_DOUBLE,    TW_BSON_STRING,    TW_BSON_DOCUMENT,   TW_BSON_BINARY,
+        TW_BSON_OBJECT_ID, TW_BSON_BOOL,      TW_BSON_DATE,       TW_BSON_NULL,
+        TW_BSON_REGEX,     TW_BSON_CODE,      TW_BSON_SYMBOL,     TW_BSON_INT32,
+        TW_BSON_INT64,     TW_BSON_TIMESTAMP, TW_BSON_DECIMAL128, TW_BSON_MAX_KEY,
+    };
+    bson_t filter, id, list;
+    int above = 0;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &id);
+    BSON_APPEND_ARRAY_BEGIN(&id, "$type", &list);
+    for (size_t i = 0; i < TW_COUNT(types); i++) {
+        if (tw_bson_bracket(types[i]) > tw_bson_bracket(value.type)) {
+            char index[8];
+            size_t len = tw_format(index, sizeof index, "%d", above++);
+            bson_append_int32(&list, index, (int)len, types[i]);
+        }
+    }
+    bson_append_array_end(&id, &list);
+    bson_append_document_end(&filter, &id);
+    bson_append_document_end(command, &filter);
 }
 
 static tw_err run_find(change_source *self, tw_str db, const bson_t *command, change_reply *reply,
@@ -406,13 +432,18 @@ static bool begin_find(bson_t *command, tw_str coll)
     return bson_append_utf8(command, "find", 4, coll.ptr, (int)coll.len);
 }
 
-tw_err change_source_scan(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
-                          tw_bson *docs, bool *is_last)
+/* One find of a scan; above: of the types above that of `after`. */
+static tw_err scan_once(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
+                        bool above, tw_bson *docs)
 {
     bson_t command;
     bson_t sort;
     begin_find(&command, coll);
-    want_ids(&command, "$gt", after);
+    if (above) {
+        want_types_above(&command, after);
+    } else {
+        want_ids(&command, "$gt", after);
+    }
     BSON_APPEND_DOCUMENT_BEGIN(&command, "sort", &sort);
     BSON_APPEND_INT32(&sort, "_id", 1);
     bson_append_document_end(&command, &sort);
@@ -421,9 +452,23 @@ tw_err change_source_scan(change_source *self, tw_str db, tw_str coll, tw_bson_v
     BSON_APPEND_BOOL(&command, "singleBatch", true);
     want_majority(&command);
     tw_err err = run_find(self, db, &command, &self->scan, docs);
-    *is_last = err == TW_OK && tw_bson_count(*docs) < TW_SCAN_ROWS_MAX &&
-               self->scan.len < TW_DOCUMENT_MAX / 2; /* fuller: its size may have ended it */
     bson_destroy(&command);
+    return err;
+}
+
+tw_err change_source_scan(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
+                          tw_bson *docs, bool *is_last)
+{
+    bool above = false;
+    tw_err err = scan_once(self, db, coll, after, false, docs);
+    if (err == TW_OK && after.type != 0 && after.type != TW_BSON_MAX_KEY &&
+        tw_bson_count(*docs) == 0) {
+        above = true;
+        err = scan_once(self, db, coll, after, true, docs);
+    }
+    *is_last = err == TW_OK && (after.type == 0 || above) &&
+               tw_bson_count(*docs) < TW_SCAN_ROWS_MAX &&
+               self->scan.len < TW_DOCUMENT_MAX / 2; /* fuller: its size may have ended it */
     return err;
 }
 

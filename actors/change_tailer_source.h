@@ -64,7 +64,7 @@ tw_err change_source_next(change_source *source, uint32_t await_ms, change_batch
 tw_err change_source_barrier(change_source *source, uint64_t node, uint64_t number);
 
 /* Documents of a collection behind an _id (type 0: from the first), in order of it. Views until the
- * next scan. *is_last: there were no more. */
+ * next scan. *is_last: there were no more. Blocks twice at most. */
 tw_err change_source_scan(change_source *source, tw_str db, tw_str coll, tw_bson_value after,
                           tw_bson *docs, bool *is_last);
 /* Documents by _id: ids is an array. only_ids: nothing else of them. *seqno: what they reflect.

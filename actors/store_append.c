@@ -240,7 +240,7 @@ static tw_err take(struct store *store, const tw_msg_append *append, uint64_t *r
                                .number = append->number,
                                .at = append->at,
                                .applied_ms = append->applied_ms,
-                               .whole = append->whole,
+                               .whole = append->whole || log_store_source_is_whole(store->log),
                                .state = state};
     log_store_source(store->log, &source);
     store->source.number = append->number;

@@ -101,7 +101,8 @@ typedef struct log_source {
  * origin's to at: what was deleted before was never in this log. */
 void log_store_source(log_store *store, const log_source *source);
 bool log_store_has_source(const log_store *store);
-void log_store_forget_source(log_store *store); /* of a refused commit */
+bool log_store_source_is_whole(const log_store *store); /* what is prepared says so */
+void log_store_forget_source(log_store *store);         /* of a refused commit */
 /* What the last commit stored; state is copied into arena. TW_E_NOT_FOUND: none. */
 tw_err log_store_source_of(log_store *store, tw_arena *arena, uint32_t origin, log_source *out);
 

@@ -47,6 +47,11 @@ bool log_store_has_source(const log_store *store)
     return store->source.origin != 0;
 }
 
+bool log_store_source_is_whole(const log_store *store)
+{
+    return store->source.origin != 0 && store->source.whole;
+}
+
 void log_store_forget_source(log_store *store)
 {
     store->source = (log_source){0};

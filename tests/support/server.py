@@ -150,6 +150,13 @@ class Server:
 
         wait_until(answers, READY_S, f"readiness\n{self.tail()}")
 
+    def http_ready(self):
+        """Whether it says that it is ready; False while it does not answer, too."""
+        try:
+            return self.http("/readyz", timeout=2)[0] == 200
+        except OSError:
+            return False
+
     def tail(self, lines=40):
         text = (self.directory / "server.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
