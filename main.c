@@ -212,6 +212,7 @@ static tw_err add_mongo(struct program *program)
         (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
     program->mongo_writer = (mongo_writer_options){.link = program->mongo,
                                                    .catalog = &program->config.catalog,
+                                                   .base = tw_system_base(program->system),
                                                    .node = program->node,
                                                    .post_images = option->mongo_post_images};
     tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);

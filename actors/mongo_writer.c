@@ -322,6 +322,9 @@ static void mongo_writer_fini(void *state)
     struct mongo_writer *self;
     TW_CAST(self, state, MONGO_WRITER_MAGIC);
     mongo_link_give_back(self->options->link, MONGO_LINK_WRITES, &self->client);
+    if (self->log != NULL) {
+        tw_caller_close(&self->log);
+    }
     tw_arena_fini(&self->memory);
     tw_buf_fini(&self->scratch);
     tw_buf_fini(&self->command);

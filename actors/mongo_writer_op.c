@@ -197,8 +197,12 @@ static tw_err apply_rules(struct mongo_writer *self, write_op *op, tw_bson *doc)
     }
     lookup context = {.writer = self, .op = op, .text = op->why.text};
     tw_position old_at = {0, 0};
-    tw_err err = rules_check(op->rules, &self->memory, *doc, op->old, old_at,
-                             tw_unix_ms(self->actor), look_up_other, &context, doc, &op->why);
+    tw_err err = op->rules->archives && op->is_there ? writer_position(self, op, &old_at) : TW_OK;
+    if (err != TW_OK) {
+        return err;
+    }
+    err = rules_check(op->rules, &self->memory, *doc, op->old, old_at, tw_unix_ms(self->actor),
+                      look_up_other, &context, doc, &op->why);
     return context.err != TW_OK ? context.err : err;
 }
 

@@ -10,8 +10,8 @@
  * 4. An opid that a gateway drew is remembered in memory alone. Sent once more to a writer that has
  *    lived for less than DOUBT_MS and does not know it, it gets `unavailable`: the life before may
  *    have written it.
- * 5. A writer that is killed inside a transaction leaves it to the server, which keeps its locks for
- *    a minute. So before its first transaction a writer stores its session in tidewire.meta, and
+ * 5. A writer that is killed inside a transaction leaves it to the server, which keeps its locks
+ *    for a minute. So before its first transaction a writer stores its session in tidewire.meta, and
  *    has the server kill the session that its life before has stored. */
 #pragma once
 
@@ -83,6 +83,7 @@ struct mongo_writer {
     mongoc_client_t *client;          /* own; NULL: none was free yet */
     mongoc_client_session_t *session; /* own; of the message in hand */
     bool in_transaction;
+    tw_caller *log;        /* own; to a reader of the log; NULL: not asked yet */
     uint8_t announced[16]; /* the session that the deployment knows as this writer's */
     bool has_bulk;         /* the server knows bulkWrite (8.0) */
     bool has_marks;        /* tidewire.opids has its index */
@@ -151,6 +152,10 @@ tw_err writer_mark_each(struct mongo_writer *self, write_op **ops, size_t count,
 /* Reads the mark of an opid: TW_E_NOT_FOUND, or the results of its operations. */
 tw_err writer_mark_read(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
                         char *text);
+
+/* ---- mongo_writer_log.c ---- */
+/* The position of the version that was read. TW_E_BUSY with why: the log is not there yet. */
+tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *out);
 
 /* ---- mongo_writer_transact.c ---- */
 /* Carries out count operations as one transaction. Results stand afterwards, refusals too;

@@ -2,8 +2,8 @@
  * mongo_writer.c.
  *
  * insert tells which of many documents met another. For other changes bulkWrite (MongoDB 8.0) tells
- * the outcome of each; an older server is sent a command for each. Commands are built by hand: the document of an operation goes into them
- * once, without a copy through libbson. */
+ * the outcome of each; an older server is sent a command for each. Commands are built by hand: the
+ * document of an operation goes into them once, without a copy through libbson. */
 #include "actors/mongo_writer_priv.h"
 
 /* ---- commands ---- */
