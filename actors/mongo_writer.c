@@ -150,12 +150,24 @@ static tw_err bulk_flush(struct mongo_writer *self, bulk *all, char *text)
     return err;
 }
 
+/* True for parts of one request: opids that differ behind the last slash. Only they share a
+ * transaction, and so a position. */
+static bool is_same_request(tw_str a, tw_str b)
+{
+    const char *slash = a.len == 0 ? NULL : memrchr(a.ptr, '/', a.len);
+    size_t head = slash == NULL ? 0 : (size_t)(slash - a.ptr) + 1;
+    return head > 0 && b.len > head && memcmp(a.ptr, b.ptr, head) == 0 &&
+           memchr(b.ptr + head, '/', b.len - head) == NULL;
+}
+
 static tw_err bulk_add(struct mongo_writer *self, bulk *all, write_op *op, bool is_marked,
                        char *text)
 {
     tw_err err = TW_OK;
+    bool is_other =
+        all->count > 0 && is_marked && !is_same_request(all->ops[0]->asked->opid, op->asked->opid);
     if (all->count == BULK_OPS_MAX || all->bytes > BULK_BYTES_MAX || has_key(all, op) ||
-        all->is_marked != is_marked) {
+        all->is_marked != is_marked || is_other) {
         err = bulk_flush(self, all, text);
     }
     all->is_marked = is_marked;
