@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "protocol/limits.h"
@@ -21,12 +22,14 @@
 #include "actors/change_tailer.h"
 #include "actors/log_reader.h"
 #include "actors/mongo_link.h"
+#include "actors/mongo_probe.h"
 #include "actors/mongo_reader.h"
 #include "actors/mongo_writer.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
 #include "cli/demo.h"
+#include "cli/doctor.h"
 #include "cli/verb.h"
 #include "gateways/gateway.h"
 #include "gateways/service.h"
@@ -47,6 +50,7 @@ struct program {
     change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
     mongo_writer_options mongo_writer;
+    char node[PATH_LEN_MAX + 256]; /* host and data directory */
     mongo_reader_options mongo_readers[READERS_MAX];
     subscription_manager_options manager;
     gateway_options gateway;
@@ -211,6 +215,8 @@ static tw_err add_mongo(struct program *program)
         (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
     program->mongo_writer = (mongo_writer_options){.link = program->mongo,
                                                    .catalog = &program->config.catalog,
+                                                   .base = tw_system_base(program->system),
+                                                   .node = program->node,
                                                    .post_images = option->mongo_post_images};
     tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
     if (err == TW_OK) {
@@ -297,7 +303,7 @@ static const char *absolute(const char *path, char *out, size_t size)
 
 static int prepare_mongo(struct program *program, const char *verb)
 {
-    char why[TW_ERROR_TEXT_MAX];
+    char why[TW_ERROR_TEXT_MAX], host[256] = "", data[PATH_LEN_MAX];
     const char *uri = program->config.option.mongo_uri;
     if (uri[0] == '\0') {
         return 0;
@@ -305,6 +311,9 @@ static int prepare_mongo(struct program *program, const char *verb)
     if (mongo_link_new(&program->mongo, uri, why, sizeof(why)) != TW_OK) {
         return cli_fail(verb, "docs/MONGODB.md tells what is needed", "%s", why);
     }
+    gethostname(host, sizeof(host) - 1);
+    absolute(program->config.option.data, data, sizeof(data));
+    tw_format(program->node, sizeof(program->node), "%s:%s", host, data);
     return 0;
 }
 
@@ -513,6 +522,37 @@ static int serve(int argc, char **argv, bool wants_actor)
     return status;
 }
 
+/* ---- the verb doctor, which looks at the store as the actors would ---- */
+struct finding_to {
+    cli_doctor_report report;
+    void *context;
+};
+
+static void pass_finding(void *context, mongo_finding finding, const char *what, const char *value,
+                         const char *advice)
+{
+    static const cli_finding as[] = {
+        [MONGO_GOOD] = CLI_GOOD, [MONGO_DOUBTFUL] = CLI_DOUBTFUL, [MONGO_BAD] = CLI_BAD};
+    const struct finding_to *to = context;
+    to->report(to->context, as[finding], what, value, advice);
+}
+
+static void probe_store(const config *loaded, cli_doctor_report report, void *context)
+{
+    const config_options *option = &loaded->option;
+    struct finding_to to = {report, context};
+    if (option->mongo_uri[0] == '\0') {
+        report(context, CLI_GOOD, "store", "embedded", "");
+        return;
+    }
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    mongo_link_library_start();
+    mongo_probe(option->mongo_uri, option->database,
+                (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, pass_finding, &to);
+    mongo_link_library_end();
+}
+
 /* ---- the table of verbs ---- */
 static int usage(FILE *out)
 {
@@ -542,6 +582,9 @@ int main(int argc, char **argv)
     argv[1] = name;
     if (strcmp(verb, "serve") == 0 || strcmp(verb, "actor") == 0) {
         return serve(argc - 1, argv + 1, verb[0] == 'a');
+    }
+    if (strcmp(verb, "doctor") == 0) {
+        return cli_doctor_with(argc - 1, argv + 1, probe_store);
     }
     for (const cli_verb *each = cli_verbs; each->name != NULL; each++) {
         if (strcmp(each->name, verb) == 0) {

@@ -32,6 +32,9 @@ struct mongo_link {
 static void on_log(mongoc_log_level_t level, const char *domain, const char *message, void *context)
 {
     (void)context;
+    /* A transaction that the server has ended itself is aborted once more: that is no trouble. */
+    bool is_noise = strncmp(message, "Error in abortTransaction", 25) == 0;
+    level = is_noise ? MONGOC_LOG_LEVEL_DEBUG : level;
     tw_log_level as = level <= MONGOC_LOG_LEVEL_CRITICAL  ? TW_LOG_ERROR
                       : level == MONGOC_LOG_LEVEL_WARNING ? TW_LOG_WARN
                                                           : TW_LOG_DEBUG;

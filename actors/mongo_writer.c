@@ -63,8 +63,10 @@ static void refuse_rest(struct mongo_writer *self, write_op *ops, size_t count, 
 static tw_err run_rounds(struct mongo_writer *self, write_op **ops, size_t count, char *text)
 {
     tw_err err = TW_OK;
+    uint64_t begin_ms = mongo_link_clock_ms();
     for (int round = 0; count > 0 && err == TW_OK; round++) {
-        if (round == ROUNDS_MAX || mongo_link_clock_ms() - self->message_ms > PATIENCE_MS) {
+        bool is_late = round > 2 && mongo_link_clock_ms() - begin_ms > PATIENCE_MS;
+        if (round == ROUNDS_MAX || is_late) {
             tw_format(text, TW_ERROR_TEXT_MAX, "others change the record too quickly");
             return TW_E_BUSY;
         }
@@ -100,10 +102,12 @@ static tw_err run_rounds(struct mongo_writer *self, write_op **ops, size_t count
     return err;
 }
 
+/* Operations on different records that wait to go together: all with a mark, or none. */
 typedef struct bulk {
     write_op *ops[BULK_OPS_MAX];
     size_t count;
     size_t bytes;
+    bool is_marked;
     hash_table keys;
 } bulk;
 
@@ -134,15 +138,39 @@ static tw_err bulk_flush(struct mongo_writer *self, bulk *all, char *text)
     size_t count = all->count;
     all->count = 0;
     all->bytes = 0;
-    return count == 0 ? TW_OK : run_rounds(self, all->ops, count, text);
+    if (!all->is_marked) {
+        return count == 0 ? TW_OK : run_rounds(self, all->ops, count, text);
+    }
+    tw_err err = writer_transact_many(self, all->ops, count, text);
+    for (size_t i = 0; i < count && err == TW_OK; i++) {
+        if (!all->ops[i]->is_done) {
+            err = writer_transact(self, all->ops[i], 1, text);
+        }
+    }
+    return err;
 }
 
-static tw_err bulk_add(struct mongo_writer *self, bulk *all, write_op *op, char *text)
+/* True for parts of one request: opids that differ behind the last slash. Only they share a
+ * transaction, and so a position. */
+static bool is_same_request(tw_str a, tw_str b)
+{
+    const char *slash = a.len == 0 ? NULL : memrchr(a.ptr, '/', a.len);
+    size_t head = slash == NULL ? 0 : (size_t)(slash - a.ptr) + 1;
+    return head > 0 && b.len > head && memcmp(a.ptr, b.ptr, head) == 0 &&
+           memchr(b.ptr + head, '/', b.len - head) == NULL;
+}
+
+static tw_err bulk_add(struct mongo_writer *self, bulk *all, write_op *op, bool is_marked,
+                       char *text)
 {
     tw_err err = TW_OK;
-    if (all->count == BULK_OPS_MAX || all->bytes > BULK_BYTES_MAX || has_key(all, op)) {
+    bool is_other =
+        all->count > 0 && is_marked && !is_same_request(all->ops[0]->asked->opid, op->asked->opid);
+    if (all->count == BULK_OPS_MAX || all->bytes > BULK_BYTES_MAX || has_key(all, op) ||
+        all->is_marked != is_marked || is_other) {
         err = bulk_flush(self, all, text);
     }
+    all->is_marked = is_marked;
     hash_table_add(&all->keys, &op->link, hash_of(op), op);
     all->ops[all->count++] = op;
     all->bytes += op->asked->doc.len;
@@ -201,8 +229,9 @@ static tw_err run_unit(struct mongo_writer *self, bulk *all, write_op *ops, size
         }
         return TW_OK;
     }
-    if (count == 1 && !has_mark && !is_drop && first->rules->rule == CATALOG_FREE) {
-        return bulk_add(self, all, first, text);
+    bool has_opid = asked->opid.len > 0; /* a silent one may come without: it goes alone */
+    if (count == 1 && !is_drop && first->rules->rule == CATALOG_FREE && (!has_mark || has_opid)) {
+        return bulk_add(self, all, first, has_mark, text);
     }
     tw_err err = bulk_flush(self, all, text);
     if (err == TW_OK && is_drop) {
@@ -305,6 +334,9 @@ static void mongo_writer_fini(void *state)
     struct mongo_writer *self;
     TW_CAST(self, state, MONGO_WRITER_MAGIC);
     mongo_link_give_back(self->options->link, MONGO_LINK_WRITES, &self->client);
+    if (self->log != NULL) {
+        tw_caller_close(&self->log);
+    }
     tw_arena_fini(&self->memory);
     tw_buf_fini(&self->scratch);
     tw_buf_fini(&self->command);
@@ -316,10 +348,12 @@ static tw_err mongo_writer_init(void *state, tw_actor *actor, const void *option
     struct mongo_writer *self = state;
     const mongo_writer_options *given = options;
     TW_ASSERT(given != NULL && given->link != NULL && given->catalog != NULL);
+    TW_ASSERT(given->node != NULL);
     *self = (struct mongo_writer){.magic = MONGO_WRITER_MAGIC,
                                   .actor = actor,
                                   .options = given,
                                   .has_bulk = true,
+                                  .puts_insert = true,
                                   .began_ms = mongo_link_clock_ms()};
     tw_arena_init(&self->memory, MONGO_WRITER_BYTES_MAX);
     tw_buf_init(&self->scratch, TW_DOCUMENT_MAX + TW_KEY_MAX + 65536);

@@ -10,6 +10,8 @@ struct mongo_link;
 typedef struct mongo_writer_options {
     struct mongo_link *link; /* borrow; of this process */
     const catalog *catalog;  /* borrow */
+    const char *base;        /* borrow; of the actors: where the log's readers are */
+    const char *node;        /* borrow; names this writer among those of the deployment */
     bool post_images;        /* collections that it creates keep them */
 } mongo_writer_options;
 

@@ -125,6 +125,103 @@ tw_err writer_marks_prepare(struct mongo_writer *self, char *text)
     return err;
 }
 
+/* ---- the session of a writer ---- */
+
+static tw_bson_value own_lsid(const struct mongo_writer *self)
+{
+    tw_bson lsid = mongo_link_doc(mongoc_client_session_get_lsid(self->session));
+    return tw_bson_get(lsid, TW_STR("id")); /* a binary of 16 bytes: its length, subtype, bytes */
+}
+
+static void add_writer_id(tw_bson_builder *b, const struct mongo_writer *self, const char *name)
+{
+    char id[TW_KEY_MAX];
+    size_t len = tw_format(id, sizeof id, "writer %s", self->options->node);
+    tw_bson_add_str(b, tw_str_of(name), (tw_str){id, len});
+}
+
+/* The session that stands in tidewire.meta, killed. */
+static tw_err end_life_before(struct mongo_writer *self, char *text)
+{
+    bson_t reply;
+    bson_error_t error;
+    tw_bson_builder b;
+    tw_buf_clear(&self->command);
+    tw_bson_begin(&b, &self->command);
+    tw_bson_add_str(&b, TW_STR("find"), TW_STR(MONGO_LINK_META));
+    tw_bson_open_doc(&b, TW_STR("filter"));
+    add_writer_id(&b, self, "_id");
+    tw_bson_close(&b);
+    tw_bson_add_i64(&b, TW_STR("limit"), 1);
+    tw_bson_add_bool(&b, TW_STR("singleBatch"), true);
+    tw_err err = writer_command(self, TW_STR(MONGO_LINK_DATABASE), tw_bson_end(&b), false, &reply,
+                                &error, text);
+    tw_bson batch = tw_bson_get_doc(tw_bson_get_doc(mongo_link_doc(&reply), TW_STR("cursor")),
+                                    TW_STR("firstBatch"));
+    tw_bson kept = batch.len == 0 ? (tw_bson){0} : tw_bson_get_doc(batch, TW_STR("0"));
+    tw_bson_value lsid = kept.len == 0 ? (tw_bson_value){0} : tw_bson_get(kept, TW_STR("lsid"));
+    bool has_one = err == TW_OK && lsid.type == TW_BSON_BINARY;
+    if (has_one) {
+        tw_buf_clear(&self->command);
+        tw_bson_begin(&b, &self->command);
+        tw_bson_open_array(&b, TW_STR("killSessions"));
+        tw_bson_open_doc(&b, TW_STR(""));
+        tw_bson_add_value(&b, TW_STR("id"), lsid);
+        tw_bson_close(&b);
+        tw_bson_close(&b);
+    }
+    tw_bson command = has_one ? tw_bson_end(&b) : (tw_bson){0};
+    bson_destroy(&reply);
+    if (has_one) {
+        err = writer_command(self, TW_STR("admin"), command, false, &reply, &error, text);
+        bson_destroy(&reply);
+    }
+    return err == TW_E_UNAVAILABLE ? err : TW_OK; /* without the right to it: after a minute */
+}
+
+tw_err writer_announce(struct mongo_writer *self, char *text)
+{
+    bson_t reply;
+    bson_error_t error;
+    tw_bson_builder b;
+    tw_bson_value lsid = own_lsid(self);
+    const uint8_t *uuid = lsid.ptr + lsid.len - sizeof self->announced;
+    TW_ASSERT(lsid.type == TW_BSON_BINARY && lsid.len == 5 + sizeof self->announced);
+    if (memcmp(uuid, self->announced, sizeof self->announced) == 0) {
+        return TW_OK;
+    }
+    tw_err err = end_life_before(self, text);
+    if (err != TW_OK) {
+        return err;
+    }
+    tw_buf_clear(&self->command);
+    tw_bson_begin(&b, &self->command);
+    tw_bson_add_str(&b, TW_STR("update"), TW_STR(MONGO_LINK_META));
+    tw_bson_open_array(&b, TW_STR("updates"));
+    tw_bson_open_doc(&b, TW_STR(""));
+    tw_bson_open_doc(&b, TW_STR("q"));
+    add_writer_id(&b, self, "_id");
+    tw_bson_close(&b);
+    tw_bson_open_doc(&b, TW_STR("u"));
+    tw_bson_open_doc(&b, TW_STR("$set"));
+    tw_bson_add_value(&b, TW_STR("lsid"), lsid);
+    tw_bson_add_date(&b, TW_STR("at"), (int64_t)tw_unix_ms(self->actor));
+    tw_bson_close(&b);
+    tw_bson_close(&b);
+    tw_bson_add_bool(&b, TW_STR("upsert"), true);
+    tw_bson_close(&b);
+    tw_bson_close(&b);
+    err = writer_command(self, TW_STR(MONGO_LINK_DATABASE), tw_bson_end(&b), true, &reply, &error,
+                         text);
+    bson_destroy(&reply);
+    if (err == TW_OK) {
+        memcpy(self->announced, uuid, sizeof self->announced);
+    }
+    return err;
+}
+
+/* ---- marks ---- */
+
 static void add_writes(tw_bson_builder *b, const write_op *ops, size_t count)
 {
     tw_bson_open_array(b, TW_STR("writes"));
@@ -160,25 +257,33 @@ static void add_results(tw_bson_builder *b, const write_op *ops, size_t count, b
     tw_bson_close(b);
 }
 
-tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
-                   bool with_results, bson_error_t *error, char *text)
+static void begin_marks(struct mongo_writer *self, tw_bson_builder *b)
+{
+    tw_buf_clear(&self->command);
+    tw_bson_begin(b, &self->command);
+    tw_bson_add_str(b, TW_STR("insert"), TW_STR(MONGO_LINK_OPIDS));
+    tw_bson_open_array(b, TW_STR("documents"));
+}
+
+static void add_mark(struct mongo_writer *self, tw_bson_builder *b, tw_str opid,
+                     const write_op *ops, size_t count, bool with_results)
+{
+    tw_bson_open_doc(b, TW_STR(""));
+    tw_bson_add_str(b, TW_STR("_id"), opid);
+    tw_bson_add_date(b, TW_STR("at"), (int64_t)tw_unix_ms(self->actor));
+    add_writes(b, ops, count);
+    if (with_results) {
+        add_results(b, ops, count, true);
+    }
+    tw_bson_close(b);
+}
+
+static tw_err send_marks(struct mongo_writer *self, tw_bson_builder *b, bson_error_t *error,
+                         char *text)
 {
     bson_t reply;
-    tw_bson_builder b;
-    tw_buf_clear(&self->command);
-    tw_bson_begin(&b, &self->command);
-    tw_bson_add_str(&b, TW_STR("insert"), TW_STR(MONGO_LINK_OPIDS));
-    tw_bson_open_array(&b, TW_STR("documents"));
-    tw_bson_open_doc(&b, TW_STR(""));
-    tw_bson_add_str(&b, TW_STR("_id"), opid);
-    tw_bson_add_date(&b, TW_STR("at"), (int64_t)tw_unix_ms(self->actor));
-    add_writes(&b, ops, count);
-    if (with_results) {
-        add_results(&b, ops, count, true);
-    }
-    tw_bson_close(&b);
-    tw_bson_close(&b);
-    tw_bson command = tw_bson_end(&b);
+    tw_bson_close(b);
+    tw_bson command = tw_bson_end(b);
     if (self->command.err != TW_OK) {
         return self->command.err;
     }
@@ -186,6 +291,26 @@ tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t
         writer_command(self, TW_STR(MONGO_LINK_DATABASE), command, true, &reply, error, text);
     bson_destroy(&reply);
     return err;
+}
+
+tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
+                   bool with_results, bson_error_t *error, char *text)
+{
+    tw_bson_builder b;
+    begin_marks(self, &b);
+    add_mark(self, &b, opid, ops, count, with_results);
+    return send_marks(self, &b, error, text);
+}
+
+tw_err writer_mark_each(struct mongo_writer *self, write_op **ops, size_t count, char *text)
+{
+    bson_error_t error = {0};
+    tw_bson_builder b;
+    begin_marks(self, &b);
+    for (size_t i = 0; i < count; i++) {
+        add_mark(self, &b, writer_opid(self, ops[i]->asked), ops[i], 1, true);
+    }
+    return send_marks(self, &b, &error, text);
 }
 
 tw_err writer_mark_results(struct mongo_writer *self, tw_str opid, const write_op *ops,

@@ -105,7 +105,10 @@ void writer_op_begin(struct mongo_writer *self, write_op *op)
         err = find_record(self, op);
     }
     op->result->key = op->key;
-    op->blind = op->asked->op == TW_OP_INSERT && err == TW_OK && op->rules->rule == CATALOG_FREE;
+    bool is_put = op->asked->op == TW_OP_PUT && self->puts_insert && op->asked->match.len == 0 &&
+                  op->asked->if_version <= 0;
+    op->blind = err == TW_OK && (op->asked->op == TW_OP_INSERT || is_put) &&
+                op->rules->rule == CATALOG_FREE;
     if (err != TW_OK) {
         refuse_why(self, op, err);
     }
@@ -194,8 +197,12 @@ static tw_err apply_rules(struct mongo_writer *self, write_op *op, tw_bson *doc)
     }
     lookup context = {.writer = self, .op = op, .text = op->why.text};
     tw_position old_at = {0, 0};
-    tw_err err = rules_check(op->rules, &self->memory, *doc, op->old, old_at,
-                             tw_unix_ms(self->actor), look_up_other, &context, doc, &op->why);
+    tw_err err = op->rules->archives && op->is_there ? writer_position(self, op, &old_at) : TW_OK;
+    if (err != TW_OK) {
+        return err;
+    }
+    err = rules_check(op->rules, &self->memory, *doc, op->old, old_at, tw_unix_ms(self->actor),
+                      look_up_other, &context, doc, &op->why);
     return context.err != TW_OK ? context.err : err;
 }
 
@@ -208,10 +215,27 @@ static tw_err version_in(struct mongo_writer *self, write_op *op, tw_bson doc, i
 
 /* ---- plans ---- */
 
+/* Learns whether puts bring new records: then they are tried as inserts, without a look before. */
+static void judge_put(struct mongo_writer *self, bool is_new)
+{
+    self->puts_seen++;
+    self->puts_new += is_new ? 1 : 0;
+    if (self->puts_seen == PUTS_JUDGED) {
+        self->puts_insert = self->puts_new * 2 > self->puts_seen;
+        self->puts_seen = 0;
+        self->puts_new = 0;
+    }
+}
+
 static tw_err plan_document(struct mongo_writer *self, write_op *op)
 {
     tw_bson doc = op->asked->doc;
     tw_err err = TW_OK;
+    if (op->asked->op == TW_OP_PUT && (op->duplicates > 0 || !op->blind)) {
+        judge_put(self, !op->is_there);
+    } else if (op->asked->op == TW_OP_PUT) {
+        judge_put(self, true); /* taken back by the round after it, where it was not */
+    }
     op->next_version = op->version + 1;
     if (op->rules->rule != CATALOG_FREE) {
         err = version_in(self, op, doc, op->next_version, &doc); /* rules see the key */

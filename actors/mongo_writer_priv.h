@@ -9,7 +9,10 @@
  *    a transaction, many in one command.
  * 4. An opid that a gateway drew is remembered in memory alone. Sent once more to a writer that has
  *    lived for less than DOUBT_MS and does not know it, it gets `unavailable`: the life before may
- *    have written it. */
+ *    have written it.
+ * 5. A writer that is killed inside a transaction leaves it to the server, which keeps its locks
+ *    for a minute. So before its first transaction a writer stores its session in tidewire.meta, and
+ *    has the server kill the session that its life before has stored. */
 #pragma once
 
 #include "broker/hash_table.h"
@@ -24,11 +27,14 @@ enum {
     BULK_OPS_MAX = 1000,                /* operations of one command */
     BULK_BYTES_MAX = 8388608,           /* bytes of one command, one document at least */
     DUPLICATES_MAX = 3,                 /* its key is not there each time: a unique index */
+    READ_KEYS_MAX = 128,                /* of one find: a long $in is searched slowly by some */
+    PUTS_JUDGED = 16,                   /* puts after which it is judged how they begin */
     ROUNDS_MAX = 12,                    /* a record that changes under each attempt: busy */
-    TRANSACTION_TRIES_MAX = 6,          /* of one transaction; then busy or unavailable */
-    KNOWN_MAX = 131072,                 /* opids in memory: what 10 s of writing can bring */
-    PATIENCE_MS = 3000,                 /* no further attempt begins after it */
-    DOUBT_MS = 15000,                   /* both tries of an asker lie within it */
+    CONFLICT_WAIT_MS = 5,               /* before a transaction is tried anew; doubles */
+    CONFLICT_WAIT_MAX_MS = 100,
+    KNOWN_MAX = 131072, /* opids in memory: what 10 s of writing can bring */
+    PATIENCE_MS = 3000, /* no operation is tried anew after it */
+    DOUBT_MS = 15000,   /* both tries of an asker lie within it */
 };
 
 /* What is to be sent for an operation. */
@@ -77,8 +83,12 @@ struct mongo_writer {
     mongoc_client_t *client;          /* own; NULL: none was free yet */
     mongoc_client_session_t *session; /* own; of the message in hand */
     bool in_transaction;
-    bool has_bulk;       /* the server knows bulkWrite (8.0) */
-    bool has_marks;      /* tidewire.opids has its index */
+    tw_caller *log;        /* own; to a reader of the log; NULL: not asked yet */
+    uint8_t announced[16]; /* the session that the deployment knows as this writer's */
+    bool has_bulk;         /* the server knows bulkWrite (8.0) */
+    bool has_marks;        /* tidewire.opids has its index */
+    bool puts_insert;      /* most puts of late were of new records: they begin as inserts */
+    unsigned puts_seen, puts_new;
     uint64_t srv;        /* 0: not known yet */
     uint64_t began_ms;   /* of this life */
     uint64_t message_ms; /* of the message in hand */
@@ -129,17 +139,28 @@ bool writer_known_find(struct mongo_writer *self, tw_str opid, tw_item_write_res
 void writer_known_keep(struct mongo_writer *self, tw_str opid, const tw_item_write_result *result);
 /* Makes the index that lets marks go after a day; once it is there, nothing. */
 tw_err writer_marks_prepare(struct mongo_writer *self, char *text);
+/* Ends the session of the life before, and tells the deployment this one. Once a session. */
+tw_err writer_announce(struct mongo_writer *self, char *text);
 /* Inserts the mark of a transaction. TW_E_CONFLICT: one with its opid is there. */
 tw_err writer_mark(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
                    bool with_results, bson_error_t *error, char *text);
 /* Writes the results into a mark that has none yet. */
 tw_err writer_mark_results(struct mongo_writer *self, tw_str opid, const write_op *ops,
                            size_t count, char *text);
+/* Inserts a mark for each of these operations. */
+tw_err writer_mark_each(struct mongo_writer *self, write_op **ops, size_t count, char *text);
 /* Reads the mark of an opid: TW_E_NOT_FOUND, or the results of its operations. */
 tw_err writer_mark_read(struct mongo_writer *self, tw_str opid, write_op *ops, size_t count,
                         char *text);
+
+/* ---- mongo_writer_log.c ---- */
+/* The position of the version that was read. TW_E_BUSY with why: the log is not there yet. */
+tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *out);
 
 /* ---- mongo_writer_transact.c ---- */
 /* Carries out count operations as one transaction. Results stand afterwards, refusals too;
  * otherwise an error that concerns all. */
 tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, char *text);
+/* Carries out operations that have nothing to do with each other, each with its mark, in one
+ * transaction: what is done afterwards is done, the rest has to go alone. */
+tw_err writer_transact_many(struct mongo_writer *self, write_op **ops, size_t count, char *text);

@@ -1,9 +1,9 @@
 /* mongo_writer_send.c - reading the records of operations, and sending their plans; for
  * mongo_writer.c.
  *
- * bulkWrite (MongoDB 8.0) tells the outcome of each operation and takes many; an older server is
- * sent a command for each. Commands are built by hand: the document of an operation goes into them
- * once, without a copy through libbson. */
+ * insert tells which of many documents met another. For other changes bulkWrite (MongoDB 8.0) tells
+ * the outcome of each; an older server is sent a command for each. Commands are built by hand: the
+ * document of an operation goes into them once, without a copy through libbson. */
 #include "actors/mongo_writer_priv.h"
 
 /* ---- commands ---- */
@@ -70,68 +70,68 @@ static bool is_same_place(const write_op *a, const write_op *b)
     return tw_str_equal(a->coll, b->coll) && tw_str_equal(a->db, b->db);
 }
 
-static tw_bson read_command(struct mongo_writer *self, write_op **ops, size_t count, size_t first)
+/* ops are all of one place */
+static tw_bson read_command(struct mongo_writer *self, write_op **ops, size_t count)
 {
     bool whole = false;
-    size_t keys = 0;
     tw_bson_builder b;
     tw_buf_clear(&self->command);
     tw_bson_begin(&b, &self->command);
-    tw_bson_add_str(&b, TW_STR("find"), ops[first]->coll);
+    tw_bson_add_str(&b, TW_STR("find"), ops[0]->coll);
     tw_bson_open_doc(&b, TW_STR("filter"));
-    tw_bson_open_doc(&b, TW_STR("_id"));
-    tw_bson_open_array(&b, TW_STR("$in"));
-    for (size_t i = first; i < count; i++) {
-        if (is_same_place(ops[i], ops[first])) {
+    if (count == 1) {
+        tw_bson_add_key(&b, TW_STR("_id"), ops[0]->key);
+        whole = writer_op_needs_document(ops[0]);
+    } else {
+        tw_bson_open_doc(&b, TW_STR("_id"));
+        tw_bson_open_array(&b, TW_STR("$in"));
+        for (size_t i = 0; i < count; i++) {
             tw_bson_add_key(&b, TW_STR(""), ops[i]->key);
             whole = whole || writer_op_needs_document(ops[i]);
-            keys++;
         }
+        tw_bson_close(&b);
+        tw_bson_close(&b);
     }
-    tw_bson_close(&b);
-    tw_bson_close(&b);
     tw_bson_close(&b);
     if (!whole) {
         tw_bson_open_doc(&b, TW_STR("projection"));
-        tw_bson_add_i64(&b, tw_str_of(ops[first]->rules->version_field), 1);
+        tw_bson_add_i64(&b, tw_str_of(ops[0]->rules->version_field), 1);
         tw_bson_close(&b);
     }
-    tw_bson_add_i64(&b, TW_STR("batchSize"), (int64_t)keys + 1);
+    tw_bson_add_i64(&b, TW_STR("batchSize"), (int64_t)count + 1);
     tw_bson_add_i64(&b, TW_STR("maxTimeMS"), MONGO_LINK_WRITE_MS);
     return tw_bson_end(&b);
 }
 
 /* Gives a document to the operations that asked for it. */
-static tw_err hand_out(struct mongo_writer *self, write_op **ops, size_t count, size_t first,
-                       tw_bson stored)
+static tw_err hand_out(struct mongo_writer *self, write_op **ops, size_t count, tw_bson stored)
 {
     tw_key key;
     tw_err err = tw_key_of_value(&self->memory, tw_bson_get(stored, TW_STR("_id")), &key);
-    for (size_t i = first; i < count && err == TW_OK; i++) {
-        if (is_same_place(ops[i], ops[first]) && tw_key_equal(ops[i]->key, key)) {
+    for (size_t i = 0; i < count && err == TW_OK; i++) {
+        if (tw_key_equal(ops[i]->key, key)) {
             err = writer_op_found(self, ops[i], stored);
         }
     }
     return err;
 }
 
-static tw_err read_place(struct mongo_writer *self, write_op **ops, size_t count, size_t first,
-                         char *text)
+static tw_err read_place(struct mongo_writer *self, write_op **ops, size_t count, char *text)
 {
     bson_t reply;
     bson_error_t error;
     char name[TW_NAME_MAX + 1];
     bson_t opts = BSON_INITIALIZER;
-    tw_bson command = read_command(self, ops, count, first);
+    tw_bson command = read_command(self, ops, count);
     if (self->command.err != TW_OK) {
         return self->command.err;
     }
-    tw_err err = writer_command(self, ops[first]->db, command, false, &reply, &error, text);
+    tw_err err = writer_command(self, ops[0]->db, command, false, &reply, &error, text);
     if (err != TW_OK) {
         bson_destroy(&reply);
         return err;
     }
-    tw_format(name, sizeof name, "%.*s", (int)ops[first]->db.len, ops[first]->db.ptr);
+    tw_format(name, sizeof name, "%.*s", (int)ops[0]->db.len, ops[0]->db.ptr);
     mongoc_client_session_append(self->session, &opts, &error);
     mongoc_cursor_t *cursor = /* takes the reply */
         mongoc_cursor_new_from_command_reply_with_opts(self->client, &reply, &opts);
@@ -139,7 +139,7 @@ static tw_err read_place(struct mongo_writer *self, write_op **ops, size_t count
     const bson_t *found;
     while (err == TW_OK && mongoc_cursor_next(cursor, &found)) {
         tw_bson copy = tw_arena_bson(&self->memory, mongo_link_doc(found));
-        err = copy.ptr == NULL ? TW_E_NO_MEMORY : hand_out(self, ops, count, first, copy);
+        err = copy.ptr == NULL ? TW_E_NO_MEMORY : hand_out(self, ops, count, copy);
     }
     if (err == TW_OK && mongoc_cursor_error(cursor, &error)) {
         err = mongo_link_error(&error, NULL, text, TW_ERROR_TEXT_MAX);
@@ -151,18 +151,24 @@ static tw_err read_place(struct mongo_writer *self, write_op **ops, size_t count
 tw_err writer_read(struct mongo_writer *self, write_op **ops, size_t count, char *text)
 {
     tw_err err = TW_OK;
+    write_op **some = tw_arena_alloc(&self->memory, READ_KEYS_MAX * sizeof *some);
+    bool *is_read = tw_arena_zero(&self->memory, count, sizeof *is_read);
+    if (some == NULL || is_read == NULL) {
+        return TW_E_NO_MEMORY;
+    }
     for (size_t i = 0; i < count; i++) {
         err = writer_op_found(self, ops[i], (tw_bson){0});
         TW_ASSERT(err == TW_OK);
     }
     for (size_t i = 0; i < count && err == TW_OK; i++) {
-        bool is_first = true;
-        for (size_t k = 0; k < i && is_first; k++) {
-            is_first = !is_same_place(ops[k], ops[i]);
+        size_t taken = 0;
+        for (size_t k = i; k < count && taken < READ_KEYS_MAX && !is_read[i]; k++) {
+            if (!is_read[k] && is_same_place(ops[k], ops[i])) {
+                some[taken++] = ops[k];
+                is_read[k] = k != i;
+            }
         }
-        if (is_first) {
-            err = read_place(self, ops, count, i, text);
-        }
+        err = taken == 0 ? TW_OK : read_place(self, some, taken, text);
     }
     return err;
 }
@@ -250,6 +256,72 @@ static void take_outcome(struct mongo_writer *self, write_op *op, int64_t n, uin
     writer_op_refuse(self, op, err, text);
 }
 
+/* ---- inserts: every server tells which of them met another ---- */
+
+/* How many operations from the first on are inserts into one place, and fit into a command. */
+static size_t inserts_from(write_op **ops, size_t count)
+{
+    size_t taken = 0;
+    size_t bytes = 0;
+    while (taken < count && ops[taken]->plan == PLAN_INSERT && is_same_place(ops[taken], ops[0]) &&
+           (taken == 0 || bytes + ops[taken]->doc.len < BULK_BYTES_MAX)) {
+        bytes += ops[taken++]->doc.len;
+    }
+    return taken;
+}
+
+static tw_bson insert_command(struct mongo_writer *self, write_op **ops, size_t count)
+{
+    tw_bson_builder b;
+    tw_buf_clear(&self->command);
+    tw_bson_begin(&b, &self->command);
+    tw_bson_add_str(&b, TW_STR("insert"), ops[0]->coll);
+    tw_bson_open_array(&b, TW_STR("documents"));
+    for (size_t i = 0; i < count; i++) {
+        add_document(&b, "", ops[i]);
+    }
+    tw_bson_close(&b);
+    tw_bson_add_bool(&b, TW_STR("ordered"), false);
+    return tw_bson_end(&b);
+}
+
+static tw_err send_inserts(struct mongo_writer *self, write_op **ops, size_t count, char *text)
+{
+    bson_t reply;
+    bson_error_t error;
+    tw_bson command = insert_command(self, ops, count);
+    if (self->command.err != TW_OK) {
+        return self->command.err;
+    }
+    tw_err err = writer_command(self, ops[0]->db, command, true, &reply, &error, text);
+    tw_bson body = mongo_link_doc(&reply);
+    tw_bson errors = tw_bson_get_doc(body, TW_STR("writeErrors"));
+    bool *met = tw_arena_zero(&self->memory, count, sizeof *met);
+    if ((err != TW_OK && errors.len == 0) || met == NULL) {
+        bson_destroy(&reply);
+        return err == TW_OK ? TW_E_NO_MEMORY : err;
+    }
+    tw_bson_iter i;
+    for (tw_bson_iter_init(&i, errors); errors.len > 0 && tw_bson_iter_next(&i);) {
+        tw_bson each = tw_bson_value_doc(i.value);
+        int64_t at = tw_bson_get_i64_or(each, TW_STR("index"), -1);
+        if (at >= 0 && (size_t)at < count && !met[at]) {
+            met[at] = true;
+            take_outcome(self, ops[at], 0, (uint32_t)tw_bson_get_i64_or(each, TW_STR("code"), 1),
+                         tw_bson_get_str(each, TW_STR("errmsg")));
+        }
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (!met[k]) {
+            take_outcome(self, ops[k], 1, 0, (tw_str){NULL, 0});
+        }
+    }
+    tw_bson concern = tw_bson_get_doc(body, TW_STR("writeConcernError"));
+    err = concern.len > 0 ? err : TW_OK; /* with it all are in doubt */
+    bson_destroy(&reply);
+    return err;
+}
+
 /* ---- one at a time ---- */
 
 static tw_bson one_command(struct mongo_writer *self, const write_op *op)
@@ -257,11 +329,7 @@ static tw_bson one_command(struct mongo_writer *self, const write_op *op)
     tw_bson_builder b;
     tw_buf_clear(&self->command);
     tw_bson_begin(&b, &self->command);
-    if (op->plan == PLAN_INSERT) {
-        tw_bson_add_str(&b, TW_STR("insert"), op->coll);
-        tw_bson_open_array(&b, TW_STR("documents"));
-        add_document(&b, "", op);
-    } else if (op->plan == PLAN_DELETE) {
+    if (op->plan == PLAN_DELETE) {
         tw_bson_add_str(&b, TW_STR("delete"), op->coll);
         tw_bson_open_array(&b, TW_STR("deletes"));
         tw_bson_open_doc(&b, TW_STR(""));
@@ -325,10 +393,7 @@ static size_t place_of(write_op **ops, size_t at, size_t *places)
 static void add_bulk_op(tw_bson_builder *b, const write_op *op, size_t place)
 {
     tw_bson_open_doc(b, TW_STR(""));
-    if (op->plan == PLAN_INSERT) {
-        tw_bson_add_i64(b, TW_STR("insert"), (int64_t)place);
-        add_document(b, "document", op);
-    } else if (op->plan == PLAN_DELETE) {
+    if (op->plan == PLAN_DELETE) {
         tw_bson_add_i64(b, TW_STR("delete"), (int64_t)place);
         add_guard(b, "filter", op);
         tw_bson_add_bool(b, TW_STR("multi"), false);
@@ -339,6 +404,16 @@ static void add_bulk_op(tw_bson_builder *b, const write_op *op, size_t place)
         tw_bson_add_bool(b, TW_STR("multi"), false);
     }
     tw_bson_close(b);
+}
+
+/* How many operations come before the next insert. */
+static size_t others_from(write_op **ops, size_t count)
+{
+    size_t taken = 0;
+    while (taken < count && ops[taken]->plan != PLAN_INSERT) {
+        taken++;
+    }
+    return taken;
 }
 
 /* Builds bulkWrite for as many as fit; returns their number. */
@@ -458,10 +533,13 @@ tw_err writer_send(struct mongo_writer *self, write_op **ops, size_t count, char
         expect(self, ops[i]);
     }
     for (size_t i = 0; i < count && err == TW_OK;) {
-        size_t taken = 1;
-        if (count - i > 1 && self->has_bulk && !self->in_transaction) {
-            err = send_bulk(self, ops + i, count - i, &taken, text);
+        size_t taken = inserts_from(ops + i, count - i);
+        if (taken > 0) {
+            err = send_inserts(self, ops + i, taken, text);
+        } else if (count - i > 1 && self->has_bulk && !self->in_transaction) {
+            err = send_bulk(self, ops + i, others_from(ops + i, count - i), &taken, text);
         } else {
+            taken = 1;
             err = send_one(self, ops[i], text);
         }
         uint64_t fence = writer_fence(self);

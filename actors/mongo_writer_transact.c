@@ -3,6 +3,8 @@
  *
  * The mark goes first: where its opid is there already, nothing was done and its results are told.
  * Operations are then carried out in order, each reading what those before it wrote. */
+#include <poll.h>
+
 #include "actors/mongo_writer_priv.h"
 
 enum { MARK_ID_LEN = 24 }; /* hex digits of an ObjectId: of a mark that nobody asks for */
@@ -190,14 +192,21 @@ tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, c
         }
         run.opid = (tw_str){made, MARK_ID_LEN};
     }
-    tw_err err = run.opid.len > 0 ? writer_marks_prepare(self, text) : TW_OK;
+    tw_err err = writer_announce(self, text);
+    if (err == TW_OK && run.opid.len > 0) {
+        err = writer_marks_prepare(self, text);
+    }
     size_t refused = SIZE_MAX;
     bool is_known = false;
     run.may_retry = err == TW_OK;
-    for (int i = 0; i < TRANSACTION_TRIES_MAX && run.may_retry; i++) {
+    for (int wait_ms = CONFLICT_WAIT_MS; run.may_retry; wait_ms *= 2) {
         err = attempt(&run, &refused, &is_known);
         run.may_retry = run.may_retry && err != TW_OK && !is_known &&
                         mongo_link_clock_ms() - self->message_ms < PATIENCE_MS;
+        if (run.may_retry) { /* the other transaction needs time: this actor is allowed to wait */
+            poll(NULL, 0, wait_ms < CONFLICT_WAIT_MAX_MS ? wait_ms : CONFLICT_WAIT_MAX_MS);
+            wait_ms = wait_ms < CONFLICT_WAIT_MAX_MS ? wait_ms : CONFLICT_WAIT_MAX_MS;
+        }
     }
     if (is_known || (err == TW_OK && refused != SIZE_MAX && run.is_asked)) {
         tw_err read = writer_mark_read(self, run.opid, ops, count, text);
@@ -218,4 +227,89 @@ tw_err writer_transact(struct mongo_writer *self, write_op *ops, size_t count, c
         refuse_others(&run, refused);
     }
     return err;
+}
+
+/* ---- many with a mark each ---- */
+
+/* Reads and judges; those with a plan are moved to the front. Returns their number. */
+static size_t plan_many(struct mongo_writer *self, write_op **ops, size_t count, tw_err *err,
+                        char *text)
+{
+    size_t reads = 0;
+    size_t planned = 0;
+    write_op **some = tw_arena_alloc(&self->memory, count * sizeof *some);
+    *err = some == NULL ? TW_E_NO_MEMORY : TW_OK;
+    for (size_t i = 0; some != NULL && i < count; i++) {
+        if (!ops[i]->blind) {
+            some[reads++] = ops[i];
+        }
+    }
+    if (*err == TW_OK && reads > 0) {
+        *err = writer_read(self, some, reads, text);
+    }
+    for (size_t i = 0; *err == TW_OK && i < count; i++) {
+        writer_op_plan(self, ops[i]);
+        if (ops[i]->is_done) { /* refused, or nothing to change: its mark decides, alone */
+            ops[i]->is_done = false;
+            ops[i]->result->code = TW_OK;
+            continue;
+        }
+        write_op *one = ops[i];
+        ops[i] = ops[planned];
+        ops[planned++] = one;
+    }
+    return planned;
+}
+
+static bool all_done(write_op **ops, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!ops[i]->is_done || ops[i]->result->code != TW_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+tw_err writer_transact_many(struct mongo_writer *self, write_op **ops, size_t count, char *text)
+{
+    bson_error_t error = {0};
+    bson_t reply;
+    tw_err err = count < 2 ? TW_OK : writer_announce(self, text);
+    if (err == TW_OK && count > 1) {
+        err = writer_marks_prepare(self, text);
+    }
+    if (err != TW_OK || count < 2) {
+        return err;
+    }
+    if (!mongoc_client_session_start_transaction(self->session, NULL, &error)) {
+        return mongo_link_error(&error, NULL, text, TW_ERROR_TEXT_MAX);
+    }
+    self->in_transaction = true;
+    self->transactions++;
+    size_t planned = plan_many(self, ops, count, &err, text);
+    if (err == TW_OK && planned > 0) {
+        err = writer_mark_each(self, ops, planned, text);
+    }
+    if (err == TW_OK && planned > 0) {
+        err = writer_send(self, ops, planned, text);
+    }
+    bool good = err == TW_OK && planned > 0 && all_done(ops, planned);
+    if (good) {
+        good = mongoc_client_session_commit_transaction(self->session, &reply, &error);
+        bson_destroy(&reply);
+    } else {
+        (void)mongoc_client_session_abort_transaction(self->session, &error);
+    }
+    self->in_transaction = false;
+    uint64_t fence = writer_fence(self);
+    for (size_t i = 0; i < count; i++) { /* not committed, or in doubt: each asks its mark alone */
+        bool is_written = good && i < planned;
+        ops[i]->is_done = is_written;
+        ops[i]->result->seqno = is_written ? fence : 0;
+        ops[i]->result->count = is_written ? 1 : 0;
+        ops[i]->result->code = TW_OK;
+        ops[i]->duplicates = 0;
+    }
+    return TW_OK;
 }

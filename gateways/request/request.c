@@ -269,7 +269,8 @@ static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err er
     self->asks--;
     if (self->forgotten) {
         /* nobody waits for it */
-    } else if (err == TW_E_UNAVAILABLE && !self->retried) {
+    } else if (err == TW_E_UNAVAILABLE && !self->retried &&
+               (in == NULL || !self->engine->options.mongo)) { /* MongoDB is away for all readers */
         self->retried = true;
         self->ask(self);
     } else if (err != TW_OK) {

@@ -47,6 +47,13 @@ async def log_reaches(url, since, seconds=10):
                 pass
 
 
+async def settled(server, seconds=30):
+    """Waits until the log has all that was acknowledged before: by a write that is behind it."""
+    async with await Client.open(server.url("/db")) as db:
+        done = await db.one("put", collection="settled", doc={"_id": 1})
+    await log_reaches(server.url(), done["since"], seconds)
+
+
 class Client:
     """One websocket: requests by reqID, streams by mux_id."""
 

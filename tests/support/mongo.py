@@ -64,8 +64,32 @@ class Mongo:
     def drop_all(self):
         """Drops what tests have made, so that the next server copies nothing of it."""
         for name in self.client.list_database_names():
-            if name.startswith("tidewire_test_"):
+            foreign = name not in ("admin", "config", "local", "tidewire")
+            if name.startswith("tidewire_test_") or (self.is_own and foreign):
                 self.client.drop_database(name)
+
+
+class Observer:
+    """What a change stream of our own tells of a collection: the positions of each record's
+    changes, in order. It begins where it is made."""
+
+    def __init__(self, server, collection):
+        uri = server.flags[server.flags.index("--mongo") + 1]
+        self.client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
+        self.collection = self.client[server.database][collection]
+        self.stream = self.collection.watch(max_await_time_ms=200)
+
+    def positions(self, count):
+        """{key: [seqno, ...]} of the first count events."""
+        found = {}
+        for _ in range(count):
+            event = self.stream.next()
+            at = event["clusterTime"]
+            seqno = (at.time - 1577836800) * 2**21 + min(at.inc, 2**21 - 1)
+            found.setdefault(event["documentKey"]["_id"], []).append(seqno)
+        self.stream.close()
+        self.client.close()
+        return found
 
 
 class MongoMissing(Exception):
