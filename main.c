@@ -13,18 +13,25 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "protocol/limits.h"
 
 #include "actors/runtime/log.h"
 
+#include "actors/change_tailer.h"
 #include "actors/log_reader.h"
+#include "actors/mongo_link.h"
+#include "actors/mongo_probe.h"
+#include "actors/mongo_reader.h"
+#include "actors/mongo_writer.h"
 #include "actors/processor.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
 #include "cli/demo.h"
+#include "cli/doctor.h"
 #include "cli/verb.h"
 #include "gateways/gateway.h"
 #include "gateways/service.h"
@@ -35,13 +42,18 @@ struct program {
     config config;     /* own */
     tw_system *system; /* own */
     log_store *log;    /* own; opened by the store, read by its readers */
+    mongo_link *mongo; /* own; NULL: the embedded store */
     char actors_base[PATH_LEN_MAX], service_url[PATH_LEN_MAX];
     char listen[PATH_LEN_MAX], admin[PATH_LEN_MAX], origins[PATH_LEN_MAX];
     const char *origins_listed[ORIGINS_LISTED_MAX];
     const char *actors[TW_ACTORS_MAX + 1]; /* whose figures the gateway tells */
     gateway_ports ports;                   /* what was really bound */
     store_options store;
+    change_tailer_options tailer;
     log_reader_options readers[READERS_MAX];
+    mongo_writer_options mongo_writer;
+    char node[PATH_LEN_MAX + 256]; /* host and data directory */
+    mongo_reader_options mongo_readers[READERS_MAX];
     subscription_manager_options manager;
     processor_options processor;
     gateway_options gateway;
@@ -74,16 +86,36 @@ static bool is_loopback(const char *host)
 }
 
 /* The actors of this program, wherever they run. */
-static bool is_served(const char *name)
+static bool is_served(const config_options *option, const char *name)
 {
-    static const char *const served[] = {"store",   "log_reader.", "subscription_manager",
-                                         "gateway", "service",     "processor"};
+    const struct {
+        const char *name;
+        int64_t instances; /* -1: one, which has no number */
+    } served[] = {
+        {"store", -1},
+        {"log_reader.", option->readers},
+        {"subscription_manager", -1},
+        {"gateway", -1},
+        {"service", -1},
+        {"processor", -1},
+        {"change_tailer", option->mongo_uri[0] == '\0' ? 0 : -1},
+        {"mongo_writer", option->mongo_uri[0] == '\0' ? 0 : -1},
+        {"mongo_reader.", option->mongo_uri[0] == '\0' ? 0 : option->mongo_readers},
+    };
     for (size_t i = 0; i < TW_COUNT(served); i++) {
-        if (strncmp(name, served[i], strlen(served[i])) == 0) {
-            return true;
+        size_t len = strlen(served[i].name);
+        if (strncmp(name, served[i].name, len) == 0) {
+            return served[i].instances < 0 ? name[len] == '\0'
+                                           : name[len] - '0' < served[i].instances;
         }
     }
     return false;
+}
+
+static size_t mongo_readers(const struct program *program)
+{
+    const config_options *option = &program->config.option;
+    return option->mongo_uri[0] == '\0' ? 0 : (size_t)option->mongo_readers;
 }
 
 static int fill_gateway(struct program *program, const char *verb)
@@ -97,14 +129,14 @@ static int fill_gateway(struct program *program, const char *verb)
         .catalog = &program->config.catalog,
         .origins = program->origins_listed,
         .readers_count = (size_t)option->readers,
+        .mongo_readers_count = mongo_readers(program),
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
     };
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
-        const char *dot = strchr(tw_actor_names[i], '.');
-        if (is_served(tw_actor_names[i]) && (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+        if (is_served(option, tw_actor_names[i])) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -168,12 +200,36 @@ static tw_err add_store(struct program *program)
         .srv_id = (uint64_t)option->srv_id,
         .age_ms = (uint64_t)option->log_age_s * 1000,
         .superseded_bytes = (uint64_t)option->log_bytes,
+        .image = program->mongo != NULL,
     };
     err = tw_system_add(program->system, &store_class, -1, &program->store);
     for (int i = 0; i < (int)option->readers && err == TW_OK; i++) {
         program->readers[i] =
             (log_reader_options){.log = program->log, .catalog = &program->config.catalog};
         err = tw_system_add(program->system, &log_reader_class, i, &program->readers[i]);
+    }
+    return err;
+}
+
+/* The actors that speak to MongoDB: the writer tells the tailer whose events will come. */
+static tw_err add_mongo(struct program *program)
+{
+    const config_options *option = &program->config.option;
+    program->tailer =
+        (change_tailer_options){.link = program->mongo, .catalog = &program->config.catalog};
+    program->mongo_writer = (mongo_writer_options){.link = program->mongo,
+                                                   .catalog = &program->config.catalog,
+                                                   .base = tw_system_base(program->system),
+                                                   .node = program->node,
+                                                   .post_images = option->mongo_post_images};
+    tw_err err = tw_system_add(program->system, &change_tailer_class, -1, &program->tailer);
+    if (err == TW_OK) {
+        err = tw_system_add(program->system, &mongo_writer_class, -1, &program->mongo_writer);
+    }
+    for (int i = 0; i < (int)option->mongo_readers && err == TW_OK; i++) {
+        program->mongo_readers[i] =
+            (mongo_reader_options){.link = program->mongo, .catalog = &program->config.catalog};
+        err = tw_system_add(program->system, &mongo_reader_class, i, &program->mongo_readers[i]);
     }
     return err;
 }
@@ -187,6 +243,10 @@ static int add_actors(struct program *program, const char *verb, const char *nam
     int count = 0;
     if (is_wanted(program, named, "store")) {
         err = add_store(program);
+        count++;
+    }
+    if (err == TW_OK && program->mongo != NULL && is_wanted(program, named, "change_tailer")) {
+        err = add_mongo(program);
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {
@@ -215,6 +275,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
             .catalog = &program->config.catalog,
             .url = program->service_url,
             .readers_count = (size_t)option->readers,
+            .mongo_readers_count = mongo_readers(program),
         };
         err = tw_system_add(program->system, &service_class, -1, &program->service);
         count++;
@@ -251,6 +312,22 @@ static const char *absolute(const char *path, char *out, size_t size)
     return out;
 }
 
+static int prepare_mongo(struct program *program, const char *verb)
+{
+    char why[TW_ERROR_TEXT_MAX], host[256] = "", data[PATH_LEN_MAX];
+    const char *uri = program->config.option.mongo_uri;
+    if (uri[0] == '\0') {
+        return 0;
+    }
+    if (mongo_link_new(&program->mongo, uri, why, sizeof(why)) != TW_OK) {
+        return cli_fail(verb, "docs/MONGODB.md tells what is needed", "%s", why);
+    }
+    gethostname(host, sizeof(host) - 1);
+    absolute(program->config.option.data, data, sizeof(data));
+    tw_format(program->node, sizeof(program->node), "%s:%s", host, data);
+    return 0;
+}
+
 static int prepare(struct program *program, const char *verb)
 {
     const config_options *option = &program->config.option;
@@ -282,7 +359,7 @@ static int prepare(struct program *program, const char *verb)
         tw_format(program->service_url, sizeof(program->service_url), "ipc://%s/service", data);
     }
     tw_format(program->actors_base, sizeof(program->actors_base), "%s", option->actors);
-    return 0;
+    return prepare_mongo(program, verb);
 }
 
 /* ---- the verbs serve and actor ---- */
@@ -338,6 +415,12 @@ static void print_start(const struct program *program)
     printf("tidewire serves\n");
     printf("  config     %s\n", loaded->file == NULL ? "defaults, no file" : loaded->file);
     printf("  data       %s\n", loaded->option.memory ? "in memory only" : loaded->option.data);
+    if (program->mongo != NULL) {
+        printf("  store      MongoDB at %s, database %s\n", mongo_link_hosts(program->mongo),
+               loaded->option.database);
+    } else {
+        printf("  store      embedded\n");
+    }
     if (program->gateway.catalog != NULL) {
         print_listeners(program);
     }
@@ -434,6 +517,7 @@ static int serve(int argc, char **argv, bool wants_actor)
         return cli_fail(verb, "", "no memory");
     }
     int status = config_args_load(&given.args, verb, &program->config);
+    mongo_link_library_start();
     if (status == 0) {
         status = prepare(program, verb);
     }
@@ -442,9 +526,42 @@ static int serve(int argc, char **argv, bool wants_actor)
     }
     tw_system_free(&program->system);
     log_store_free(&program->log);
+    mongo_link_free(&program->mongo);
+    mongo_link_library_end();
     config_free(&program->config);
     tw_free(program);
     return status;
+}
+
+/* ---- the verb doctor, which looks at the store as the actors would ---- */
+struct finding_to {
+    cli_doctor_report report;
+    void *context;
+};
+
+static void pass_finding(void *context, mongo_finding finding, const char *what, const char *value,
+                         const char *advice)
+{
+    static const cli_finding as[] = {
+        [MONGO_GOOD] = CLI_GOOD, [MONGO_DOUBTFUL] = CLI_DOUBTFUL, [MONGO_BAD] = CLI_BAD};
+    const struct finding_to *to = context;
+    to->report(to->context, as[finding], what, value, advice);
+}
+
+static void probe_store(const config *loaded, cli_doctor_report report, void *context)
+{
+    const config_options *option = &loaded->option;
+    struct finding_to to = {report, context};
+    if (option->mongo_uri[0] == '\0') {
+        report(context, CLI_GOOD, "store", "embedded", "");
+        return;
+    }
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    mongo_link_library_start();
+    mongo_probe(option->mongo_uri, option->database,
+                (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, pass_finding, &to);
+    mongo_link_library_end();
 }
 
 /* ---- the table of verbs ---- */
@@ -476,6 +593,9 @@ int main(int argc, char **argv)
     argv[1] = name;
     if (strcmp(verb, "serve") == 0 || strcmp(verb, "actor") == 0) {
         return serve(argc - 1, argv + 1, verb[0] == 'a');
+    }
+    if (strcmp(verb, "doctor") == 0) {
+        return cli_doctor_with(argc - 1, argv + 1, probe_store);
     }
     for (const cli_verb *each = cli_verbs; each->name != NULL; each++) {
         if (strcmp(each->name, verb) == 0) {

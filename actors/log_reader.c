@@ -189,6 +189,10 @@ static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
                           const tw_msg_page_read *ask, tw_item_raw_row *raws)
 {
     tw_err err = log_view_sync(&self->view);
+    if (err == TW_OK && !log_store_is_whole(self->view.store)) {
+        tw_format(self->view.why, sizeof self->view.why, "the first copy is under way");
+        err = TW_E_UNAVAILABLE;
+    }
     if (err != TW_OK) {
         return log_reader_refuse(self, in, err);
     }
@@ -364,7 +368,12 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     bool is_open = index != NULL;
     for (size_t i = 0; is_open && i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
-        uint64_t seqno = log_origin_seqno_at(origin, making.upto);
+        bool is_own = origin->id == LOG_ORIGIN_OWN;
+        if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
+            continue; /* an image: nothing stands at its own positions */
+        }
+        bool is_head = !is_own && making.upto >= log_index_head(index);
+        uint64_t seqno = is_head ? origin->head : log_origin_seqno_at(origin, making.upto);
         tw_err raised = position_set_raise(&making.at, (tw_position){origin->srv, seqno});
         TW_ASSERT(raised == TW_OK); /* as many as a set holds */
     }
@@ -390,6 +399,9 @@ tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector 
     for (size_t i = 0; index != NULL && i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
         bool is_own = origin->id == LOG_ORIGIN_OWN;
+        if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
+            continue; /* an image: nothing stands at its own positions */
+        }
         uint64_t seqno = is_own ? log_index_head(index) : origin->head;
         tw_err err = position_set_raise(&at, (tw_position){origin->srv, seqno});
         TW_ASSERT(err == TW_OK); /* as many as a set holds */

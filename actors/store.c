@@ -1,6 +1,7 @@
 /* store.c - the actor that owns the log: the one writer.
  *
- * Receives  write, trim, log_state_ask      Sends  written, log_batch (published), log_state
+ * Receives  write, trim, log_state_ask; append, source_ask (store_append.c)
+ * Sends     written, appended, log_state, source; log_batch (published)
  * Owns      the log (actors/log), which the log_readers of this process read
  * Limit     TW_BATCH_ROWS_MAX rows or 16 MiB a commit
  * Never     waits for more writes: what is due in a turn is committed at its end, one alone too
@@ -59,6 +60,17 @@ static void publish(struct store *self, uint64_t prev_head, const tw_item_log_ro
     self->published += count;
 }
 
+/* A commit without rows moved the position of the source alone. */
+static void publish_position(struct store *self)
+{
+    position_set at;
+    uint64_t head = log_index_head(log_store_index(self->log));
+    positions_at(self, head, true, &at);
+    const tw_msg_log_batch batch = {
+        .prev_head = head, .head = head, .at = position_set_view(&at), .rows = {NULL, 0}};
+    tw_publish(self->actor, TW_MSG_log_batch, &batch);
+}
+
 /* What followers are told of a row. A version and the one before it that together pass a message's
  * bound go without the one before. */
 static tw_item_log_row told(struct store *self, const log_pending *pending)
@@ -92,6 +104,9 @@ static void publish_all(struct store *self)
 {
     size_t count = log_store_prepared(self->log);
     tw_item_log_row *rows = tw_arena_alloc(&self->answers, (count + 1) * sizeof *rows);
+    if (count == 0 && self->appends_count > 0) {
+        publish_position(self);
+    }
     if (rows == NULL || count == 0) {
         return; /* a lost publication: followers read the log */
     }
@@ -114,9 +129,7 @@ static void publish_all(struct store *self)
 
 /* ---- committing ---- */
 
-/* Ends the actor. What was found damaged is told to the log: the start that follows sets it aside
- * and rebuilds it, where it would otherwise be found again by each write. */
-static void fail(struct store *self, tw_err err, const char *what)
+void store_fail(struct store *self, tw_err err, const char *what)
 {
     TW_ASSERT(err != TW_OK);
     TW_ASSERT(what != NULL);
@@ -142,8 +155,10 @@ static void refuse_open(struct store *self, tw_err err)
 
 tw_err store_commit(struct store *self)
 {
-    if (log_store_prepared(self->log) == 0 && log_store_remembered(self->log) == 0) {
+    if (log_store_prepared(self->log) == 0 && log_store_remembered(self->log) == 0 &&
+        !log_store_has_source(self->log)) {
         self->open_count = 0;
+        self->appends_open = self->appends_count;
         return TW_OK;
     }
     tw_err err = log_store_commit(self->log, tw_unix_ms(self->actor));
@@ -152,17 +167,20 @@ tw_err store_commit(struct store *self)
                log_store_why(self->log), log_store_prepared(self->log));
         log_store_undo(self->log, 0);
         log_store_forget(self->log, 0);
+        log_store_forget_source(self->log);
         refuse_open(self, err);
+        store_refuse_appends(self, err);
         tw_arena_reset(&self->rows);
-        return TW_OK;
+        return store_load_source(self);
     }
     if (err != TW_OK) {
-        fail(self, err, "written");
+        store_fail(self, err, "written");
         return err;
     }
     self->commits++;
     self->writes += log_store_prepared(self->log);
     self->open_count = 0;
+    self->appends_open = self->appends_count;
     return TW_OK;
 }
 
@@ -185,11 +203,11 @@ static void publish_and_clear(struct store *self)
     tw_arena_reset(&self->rows);
 }
 
-static tw_err store_on_turn(void *state)
+tw_err store_on_turn(void *state)
 {
     struct store *self;
     TW_CAST(self, state, STORE_MAGIC);
-    if (self->waiting_count == 0) {
+    if (self->waiting_count == 0 && self->appends_count == 0) {
         return TW_OK;
     }
     tw_err err = store_commit(self);
@@ -198,7 +216,10 @@ static tw_err store_on_turn(void *state)
     }
     tw_fault("store_before_reply");
     answer_all(self);
+    store_answer_appends(self);
     publish_and_clear(self);
+    self->appends_count = 0;
+    self->appends_open = 0;
     tw_arena_reset(&self->answers);
     err = log_store_checkpoint(self->log);
     return err == TW_E_DISK ? TW_OK : err; /* no room: the next one tries again */
@@ -223,7 +244,7 @@ static tw_err keep_open(struct store *self, tw_item_write_result *results, size_
     return TW_OK;
 }
 
-static tw_err make_room(struct store *self, size_t rows)
+tw_err store_make_room(struct store *self, size_t rows)
 {
     bool is_full = log_store_prepared(self->log) + rows > TW_BATCH_ROWS_MAX ||
                    log_store_remembered(self->log) + rows > TW_BATCH_ROWS_MAX ||
@@ -247,7 +268,7 @@ static tw_err write_all(struct store *self, const tw_list_write_op *ops,
         while (ops->at[i + count - 1].more && i + count < ops->count) {
             count++;
         }
-        err = make_room(self, count);
+        err = store_make_room(self, count);
         if (err == TW_OK) {
             err = keep_open(self, results + i, count);
         }
@@ -264,6 +285,11 @@ static tw_err on_write(void *state, const tw_envelope *in)
     struct store *self;
     TW_CAST(self, state, STORE_MAGIC);
     const tw_list_write_op *ops = &in->body->write.ops;
+    if (self->image) {
+        tw_reply_error(in->actor, in->route, TW_E_UNSUPPORTED,
+                       "this log is the image of another store, which takes the writes");
+        return TW_OK;
+    }
     if (self->waiting_count == self->waiting_cap) {
         size_t cap = self->waiting_cap == 0 ? 256 : self->waiting_cap * 2;
         store_answer *bigger = tw_realloc(self->waiting, cap * sizeof *bigger);
@@ -288,7 +314,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
         self->waiting[self->waiting_count++] = (store_answer){*in->route, results, ops->count};
         return TW_OK;
     }
-    fail(self, err, "read");
+    store_fail(self, err, "read");
     return TW_OK;
 }
 
@@ -300,7 +326,7 @@ static bool may_go_on(struct store *self, tw_err err)
     if (err == TW_OK || err == TW_E_DISK) {
         return true;
     }
-    fail(self, err, "trimmed");
+    store_fail(self, err, "trimmed");
     return false;
 }
 
@@ -399,7 +425,8 @@ static tw_err on_log_state_ask(void *state, const tw_envelope *in)
     position_set at;
     positions_at(self, log_index_head(index), true, &at);
     tw_msg_log_state answer = {
-        .srv = self->srv,
+        .srv = self->source.srv != 0 ? self->source.srv : self->srv,
+        .partial = !log_store_is_whole(self->log),
         .head = log_index_head(index),
         .floor = log_index_floor(index),
         .rows = stats.rows,
@@ -437,6 +464,11 @@ static void store_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_list_
         {.name = TW_STR("writes_refused_total"), .value = (int64_t)self->refused},
         {.name = TW_STR("rows_published_total"), .value = (int64_t)self->published},
         {.name = TW_STR("rows_published_without_old_total"), .value = (int64_t)self->without_old},
+        {.name = TW_STR("appends_total"), .value = (int64_t)self->appended},
+        {.name = TW_STR("append_rows_total"), .value = (int64_t)self->append_rows},
+        {.name = TW_STR("append_rows_skipped_total"), .value = (int64_t)self->append_skipped},
+        {.name = TW_STR("appends_refused_total"), .value = (int64_t)self->append_refused},
+        {.name = TW_STR("log_partial"), .value = !log_store_is_whole(self->log)},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof gauges);
     if (at != NULL) {
@@ -458,6 +490,7 @@ static void store_fini(void *state)
     tw_arena_fini(&self->answers);
     tw_buf_fini(&self->scratch);
     tw_free(self->waiting);
+    tw_free(self->appends);
     tw_free(self->open);
 }
 
@@ -466,8 +499,11 @@ static tw_err store_init(void *state, tw_actor *actor, const void *options)
     struct store *self = state;
     const store_options *given = options;
     TW_ASSERT(given != NULL && given->log != NULL && given->catalog != NULL);
-    *self = (struct store){
-        .magic = STORE_MAGIC, .actor = actor, .log = given->log, .catalog = given->catalog};
+    *self = (struct store){.magic = STORE_MAGIC,
+                           .actor = actor,
+                           .log = given->log,
+                           .catalog = given->catalog,
+                           .image = given->image};
     tw_arena_init(&self->rows, STORE_ROWS_BYTES_MAX);
     tw_arena_init(&self->answers, STORE_ANSWERS_BYTES_MAX);
     tw_buf_init(&self->scratch, TW_DOCUMENT_MAX + TW_KEY_MAX + 65536);
@@ -476,7 +512,8 @@ static tw_err store_init(void *state, tw_actor *actor, const void *options)
                                    .srv_id = given->srv_id,
                                    .age_ms = given->age_ms,
                                    .superseded_bytes = given->superseded_bytes,
-                                   .bytes_max = given->bytes_max};
+                                   .bytes_max = given->bytes_max,
+                                   .is_image = given->image};
     char why[1024] = "";
     tw_err err = log_store_open(self->log, &log, tw_unix_ms(actor), why, sizeof why);
     if (err != TW_OK) {
@@ -489,6 +526,11 @@ static tw_err store_init(void *state, tw_actor *actor, const void *options)
     }
     log_index *index = log_store_index(self->log);
     self->srv = log_index_origin(index, LOG_ORIGIN_OWN)->srv;
+    err = store_load_source(self);
+    if (err != TW_OK) {
+        store_fini(self);
+        return err;
+    }
     tw_log(TW_LOG_INFO, tw_actor_name(actor), "opened the log: srv_id %llu, head %llu, floor %llu",
            (unsigned long long)self->srv, (unsigned long long)log_index_head(index),
            (unsigned long long)log_index_floor(index));
@@ -507,6 +549,8 @@ static const tw_handler handlers[] = {
     [TW_MSG_write] = on_write,
     [TW_MSG_log_state_ask] = on_log_state_ask,
     [TW_MSG_trim] = on_trim,
+    [TW_MSG_append] = store_on_append,
+    [TW_MSG_source_ask] = store_on_source_ask,
 };
 
 const tw_actor_class store_class = {

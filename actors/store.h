@@ -16,6 +16,7 @@ typedef struct store_options {
     uint64_t age_ms;           /* superseded rows are kept so long; 0: TW_LOG_AGE_S */
     uint64_t superseded_bytes; /* and at most so many bytes; 0: TW_LOG_SUPERSEDED_BYTES */
     uint64_t bytes_max;        /* of the file; 0: as the disk allows */
+    bool image;                /* of a source: rows come by append, write is refused */
 } store_options;
 
 extern const tw_actor_class store_class;

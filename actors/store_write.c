@@ -75,14 +75,14 @@ static bool is_plain(tw_bson_value value)
     }
 }
 
-/* The code of the scope that a document has; wild where it may equal several. */
-static tw_err scope_of(store_op *self, tw_bson doc, uint32_t *code)
+tw_err store_scope_of(struct store *store, const catalog_collection *rules, tw_bson doc,
+                      uint32_t *code)
 {
     *code = LOG_SCOPE_NONE;
-    if (self->rules->scope_field == NULL) {
+    if (rules->scope_field == NULL) {
         return TW_OK;
     }
-    tw_str path = tw_str_of(self->rules->scope_field);
+    tw_str path = tw_str_of(rules->scope_field);
     bool is_deep = memchr(path.ptr, '.', path.len) != NULL;
     tw_bson_value value = is_deep ? tw_bson_get_path(doc, path) : tw_bson_get(doc, path);
     if (value.type == 0 || value.type == TW_BSON_NULL) {
@@ -90,11 +90,11 @@ static tw_err scope_of(store_op *self, tw_bson doc, uint32_t *code)
         return TW_OK;
     }
     tw_key key;
-    if (!is_plain(value) || tw_key_of_value(&self->store->rows, value, &key) != TW_OK) {
+    if (!is_plain(value) || tw_key_of_value(&store->rows, value, &key) != TW_OK) {
         *code = LOG_SCOPE_WILD;
         return TW_OK;
     }
-    return log_store_scope(self->store->log, key, code);
+    return log_store_scope(store->log, key, code);
 }
 
 /* ---- rows ---- */
@@ -102,7 +102,7 @@ static tw_err scope_of(store_op *self, tw_bson doc, uint32_t *code)
 static tw_err prepare(store_op *self, uint32_t kind, int64_t version, tw_bson doc)
 {
     uint32_t scope = self->current.scope;
-    tw_err err = kind == TW_ROW_PUT ? scope_of(self, doc, &scope) : TW_OK;
+    tw_err err = kind == TW_ROW_PUT ? store_scope_of(self->store, self->rules, doc, &scope) : TW_OK;
     if (err != TW_OK) {
         return err;
     }

@@ -120,6 +120,22 @@ static tw_err apply_rows(struct subscription_manager *self, tw_arena *arena,
     return TW_OK;
 }
 
+/* The position of a source moved while nothing was written: followers are told, so that a stream
+ * passes the fence of a write that it is not about. */
+static void take_position(struct subscription_manager *self, tw_vector at)
+{
+    static const topic_set_events none;
+    bool moved = false;
+    for (size_t i = 0; i < at.count; i++) {
+        tw_vector known = position_set_view(&self->at);
+        moved = moved || position_vector_get(known, at.at[i].srv) < at.at[i].seqno;
+        raise_at(self, at.at[i]);
+    }
+    if (moved) {
+        publish(self, self->applied, self->applied, &none);
+    }
+}
+
 static void repair(struct subscription_manager *self);
 
 static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
@@ -179,6 +195,9 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
         return; /* the store is away; asked again by the timer */
     }
     const tw_msg_log_state *log = &in->body->log_state;
+    if (!self->known && log->partial) {
+        return; /* streams begin when the log is complete */
+    }
     if (!self->known) {
         self->known = true;
         self->srv = log->srv;
@@ -195,6 +214,9 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
     }
     if (log->head > self->seen) {
         self->seen = log->head;
+    }
+    if (log->head == self->applied) {
+        take_position(self, log->at);
     }
     if (self->applied < self->seen) {
         repair(self);
@@ -256,6 +278,9 @@ static tw_err on_log_batch(void *state, const tw_envelope *in)
     const tw_msg_log_batch *batch = &in->body->log_batch;
     if (batch->head > self->seen) {
         self->seen = batch->head;
+    }
+    if (self->known && batch->rows.count == 0 && batch->head == self->applied) {
+        take_position(self, batch->at);
     }
     if (!self->known || batch->head <= self->applied) {
         return TW_OK;

@@ -19,3 +19,9 @@ tw_err update_of_operations(tw_arena *arena, tw_bson operations, tw_bson *out, b
  * pass TW_DOCUMENT_MAX or change its key field is refused. now_ms is for $currentDate. */
 tw_err update_apply(tw_arena *arena, tw_bson doc, tw_bson update, tw_str key_field, uint64_t now_ms,
                     tw_bson *out, broker_why *why);
+/* The same change for a MongoDB server: update without what it says of the version field, and that
+ * field set to version; out is in arena. False: the two would not mean the same (a rename of the
+ * version field, or nothing is left); the caller replaces the document by what update_apply made.
+ * update has passed update_apply. */
+bool update_for_server(tw_arena *arena, tw_bson update, tw_str version_field, int64_t version,
+                       tw_bson *out);

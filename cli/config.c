@@ -241,7 +241,7 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
     for (size_t i = 0; database_fields[i].key != NULL; i++) {
         known[count++] = database_fields[i].key;
     }
-    static const char *const sections[] = {"server", "actors",      "store",
+    static const char *const sections[] = {"server", "actors",      "store",    "mongo",
                                            "demo",   "collections", "databases"};
     for (size_t i = 0; i < TW_COUNT(sections); i++) {
         known[count++] = sections[i];
@@ -353,6 +353,69 @@ static tw_err set_scalars(struct loader *loader, const struct file_content *cont
         }
     }
     return TW_OK;
+}
+
+/* ---- MongoDB ---- */
+/* Reads the URI out of its file: the first line, without the space around it. */
+static tw_err read_uri_file(struct loader *loader)
+{
+    config_options *option = &loader->config->option;
+    if (option->mongo_uri_file[0] == '\0') {
+        return TW_OK;
+    }
+    if (option->mongo_uri[0] != '\0') {
+        tw_buf_format(loader->why, "mongo.uri and mongo.uri_file are both given: leave one out\n");
+        return TW_E_BAD_CONFIG;
+    }
+    char line[TEXT_MAX] = "";
+    FILE *in = fopen(option->mongo_uri_file, "r");
+    const char *read = in == NULL ? NULL : fgets(line, sizeof(line), in);
+    if (in != NULL) {
+        fclose(in);
+    }
+    char *text = line + strspn(line, " \t");
+    text[strcspn(text, " \t\r\n")] = '\0';
+    if (read == NULL || text[0] == '\0') {
+        tw_buf_format(loader->why, "mongo.uri_file: %s: %s\n", option->mongo_uri_file,
+                      in == NULL ? "cannot be opened; check the path and who may read it"
+                                 : "holds no URI in its first line");
+        return TW_E_BAD_CONFIG;
+    }
+    option->mongo_uri = keep(loader, text);
+    return TW_OK;
+}
+
+/* The default database: what mongo.database says, else the name in the URI's path. */
+static void set_database(struct loader *loader)
+{
+    config_options *option = &loader->config->option;
+    const char *hosts = strstr(option->mongo_uri, "://");
+    if (hosts == NULL) {
+        return;
+    }
+    if (option->mongo_database[0] != '\0') {
+        option->database = option->mongo_database;
+        return;
+    }
+    const char *path = strchr(hosts + 3, '/');
+    size_t len = path == NULL ? 0 : strcspn(path + 1, "?");
+    if (len > 0) {
+        option->database = tw_arena_format(&loader->arena, "%.*s", (int)len, path + 1);
+    }
+}
+
+static tw_err set_mongo(struct loader *loader)
+{
+    tw_err err = read_uri_file(loader);
+    if (err == TW_OK) {
+        set_database(loader);
+        const char *name = loader->config->option.database;
+        if (catalog_check_name(tw_str_of(name)) != TW_OK) {
+            tw_buf_format(loader->why, "the database '%.60s' has no name that is allowed\n", name);
+            err = TW_E_BAD_CONFIG;
+        }
+    }
+    return err;
 }
 
 /* ---- collections ---- */
@@ -623,6 +686,9 @@ tw_err config_load(config *self, const char *file, const char *const *flags, tw_
     self->file = keep(&loader, file);
     tw_err err = set_scalars(&loader, (struct file_content *)data, file, flags);
     if (err == TW_OK) {
+        err = set_mongo(&loader);
+    }
+    if (err == TW_OK) {
         err = set_collections(&loader, (struct file_content *)data);
     }
     if (data != NULL) {
@@ -653,12 +719,32 @@ void config_free(config *self)
 }
 
 /* ---- out ---- */
+/* A text as JSON, which is YAML too; the password of a URL in it is not shown. */
+static void write_shown(tw_buf *out, const char *text)
+{
+    const char *user = strstr(text, "://");
+    user = user == NULL ? NULL : user + 3;
+    const char *at = user == NULL ? NULL : strchr(user, '@');
+    const char *colon = at == NULL ? NULL : memchr(user, ':', (size_t)(at - user));
+    if (colon == NULL) {
+        tw_json_write_str(out, tw_str_of(text));
+        return;
+    }
+    tw_buf shown;
+    tw_buf_init(&shown, TEXT_MAX + 8);
+    tw_buf_add(&shown, text, (size_t)(colon + 1 - text));
+    tw_buf_add_str(&shown, TW_STR("***"));
+    tw_buf_add_str(&shown, tw_str_of(at));
+    tw_json_write_str(out, tw_buf_str(&shown));
+    tw_buf_fini(&shown);
+}
+
 static void write_value(const config *self, const struct option_row *row, tw_buf *out)
 {
     const void *member = (const char *)&self->option + row->offset;
     switch (row->type) {
     case OPTION_text:
-        tw_json_write_str(out, tw_str_of(*(const char *const *)member)); /* JSON text is YAML */
+        write_shown(out, *(const char *const *)member);
         return;
     case OPTION_number:
         tw_buf_add_i64(out, *(const int64_t *)member);

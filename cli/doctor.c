@@ -135,7 +135,29 @@ static void look_at_server(struct doctor *self)
     websocket_client_close(&client);
 }
 
+static void take_finding(void *context, cli_finding finding, const char *what, const char *value,
+                         const char *advice)
+{
+    struct doctor *self = context;
+    switch (finding) {
+    case CLI_GOOD:
+        good(what, value);
+        return;
+    case CLI_DOUBTFUL:
+        doubtful(self, what, value, advice);
+        return;
+    case CLI_BAD:
+        bad(self, what, value, advice);
+        return;
+    }
+}
+
 int cli_doctor(int argc, char **argv)
+{
+    return cli_doctor_with(argc, argv, NULL);
+}
+
+int cli_doctor_with(int argc, char **argv, cli_doctor_probe probe)
 {
     const struct argp_child children[] = {
         {config_args_argp(), 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
@@ -155,6 +177,9 @@ int cli_doctor(int argc, char **argv)
     good("configuration", loaded.file == NULL ? "defaults" : loaded.file);
     look_at_machine(&self);
     look_at_data(&self, &loaded);
+    if (probe != NULL) {
+        probe(&loaded, take_finding, &self);
+    }
     look_at_server(&self);
     printf("%u bad, %u doubtful\n", self.bad, self.doubtful);
     config_free(&loaded);

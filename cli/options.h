@@ -45,6 +45,16 @@
       "Collection of getByIds without one; empty: it must be named.")                              \
     O(text, preset, "store", "preset", "preset", "", 0, 20,                                        \
       "report: declares entries, threads and comments with their rules.")                          \
+    O(text, mongo_uri, "mongo", "uri", "mongo", "", 0, 4000,                                       \
+      "MongoDB deployment that holds the records; empty: the embedded store holds them.")          \
+    O(text, mongo_uri_file, "mongo", "uri_file", "mongo-uri-file", "", 0, 4000,                    \
+      "File with the URI in it, for a password that is to stand in no other place.")               \
+    O(text, mongo_database, "mongo", "database", "mongo-database", "", 0, 63,                      \
+      "The default database there; empty: the one the URI names, else store.database.")            \
+    O(number, mongo_readers, "mongo", "readers", "mongo-readers", "4", 1, 4,                       \
+      "Readers of MongoDB that work side by side.")                                                \
+    O(flag, mongo_post_images, "mongo", "post_images", "mongo-post-images", "false", 0, 0,         \
+      "Have MongoDB keep post-images of the collections that Tidewire creates.")                   \
     O(flag, demo, "demo", "on", "demo", "false", 0, 0,                                             \
       "Serve example data: the report preset and a collection of movies.")                         \
     O(text, demo_data, "demo", "data", "demo-data", "", 0, 4000,                                   \

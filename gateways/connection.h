@@ -88,13 +88,17 @@ typedef struct edge {
     bool draining;
     STAILQ_HEAD(, connection) dirty;
     uint64_t srv;                     /* of the store; 0: not known yet */
+    bool partial;                     /* the store is to be an image and is not complete yet */
     tw_position head[TW_ORIGINS_MAX]; /* of the store when it was asked */
     size_t head_count;
     int store; /* links */
     int manager;
     int processor;
-    int readers[TW_LINKS_MAX];
+    int readers[TW_LINKS_MAX]; /* of the log: history */
     size_t readers_count;
+    int writer;                /* of records: the store, or MongoDB's writer */
+    int records[TW_LINKS_MAX]; /* readers of records: those of the log, or MongoDB's */
+    size_t records_count;
     int peers[TW_LINKS_MAX]; /* every actor, for its state */
     size_t peers_count;
     tw_arena arena; /* of the message in hand */

@@ -181,11 +181,13 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
     (void)tag;
     struct gateway *self = gateway_of(state);
     edge *hub = &self->edge;
-    if (err != TW_OK || in->id != TW_MSG_log_state) {
+    if (err != TW_OK || in->id != TW_MSG_log_state || in->body->log_state.partial) {
+        hub->partial = err == TW_OK;
         tw_timer_set(hub->actor, tw_now_ms(hub->actor) + GATEWAY_STATE_MS, ask_state, 0);
         return;
     }
     const tw_msg_log_state *told = &in->body->log_state;
+    hub->partial = false;
     hub->srv = told->srv;
     hub->head_count = told->at.count;
     if (told->at.count > 0) {
@@ -311,6 +313,19 @@ static tw_err make_links(edge *self, const gateway_options *options)
         tw_format(name, sizeof(name), "log_reader.%zu", i);
         self->readers[self->readers_count++] = tw_link(self->actor, name);
     }
+    self->writer = self->store;
+    self->records_count = options->mongo_readers_count;
+    if (self->records_count == 0) {
+        memcpy(self->records, self->readers, sizeof(self->records));
+        self->records_count = self->readers_count;
+    } else {
+        self->writer = tw_link(self->actor, "mongo_writer");
+        for (size_t i = 0; i < self->records_count; i++) {
+            char name[TW_NAME_MAX];
+            tw_format(name, sizeof(name), "mongo_reader.%zu", i);
+            self->records[i] = tw_link(self->actor, name);
+        }
+    }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
         int link = strcmp(options->actors[i], "store") == 0                  ? self->store
                    : strcmp(options->actors[i], "subscription_manager") == 0 ? self->manager
@@ -323,7 +338,8 @@ static tw_err make_links(edge *self, const gateway_options *options)
             return TW_E_TOO_MANY;
         }
     }
-    return self->store < 0 || self->manager < 0 || self->processor < 0 ? TW_E_TOO_MANY : TW_OK;
+    bool is_short = self->store < 0 || self->manager < 0 || self->writer < 0 || self->processor < 0;
+    return is_short ? TW_E_TOO_MANY : TW_OK;
 }
 
 static tw_err listen_all(edge *self, const gateway_options *options)
@@ -375,12 +391,15 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
     request_options requests = {
         .actor = hub->actor,
         .catalog = options->catalog,
-        .store = hub->store,
+        .store = hub->writer,
         .manager = hub->manager,
-        .readers = hub->readers,
-        .readers_count = hub->readers_count,
+        .readers = hub->records,
+        .readers_count = hub->records_count,
+        .log_readers = hub->readers,
+        .log_readers_count = hub->readers_count,
         .processor = hub->processor,
         .running_max = GATEWAY_REQUESTS_MAX,
+        .mongo = options->mongo_readers_count > 0,
     };
     err = request_engine_new(&hub->requests, &requests);
     if (err != TW_OK) {

@@ -278,7 +278,9 @@ void http_health(edge *self, connection *conn, bool ready)
         for (size_t i = 0; i < self->readers_count; i++) {
             up = up && tw_link_up(self->actor, self->readers[i]);
         }
-        if (!streams_heard(self->streams)) {
+        if (self->partial) {
+            tw_format(why, sizeof(why), "the first copy of the database is under way");
+        } else if (!streams_heard(self->streams)) {
             tw_format(why, sizeof(why), "the subscription manager was not heard yet");
         } else if (!up || self->srv == 0) {
             tw_format(why, sizeof(why), "the log is not open yet");

@@ -379,14 +379,25 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
         tw_format(name, sizeof name, "log_reader.%zu", i);
         self->readers[i] = tw_link(actor, name);
     }
+    int records[TW_LINKS_MAX];
+    for (size_t i = 0; i < options->mongo_readers_count; i++) {
+        char name[32];
+        tw_format(name, sizeof name, "mongo_reader.%zu", i);
+        records[i] = tw_link(actor, name);
+    }
+    bool mongo = options->mongo_readers_count > 0;
     request_options engine = {.actor = actor,
                               .catalog = options->catalog,
-                              .store = self->store,
+                              .store = mongo ? tw_link(actor, "mongo_writer") : self->store,
                               .manager = manager,
-                              .readers = self->readers,
-                              .readers_count = options->readers_count,
+                              .readers = mongo ? records : self->readers,
+                              .readers_count =
+                                  mongo ? options->mongo_readers_count : options->readers_count,
+                              .log_readers = self->readers,
+                              .log_readers_count = options->readers_count,
                               .processor = -1, /* services are told documents as they are */
                               .running_max = running_max,
+                              .mongo = mongo,
                               .trusted = true};
     tw_err err = request_engine_new(&self->engine, &engine);
     err = err != TW_OK ? err : slots_init(self, running_max);

@@ -10,10 +10,11 @@
 #include "actors/runtime/actor.h"
 
 typedef struct service_options {
-    const catalog *catalog; /* borrow */
-    const char *url;        /* borrow */
-    size_t readers_count;   /* actors log_reader.0 .. */
-    size_t running_max;     /* requests at once; 0: a default */
+    const catalog *catalog;     /* borrow */
+    const char *url;            /* borrow */
+    size_t readers_count;       /* actors log_reader.0 .. */
+    size_t running_max;         /* requests at once; 0: a default */
+    size_t mongo_readers_count; /* as gateway_options has it */
 } service_options;
 
 extern const tw_actor_class service_class;

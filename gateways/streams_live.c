@@ -519,6 +519,21 @@ static void apply(streams *self, tw_arena *arena, const tw_msg_topic_batch *batc
     }
 }
 
+/* A source's position moved and nothing was written: the next sync of idle streams tells it. */
+static void take_position(streams *self, const tw_msg_topic_batch *batch)
+{
+    tw_vector known = shared_vector_view(self->at);
+    bool moved = known.count != batch->at.count;
+    for (size_t i = 0; i < batch->at.count && !moved; i++) {
+        moved = position_vector_get(known, batch->at.at[i].srv) < batch->at.at[i].seqno;
+    }
+    shared_vector *at = moved ? shared_vector_new(batch->at) : NULL;
+    if (at != NULL) {
+        shared_vector_drop(&self->at);
+        self->at = at;
+    }
+}
+
 void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
@@ -526,6 +541,9 @@ void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *bat
         self->head_known = true;
         self->head = batch->prev_head;
         ring_restart(&self->ring, self->head);
+    }
+    if (batch->head == self->head && batch->events.count == 0 && self->at != NULL) {
+        take_position(self, batch);
     }
     if (batch->head <= self->head) {
         return; /* told before */

@@ -271,8 +271,8 @@ static void test_codec_encode_gives_the_documented_bytes(void **state)
         .key = {(const uint8_t *)"k", 1}, .version = -1, .srv = 2, .seqno = 65536, .doc = {doc, 5}};
     tw_msg_records records = {.after = 128, .more = true, .at = {at, 2}, .items = {&item, 1}};
     static const uint8_t expected[] = {
-        0x97, 0x01, 24,   0xcd, 0x01, 0x00,                   /* version, id, request 256 */
-        0xcc, 0x80, 0xc3,                                     /* after, more */
+        0x98, 0x01, 24,   0xcd, 0x01, 0x00,                   /* version, id, request 256 */
+        0xcc, 0x80, 0xc4, 0x00, 0xc3,                         /* after, after_key, more */
         0x92, 0x92, 0x01, 0xcd, 0x01, 0x2c, 0x92, 0x02, 0x00, /* at */
         0x91, 0x95, 0xc4, 0x01, 'k',  0xff, 0x02, 0xce, 0x00, 0x01, 0x00, 0x00, /* the item */
         0xc4, 0x05, 5,    0,    0,    0,    0};

@@ -53,12 +53,13 @@
     L(DISPATCH_MAX, 65536, "bytes", "A dispatched message, as BSON; too_big.")                     \
     L(SCHEMAS_PENDING_MAX, 64, "questions", "DB_SCHEMA of one connection at once; busy.")          \
     L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
-    L(STAGES_MAX, 16, "stages", "Of an aggregate's pipeline; error too_many.")                     \
+    L(STAGES_MAX, 16, "stages", "Of a pipeline on the embedded store; error too_many.")            \
     L(AGGREGATE_SCAN_MAX, 1000000, "documents", "Looked at by one aggregate; too_costly.")         \
     L(AGGREGATE_SORT_MAX, 20000, "documents", "Sorted by one aggregate; too_costly.")              \
     L(AGGREGATE_BYTES_MAX, 67108864, "bytes", "Held by one aggregate; too_costly.")                \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
+    L(PIPELINE_STAGES_MAX, 64, "stages", "Of an aggregate, with those inside; too_many.")          \
     L(SORT_MAX, 100000, "documents", "Sorted by one find; too_costly.")                            \
     L(OPIDS_MAX, 1000000, "ids", "Operation ids remembered; the oldest is forgotten.")             \
     L(OPID_MAX, 128, "bytes", "An operation id; error bad_message.")                               \
@@ -80,6 +81,13 @@
     L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
     L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \
     L(HTTP_HEADER_POOL, 256, "connections", "Handshakes at once; 4 lost connections in bursts.")   \
+    L(SOURCE_STATE_MAX, 65536, "bytes",                                                            \
+      "A resume token and the state of a copy; longer: not kept.")                                 \
+    L(TRANSACTION_ROWS_MAX, 4096, "rows", "Of a source, kept whole; longer ones come in pieces.")  \
+    L(TRANSACTION_BYTES_MAX, 8388608, "bytes", "Of a source, kept whole; beyond: in pieces.")      \
+    L(APPEND_BYTES, 1048576, "bytes", "An append is closed at this size, between transactions.")   \
+    L(APPENDS_IN_FLIGHT_MAX, 4, "appends", "Not yet on disk; then the source is not read.")        \
+    L(SCAN_ROWS_MAX, 1000, "documents", "One step of a copy from MongoDB, and one lookup.")        \
     L(LOG_LINE_MAX, 4096, "bytes", "A log line; cut.")                                             \
     L(ERROR_TEXT_MAX, 512, "bytes", "Text of an error to a client; cut.")                          \
     L(SHOWN_INPUT_MAX, 64, "bytes", "A client's input shown in an error; cut and escaped.")

@@ -71,7 +71,8 @@ enum tw_reset {
     I(gauge, "A figure by name.")                                                                  \
     I(collection_state, "A collection as the log knows it.")                                       \
     I(manifest_entry, "A record of a query's result, without its document.")                       \
-    I(raw_row, "What is needed to render a page's row.")
+    I(raw_row, "What is needed to render a page's row.")                                           \
+    I(append_row, "One change of a foreign source.")
 
 #define TW_ITEM_write_op(F, L)                                                                     \
     F(u64, op, TW_OP_DROP_DB, "enum tw_op", "What to do.")                                         \
@@ -84,7 +85,9 @@ enum tw_reset {
     F(flag, silent, 1, "", "Not to be told to live streams (dispatch: false).")                    \
     F(flag, more, 1, "", "The next operation belongs to the same transaction.")                    \
     F(str, opid, TW_OPID_MAX, "bytes", "Makes the operation idempotent; empty: not asked.")        \
-    F(str, origin, TW_OPID_MAX, "bytes", "Told in /changes as origin.")
+    F(str, origin, TW_OPID_MAX, "bytes", "Told in /changes as origin.")                            \
+    F(flag, drawn, 1, "", "A gateway drew the opid, for the case that it sends once more.")        \
+    F(flag, again, 1, "", "Sent once more: the first may have had its effect.")
 
 #define TW_ITEM_write_result(F, L)                                                                 \
     F(u64, code, 1000, "tw_err", "TW_OK, or why not.")                                             \
@@ -162,6 +165,19 @@ enum tw_reset {
     F(i64, version, TW_I64_MAX, "version", "Of the row.")                                          \
     F(key, key, TW_KEY_MAX, "bytes", "Of the row.")
 
+#define TW_ITEM_append_row(F, L)                                                                   \
+    F(u64, flags, 255, "enum tw_row_flags", "PUT, DELETE or DROP; and SYNTHETIC, SILENT.")         \
+    F(flag, more, 1, "", "The next row belongs to the same transaction.")                          \
+    F(flag, scan, 1, "",                                                                           \
+      "Of a scan: left out where nothing differs, or where the source told more.")                 \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position, at or above that of the row before.")          \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection; empty: a drop of all of the database.")        \
+    F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
+    F(i64, version, TW_I64_MAX, "version", "Of a put.")                                            \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")                                            \
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")
+
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
     M(2, done, any, "Answer to a command that has nothing to tell.")                               \
@@ -182,6 +198,7 @@ enum tw_reset {
     M(24, records, log_reader, "Records.")                                                         \
     M(25, count, gateway, "Counts records by query; answered by counted.")                         \
     M(26, counted, log_reader, "How many.")                                                        \
+    M(50, aggregate, gateway, "Documents made by a pipeline; answered by records.")                \
     M(30, topic_open, gateway, "Opens a topic or joins an equal one; answered by topic_opened.")   \
     M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
     M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
@@ -190,9 +207,14 @@ enum tw_reset {
     M(71, manifest, log_reader, "Keys and versions, in order of n, and where to go on.")           \
     M(72, manifest_docs, gateway, "Documents of those rows; answered by records, or by page.")     \
     M(73, raw_page_read, processor, "As page_read; answered by raw_page.")                         \
-    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")  \
+    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")    \
     M(80, dispatch, gateway, "A message for the followers of a collection; answered by done.")     \
-    M(81, topic_dispatch, subscription_manager, "Published for each dispatch; may be lost.")
+    M(81, topic_dispatch, subscription_manager, "Published for each dispatch; may be lost.")       \
+    M(40, append, change_tailer,                                                                   \
+      "Changes of a foreign source; answered by appended when on disk.")                           \
+    M(41, appended, store, "How far the log is with the source.")                                  \
+    M(42, source_ask, change_tailer, "Asks where a source goes on; answered by source.")           \
+    M(43, source, store, "What the log knows of a source.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -226,6 +248,8 @@ enum tw_reset {
     F(u64, rows, TW_SEQNO_MAX, "rows", "Rows kept.")                                               \
     F(u64, records, TW_SEQNO_MAX, "records", "Live records.")                                      \
     F(u64, bytes, TW_SEQNO_MAX, "bytes", "Size of the file.")                                      \
+    F(flag, partial, 1, "",                                                                        \
+      "The first copy of the source is not complete: nobody may rely on it.")                      \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
     L(collection_state, collections, TW_COLLECTIONS_MAX, "collections", "Where counts was set.")
 #define TW_FIELDS_log_read(F, L)                                                                   \
@@ -276,9 +300,18 @@ enum tw_reset {
     F(u64, skip, TW_SEQNO_MAX, "records", "Leave out the first.")                                  \
     F(u64, limit, TW_FIND_MAX, "records", "At most so many; 0: TW_FIND_MAX.")                      \
     F(u64, after, TW_SEQNO_MAX, "row", "Without sort: go on behind this row.")                     \
+    F(key, after_key, TW_KEY_MAX, "bytes", "The same on MongoDB: go on behind this key.")          \
     F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one record at least).")
+#define TW_FIELDS_aggregate(F, L)                                                                  \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "The first stage: records that may be read.")      \
+    F(bson, pipeline, TW_TOPIC_QUERY_MAX, "bytes", "Array of stages (broker/pipeline.h).")         \
+    F(u64, limit, TW_FIND_MAX, "documents", "At most so many; 0: TW_FIND_MAX.")                    \
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one document at least).")
 #define TW_FIELDS_records(F, L)                                                                    \
     F(u64, after, TW_SEQNO_MAX, "row", "Where the next find goes on.")                             \
+    F(key, after_key, TW_KEY_MAX, "bytes", "The same on MongoDB.")                                 \
     F(flag, more, 1, "", "There are more.")                                                        \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions that the answer reflects at least.")       \
     L(record, items, TW_FIND_MAX, "records", "In order.")
@@ -331,6 +364,35 @@ enum tw_reset {
 #define TW_FIELDS_topic_dispatch(F, L)                                                             \
     F(bytes, tail, 8 * TW_DISPATCH_MAX, "bytes", "JSON behind the stream's prefix, with its }.")   \
     L(one_id, topics, TW_TOPICS_MAX, "topics", "Whom it is for.")
+#define TW_FIELDS_append(F, L)                                                                     \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin of the rows.")                                     \
+    F(u64, life, TW_I64_MAX, "id", "As in the source_ask before.")                                 \
+    F(u64, number, TW_SEQNO_MAX, "append", "One above the last that was taken; lower: a repeat.")  \
+    F(u64, at, TW_SEQNO_MAX, "seqno", "All changes up to here are in the log with this append.")   \
+    F(u64, applied_ms, TW_SEQNO_MAX, "unix ms", "When the newest of them happened.")               \
+    F(bytes, state, TW_SOURCE_STATE_MAX, "bytes",                                                  \
+      "Where the source goes on; opaque to the store.")                                            \
+    F(flag, whole, 1, "", "The log is a complete image of the source with this append.")           \
+    F(u64, scan_from, TW_SEQNO_MAX, "row", "Head when the scan began; for rows of it.")            \
+    L(append_row, rows, TW_BATCH_ROWS_MAX, "rows", "In order of seqno.")
+#define TW_FIELDS_appended(F, L)                                                                   \
+    F(u64, number, TW_SEQNO_MAX, "append", "The last that was taken.")                             \
+    F(u64, at, TW_SEQNO_MAX, "seqno", "Position of the source in the log.")                        \
+    F(u64, head, TW_SEQNO_MAX, "row", "Newest row.")                                               \
+    F(u64, rows, TW_BATCH_ROWS_MAX, "rows", "Rows that became rows of the log; 0 for a repeat.")
+#define TW_FIELDS_source_ask(F, L)                                                                 \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The source's origin.")                                    \
+    F(u64, life, TW_I64_MAX, "id",                                                                 \
+      "Drawn by the asker: only appends with it are taken from now on.")
+#define TW_FIELDS_source(F, L)                                                                     \
+    F(u64, own, TW_SEQNO_MAX, "srv_id", "The log's own origin, which names this node.")            \
+    F(flag, foreign, 1, "", "The log has rows of another origin: it cannot take this source.")     \
+    F(u64, number, TW_SEQNO_MAX, "append", "The last that was taken; 0: none.")                    \
+    F(u64, at, TW_SEQNO_MAX, "seqno", "Position of the source in the log.")                        \
+    F(flag, whole, 1, "", "The log was a complete image of the source once.")                      \
+    F(u64, head, TW_SEQNO_MAX, "row", "Newest row.")                                               \
+    F(u64, rows, TW_SEQNO_MAX, "rows", "Rows of the source in the log.")                           \
+    F(bytes, state, TW_SOURCE_STATE_MAX, "bytes", "As the last append gave it.")
 
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;

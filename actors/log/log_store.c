@@ -187,6 +187,27 @@ static void kill_dropped(log_store *store)
     }
 }
 
+/* How far each source is, and whether what they give was ever complete. */
+static tw_err load_sources(log_store *store)
+{
+    bool whole = !store->options.is_image;
+    tw_err err = TW_OK;
+    for (size_t i = 0; err == TW_OK && i < log_index_origins(store->index); i++) {
+        log_origin *origin = log_index_origin_at(store->index, i);
+        log_source source;
+        if (origin->id == LOG_ORIGIN_OWN) {
+            continue;
+        }
+        err = log_store_source_numbers(store, origin->id, &source);
+        if (source.at > origin->head && source.at <= TW_SEQNO_MAX) {
+            origin->head = source.at;
+        }
+        whole = whole || source.whole;
+    }
+    atomic_store(&store->whole, whole);
+    return err;
+}
+
 tw_err log_store_load(log_store *store, uint64_t unix_ms)
 {
     TW_ASSERT(store->table != NULL && store->index != NULL);
@@ -233,6 +254,9 @@ tw_err log_store_load(log_store *store, uint64_t unix_ms)
     newest = head > newest ? head : newest;
     log_index_set_head(store->index, newest);
     err = check_complete(store, newest);
+    if (err == TW_OK) {
+        err = load_sources(store);
+    }
     if (err != TW_OK) {
         return err;
     }
@@ -443,7 +467,7 @@ void log_store_close(log_store *store)
     store->marks = NULL;
     store->marks_count = store->marks_cap = 0;
     store->incarnations_unstored = false;
-    store->token_origin = 0;
+    store->source = (log_source){0};
     store->kill_coll = 0;
     store->swept_count = 0;
     store->own_srv = 0;
@@ -484,6 +508,11 @@ bool log_store_sweeping(const log_store *store, uint64_t n)
 void log_store_report_damage(log_store *store)
 {
     atomic_store(&store->damaged, true);
+}
+
+bool log_store_is_whole(const log_store *store)
+{
+    return atomic_load(&store->whole);
 }
 
 bool log_store_is_damaged(const log_store *store)

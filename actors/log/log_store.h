@@ -28,6 +28,7 @@ typedef struct log_store_options {
     uint64_t age_ms;           /* superseded rows are kept so long; 0: TW_LOG_AGE_S */
     uint64_t superseded_bytes; /* and at most so many bytes; 0: TW_LOG_SUPERSEDED_BYTES */
     uint64_t bytes_max;        /* of the file; 0: as the disk allows */
+    bool is_image;             /* of a foreign source: not whole before the first copy is */
 } log_store_options;
 
 /* Thread: main's. */
@@ -84,12 +85,26 @@ size_t log_store_remembered(const log_store *store); /* for undoing */
 void log_store_forget(log_store *store, size_t count);
 const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id, tw_err *err);
 
-/* Foreign origins: makes one known, and prepares what its source goes on from (token: view until
- * the commit). TW_E_TOO_MANY. */
+/* Foreign origins: makes one known. TW_E_TOO_MANY. */
 tw_err log_store_origin(log_store *store, uint64_t srv, uint32_t *id);
-void log_store_token(log_store *store, uint32_t origin, tw_str token, uint64_t applied_ms);
-/* The token that the last commit stored; copied into arena. TW_E_NOT_FOUND: none. */
-tw_err log_store_token_of(log_store *store, tw_arena *arena, uint32_t origin, tw_str *out);
+/* How far the log is with the source of a foreign origin. */
+typedef struct log_source {
+    uint32_t origin;
+    uint64_t number;     /* of the append that said so */
+    uint64_t at;         /* position: all changes up to here are in the log */
+    uint64_t applied_ms; /* when the newest of them happened */
+    bool whole;          /* the log is, or was, a complete image of the source */
+    tw_str state;        /* where the source goes on; opaque */
+} log_source;
+/* Prepares it (state: view until the commit); the last one before a commit counts. at raises the
+ * origin's position. The first that is whole raises the floor to the head that it makes, and the
+ * origin's to at: what was deleted before was never in this log. */
+void log_store_source(log_store *store, const log_source *source);
+bool log_store_has_source(const log_store *store);
+bool log_store_source_is_whole(const log_store *store); /* what is prepared says so */
+void log_store_forget_source(log_store *store);         /* of a refused commit */
+/* What the last commit stored; state is copied into arena. TW_E_NOT_FOUND: none. */
+tw_err log_store_source_of(log_store *store, tw_arena *arena, uint32_t origin, log_source *out);
 
 /* Commits all that is prepared. On success the rows stay readable by prepared_at until clear. On an
  * error nothing of it was done, and it is still prepared: undo it. TW_E_DISK: may be tried again;
@@ -112,6 +127,9 @@ tw_rwlock *log_store_lock(log_store *store);
 log_index *log_store_index(log_store *store);
 uint64_t log_store_generation(const log_store *store); /* under the lock; grows with each opening */
 const char *log_store_path(const log_store *store);    /* under the lock; of the database */
+/* Whether readers may rely on it: false while it is to be the image of a source and was never
+ * complete. Any thread. */
+bool log_store_is_whole(const log_store *store);
 bool log_store_sweeping(const log_store *store,
                         uint64_t n); /* under the lock: n is being deleted */
 /* Tells the writer that a stored row was found damaged; any thread. */

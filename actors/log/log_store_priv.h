@@ -40,6 +40,7 @@ struct log_store {
     char path[4096];
     uint64_t sweeping; /* chunk + 1 whose rows are being deleted; 0: none */
     atomic_bool damaged;
+    atomic_bool whole;
 
     /* the writer's own */
     log_table *table; /* own */
@@ -67,9 +68,8 @@ struct log_store {
     log_new_scope *scopes; /* own; not stored yet */
     size_t scopes_count, scopes_cap;
     bool incarnations_unstored;
-    uint32_t token_origin; /* 0: none is prepared */
-    tw_str token;
-    uint64_t token_applied_ms;
+    log_source source; /* prepared; origin 0: none is */
+    bool is_cutting;   /* the source becomes whole with this commit: the floor rises */
 
     log_mark *marks; /* own; ascending */
     size_t marks_count, marks_cap;
@@ -102,3 +102,9 @@ tw_err log_store_finish_rebuild(log_store *store);
 /* False: a row that we could not have written, under these names. */
 bool log_store_may_be_row(log_index *names, const log_row *row);
 uint64_t log_store_draw_srv(void);
+/* number, at and whole of a source, as stored; 0 where they are not. */
+tw_err log_store_source_numbers(log_store *store, uint32_t origin, log_source *out);
+/* Stores the prepared source inside the open transaction. */
+tw_err log_store_save_source(log_store *store, uint64_t head);
+/* Shows what save_source stored. Under the lock, after the commit. */
+void log_store_show_source(log_store *store, uint64_t head);

@@ -140,71 +140,6 @@ tw_err log_store_scope(log_store *store, tw_key value, uint32_t *code)
     return TW_OK;
 }
 
-tw_err log_store_origin(log_store *store, uint64_t srv, uint32_t *id)
-{
-    TW_ASSERT(srv > 0 && srv <= TW_SEQNO_MAX);
-    log_origin *origin = log_index_origin_of_srv(store->index, srv);
-    if (origin != NULL) {
-        *id = origin->id;
-        return TW_OK;
-    }
-    uint32_t next = LOG_ORIGIN_OWN + 1;
-    while (log_index_origin(store->index, next) != NULL) {
-        next++;
-    }
-    const log_table_origin stored = {.id = next, .srv = srv};
-    tw_err err = log_table_begin(store->table);
-    if (err == TW_OK) {
-        err = log_table_save_origin(store->table, &stored);
-        if (err == TW_OK) {
-            err = log_table_commit(store->table);
-        } else {
-            log_table_rollback(store->table);
-        }
-    }
-    if (err == TW_OK) {
-        tw_rwlock_write(&store->lock);
-        err = log_index_add_origin(store->index, next, srv, &origin);
-        tw_rwlock_done(&store->lock);
-    }
-    *id = next;
-    return err;
-}
-
-void log_store_token(log_store *store, uint32_t origin, tw_str token, uint64_t applied_ms)
-{
-    TW_ASSERT(log_index_origin(store->index, origin) != NULL);
-    store->token_origin = origin;
-    store->token = token;
-    store->token_applied_ms = applied_ms;
-}
-
-typedef struct token_search {
-    uint32_t origin;
-    tw_arena *arena;
-    tw_str *out;
-    bool found;
-} token_search;
-
-static tw_err each_token(void *context, const log_table_origin *origin)
-{
-    token_search *search = context;
-    if (origin->id == search->origin && origin->token.len > 0) {
-        *search->out = tw_arena_str(search->arena, origin->token);
-        search->found = true;
-        return search->out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
-    }
-    return TW_OK;
-}
-
-tw_err log_store_token_of(log_store *store, tw_arena *arena, uint32_t origin, tw_str *out)
-{
-    TW_ASSERT(out != NULL);
-    token_search search = {.origin = origin, .arena = arena, .out = out};
-    tw_err err = log_table_origins(store->table, &search, each_token);
-    return err == TW_OK && !search.found ? TW_E_NOT_FOUND : err;
-}
-
 /* ---- preparing ---- */
 
 tw_err log_store_prepare(log_store *store, const log_row *row, tw_bson old)
@@ -327,16 +262,6 @@ static tw_err store_beside(log_store *store, uint64_t unix_ms)
     if (err == TW_OK) {
         err = log_store_save_opids(store, unix_ms);
     }
-    if (err == TW_OK && store->token_origin != 0) {
-        const log_origin *origin = log_index_origin(store->index, store->token_origin);
-        const log_table_origin stored = {.id = origin->id,
-                                         .srv = origin->srv,
-                                         .floor = origin->floor,
-                                         .floor_multi = origin->floor_multi,
-                                         .token = store->token,
-                                         .applied_ms = store->token_applied_ms};
-        err = log_table_save_origin(store->table, &stored);
-    }
     return err;
 }
 
@@ -399,6 +324,7 @@ static tw_err show(log_store *store, uint64_t head)
     }
     if (err == TW_OK) {
         log_index_set_head(store->index, head);
+        log_store_show_source(store, head);
     }
     tw_rwlock_done(&store->lock);
     for (size_t i = 0; i < store->prepared_count; i++) {
@@ -420,7 +346,8 @@ static void forget_stored(log_store *store)
         tw_free((void *)store->scopes[i].value.ptr);
     }
     store->scopes_count = 0;
-    store->token_origin = 0;
+    store->source = (log_source){0};
+    store->is_cutting = false;
 }
 
 tw_err log_store_commit(log_store *store, uint64_t unix_ms)
@@ -440,6 +367,9 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
     if (err == TW_OK) {
         err = store_rows(store, &mark.bytes);
         tw_fault("store_after_insert");
+    }
+    if (err == TW_OK) {
+        err = log_store_save_source(store, head);
     }
     bool is_marked = mark_due(store, &mark);
     if (err == TW_OK && is_marked) {
@@ -465,10 +395,10 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
     tw_fault("store_after_commit");
     log_guard_raise(&store->guard, head);
     store->bytes = mark.bytes;
-    forget_stored(store);
     log_store_overlay_clear(store);
     store->is_committed = true;
     err = show(store, head);
+    forget_stored(store);
     if (err == TW_OK && is_marked) {
         err = keep_mark(store, &mark);
     }

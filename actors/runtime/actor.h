@@ -89,6 +89,10 @@ void tw_actor_turn(tw_actor *actor);
 /* Ends this actor with a reason; it is restarted (rule 3). The handler should return at once. */
 void tw_actor_fail(tw_actor *actor, tw_err err, const char *format, ...) TW_PRINTF(3, 4);
 void tw_actor_drained(tw_actor *actor);
+/* Says what this actor is at, told as its state instead of "running" (cut at TW_NAME_MAX bytes).
+ * ill: it cannot do its work: the system's health is red with these words until it says otherwise
+ * or its life ends. Cheap where nothing changed. */
+void tw_actor_status(tw_actor *actor, bool ill, const char *format, ...) TW_PRINTF(3, 4);
 
 /* ---- answering ---- */
 /* Answers a request; from its handler (in->route) or later (a copied route). Never blocks. */

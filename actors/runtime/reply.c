@@ -141,7 +141,9 @@ void reply_actor_state(tw_actor *actor, const tw_envelope *in)
     for (int i = 0; i < actor->links_count; i++) {
         waiting += actor->links[i]->in_flight.count;
     }
-    const char *state = atomic_load(&actor->drain_wanted) ? "draining" : "running";
+    const char *state = atomic_load(&actor->drain_wanted) ? "draining"
+                        : actor->status[0] != '\0'        ? actor->status
+                                                          : "running";
     tw_msg_actor_state answer = {
         .name = tw_str_of(actor->name),
         .state = tw_str_of(state),

@@ -111,6 +111,24 @@ void tw_actor_drained(tw_actor *actor)
     pthread_mutex_unlock(&actor->gate->lock);
 }
 
+void tw_actor_status(tw_actor *actor, bool ill, const char *format, ...)
+{
+    TW_ASSERT(actor != NULL && actor->magic == ACTOR_MAGIC);
+    char status[sizeof actor->status];
+    va_list args;
+    va_start(args, format);
+    int written = vsnprintf(status, sizeof status, format, args);
+    va_end(args);
+    TW_ASSERT(written >= 0);
+    if (ill == actor->is_ill && strcmp(status, actor->status) == 0) {
+        return; /* this thread alone writes them */
+    }
+    pthread_mutex_lock(&actor->gate->lock);
+    memcpy(actor->status, status, sizeof status);
+    actor->is_ill = ill;
+    pthread_mutex_unlock(&actor->gate->lock);
+}
+
 void tw_timer_set(tw_actor *actor, uint64_t at_ms, tw_on_timer fn, uint64_t tag)
 {
     TW_ASSERT(actor != NULL && actor->magic == ACTOR_MAGIC);

@@ -134,6 +134,8 @@ struct tw_actor {
     restart_policy restarts;
     tw_err ended_err;
     char ended_why[ACTOR_REASON_MAX];
+    bool is_ill;                  /* its own word */
+    char status[TW_NAME_MAX + 1]; /* "" = running */
     /* ---- all lives: the actor's thread ---- */
     uint64_t random_state;
     /* ---- this life ---- */

@@ -48,6 +48,8 @@ static uint64_t life_note_end(tw_actor *actor, bool was_ready)
     actor->ended_err = actor->ending_err;
     tw_format(actor->ended_why, sizeof actor->ended_why, "%s", actor->ending_why);
     actor->phase = ACTOR_WAITING;
+    actor->is_ill = false;
+    actor->status[0] = '\0';
     pthread_cond_broadcast(&actor->gate->changed);
     pthread_mutex_unlock(&actor->gate->lock);
     tw_log(TW_LOG_WARN, actor->name, "ended: %s; starts again in %llu ms", actor->ending_why,
@@ -337,6 +339,8 @@ void tw_system_health(const tw_system *system, char *out, size_t size)
         if (restart_policy_is_red(&actor->restarts, lived_ms)) {
             tw_format(out, size, "%s was restarted %llu times: %s", actor->name,
                       (unsigned long long)actor->restarts.count, actor->ended_why);
+        } else if (actor->is_ill) {
+            tw_format(out, size, "%s: %s", actor->name, actor->status);
         }
     }
     pthread_mutex_unlock(lock);

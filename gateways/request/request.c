@@ -97,7 +97,7 @@ static const request_action actions[] = {
      .right = RIGHT_WRITE,
      .start = request_dispatch},
     {.name = "aggregate",
-     .allowed = FIELD_BIT(pipeline),
+     .allowed = FIELD_BIT(pipeline) | FIELD_BIT(limit),
      .required = FIELD_BIT(pipeline),
      .right = RIGHT_READ,
      .start = request_aggregate},
@@ -261,17 +261,17 @@ void request_pause(request *self, request_step go_on)
 }
 
 /* ---- asking readers ---- */
-static int next_reader(request_engine *engine)
+/* The next in turn whose link is up; where none is, the ask itself says so. */
+static int next_of(request_engine *engine, const int *links, size_t count)
 {
-    const request_options *options = &engine->options;
     size_t at = 0;
-    for (size_t i = 0; i < options->readers_count; i++) {
-        at = engine->reader_next++ % options->readers_count;
-        if (tw_link_up(options->actor, engine->readers[at])) {
-            break; /* the first that is there; none: the ask itself says so */
+    for (size_t i = 0; i < count; i++) {
+        at = engine->reader_next++ % count;
+        if (tw_link_up(engine->options.actor, links[at])) {
+            break;
         }
     }
-    return engine->readers[at];
+    return links[at];
 }
 
 static void fail_of_reader(request *self, tw_err err, const tw_envelope *in)
@@ -279,7 +279,8 @@ static void fail_of_reader(request *self, tw_err err, const tw_envelope *in)
     char message[TW_ERROR_TEXT_MAX + 1] = "";
     char hint[TW_ERROR_TEXT_MAX + 1] = "";
     tw_bson extra = {0};
-    uint64_t after_ms = err == TW_E_BUSY ? REQUEST_BUSY_MS : 0;
+    bool may_pass = err == TW_E_BUSY || err == TW_E_UNAVAILABLE || err == TW_E_TIMEOUT;
+    uint64_t after_ms = may_pass ? REQUEST_BUSY_MS : 0;
     if (in != NULL && in->id == TW_MSG_error) {
         const tw_msg_error *error = &in->body->error;
         tw_format(message, sizeof message, "%.*s", (int)error->why.len,
@@ -312,7 +313,8 @@ static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err er
     self->asks--;
     if (self->forgotten) {
         /* nobody waits for it */
-    } else if (err == TW_E_UNAVAILABLE && !self->retried) {
+    } else if (err == TW_E_UNAVAILABLE && !self->retried &&
+               (in == NULL || !self->engine->options.mongo)) { /* MongoDB is away for all readers */
         self->retried = true;
         self->ask(self);
     } else if (err != TW_OK) {
@@ -331,14 +333,24 @@ void request_ask_link(request *self, int link, tw_msg_id id, const void *body)
            0);
 }
 
-void request_ask(request *self, tw_msg_id id, const void *body)
+static void ask_one_of(request *self, const int *links, size_t count, tw_msg_id id,
+                       const void *body)
 {
-    request_engine *engine = self->engine;
-    if (engine->options.readers_count == 0) {
+    if (count == 0) {
         request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
         return;
     }
-    request_ask_link(self, next_reader(engine), id, body);
+    request_ask_link(self, next_of(self->engine, links, count), id, body);
+}
+
+void request_ask(request *self, tw_msg_id id, const void *body)
+{
+    ask_one_of(self, self->engine->readers, self->engine->options.readers_count, id, body);
+}
+
+void request_ask_log(request *self, tw_msg_id id, const void *body)
+{
+    ask_one_of(self, self->engine->log_readers, self->engine->options.log_readers_count, id, body);
 }
 
 /* ---- where a request belongs ---- */
@@ -388,6 +400,7 @@ tw_err request_place(const request_engine *engine, const request_given *given,
 tw_err request_engine_new(request_engine **out, const request_options *options)
 {
     TW_ASSERT(options->readers_count <= TW_LINKS_MAX);
+    TW_ASSERT(options->log_readers_count <= TW_LINKS_MAX);
     TW_ASSERT(options->running_max > 0 && options->catalog->magic == (uint32_t)CATALOG_MAGIC);
     *out = NULL;
     request_engine *engine = tw_alloc_zero(1, sizeof *engine);
@@ -401,6 +414,11 @@ tw_err request_engine_new(request_engine **out, const request_options *options)
                options->readers_count * sizeof engine->readers[0]);
     }
     engine->options.readers = engine->readers;
+    if (options->log_readers_count != 0) {
+        memcpy(engine->log_readers, options->log_readers,
+               options->log_readers_count * sizeof engine->log_readers[0]);
+    }
+    engine->options.log_readers = engine->log_readers;
     tw_buf_init(&engine->reply, TW_ACTOR_MESSAGE_MAX);
     tw_buf_init(&engine->scratch, TW_ACTOR_MESSAGE_MAX);
     tw_arena_init(&engine->again, TW_ACTOR_MESSAGE_MAX * 2);

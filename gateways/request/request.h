@@ -22,10 +22,13 @@ typedef struct request_options {
     const catalog *catalog; /* borrow */
     int store;              /* link */
     int manager;            /* link to the subscription_manager; -1: none */
-    const int *readers;     /* links to log_readers; used in turn */
+    const int *readers;     /* links to who reads records: log_readers or mongo_readers, in turn */
     size_t readers_count;
+    const int *log_readers; /* links to log_readers, which alone know manifests; used in turn */
+    size_t log_readers_count;
     int processor;      /* link, for documents of collections that have one; -1: none */
     size_t running_max; /* requests at once; beyond: busy */
+    bool mongo;         /* the readers are MongoDB's: aggregate is offered */
     bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;
 

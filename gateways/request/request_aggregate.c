@@ -75,7 +75,8 @@ static void answered(request *self, const tw_envelope *in)
     give_out(self);
 }
 
-void request_aggregate(request *self)
+/* Here; with MongoDB the server does it (request_aggregate_mongo.c). */
+static void begin(request *self)
 {
     request_why why = {0};
     tw_bson pipeline = tw_bson_value_doc(self->given.at[FIELD_pipeline]);
@@ -95,4 +96,16 @@ void request_aggregate(request *self)
     self->ask = ask;
     self->answered = answered;
     self->ask(self);
+}
+
+void request_aggregate(request *self)
+{
+    if (self->engine->options.mongo) {
+        request_aggregate_mongo(self);
+    } else if ((self->given.set & FIELD_BIT(limit)) != 0) {
+        request_fail(self, TW_E_UNSUPPORTED, "aggregate takes a limit on MongoDB alone.",
+                     "End the pipeline with a $limit.", (tw_bson){0});
+    } else {
+        begin(self);
+    }
 }

@@ -92,6 +92,7 @@ static void ask_matching(request *self)
                            .fields = self->told,
                            .limit = TW_FIND_MAX,
                            .after = self->after,
+                           .after_key = self->after_key,
                            .bytes_max = FIND_BYTES};
     request_ask(self, TW_MSG_find, &message);
 }
@@ -114,8 +115,9 @@ static void on_matching(request *self, const tw_envelope *in)
                      "The query matches too many records; nothing was changed.",
                      "Narrow the query and repeat it for each part.", (tw_bson){0});
     } else if (page->more && (page->items.count != 0 || page->after > self->after)) {
-        self->after = page->after;
-        self->ask(self);
+        if (request_go_behind(self, page)) {
+            self->ask(self);
+        }
     } else {
         apply(self);
     }

@@ -15,6 +15,7 @@ static void ask(request *self)
         .skip = self->skip,
         .limit = self->limit - self->count,
         .after = self->after,
+        .after_key = self->after_key,
         .bytes_max = sorted ? TW_DOCUMENT_MAX : TW_PAGE_BYTES,
     };
     request_ask(self, TW_MSG_find, &message);
@@ -50,16 +51,19 @@ static void give_out(request *self, const tw_msg_records *page, size_t from, tw_
         }
     }
     bool stuck = page->more && page->items.count == 0 && page->after <= self->after;
-    self->after = page->after;
+    if (!request_go_behind(self, page)) {
+        return;
+    }
     self->skip = 0; /* the first page has left them out */
-    if (!page->more || self->count >= self->limit || self->sort.len != 0 || stuck) {
+    bool at_once = self->sort.len != 0 || self->action->start == request_aggregate;
+    if (!page->more || self->count >= self->limit || at_once || stuck) {
         finish(self, page->more);
     } else {
         self->ask(self);
     }
 }
 
-static void answered(request *self, const tw_envelope *in)
+void request_find_answered(request *self, const tw_envelope *in)
 {
     if (in->id != TW_MSG_records) {
         request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
@@ -100,6 +104,6 @@ void request_find(request *self)
         self->limit = 1;
     }
     self->ask = ask;
-    self->answered = answered;
+    self->answered = request_find_answered;
     self->ask(self);
 }

@@ -52,6 +52,7 @@ typedef enum request_kind {
     F(query, "query", KIND_QUERY, 0, TW_QUERY_MAX)                                                 \
     F(told, "fields", KIND_TOLD, 0, TW_QUERY_MAX)                                                  \
     F(sort, "sort", KIND_DOC, 0, TW_QUERY_MAX)                                                     \
+    F(pipeline, "pipeline", KIND_LIST, 0, TW_PIPELINE_STAGES_MAX)                                  \
     F(limit, "limit", KIND_NUMBER, 1, TW_FIND_MAX)                                                 \
     F(skip, "skip", KIND_NUMBER, 0, TW_SEQNO_MAX)                                                  \
     F(field, "field", KIND_TEXT, 1, TW_KEY_MAX)                                                    \
@@ -68,8 +69,7 @@ typedef enum request_kind {
     F(key, "key", KIND_ANY, 0, TW_KEY_MAX)                                                         \
     F(message, "message", KIND_ANY, 0, TW_DISPATCH_MAX)                                            \
     F(value, "value", KIND_ANY, 0, TW_DOCUMENT_MAX)                                                \
-    F(excluded, "excluded", KIND_IDS, 0, TW_IDS_MAX)                                               \
-    F(pipeline, "pipeline", KIND_LIST, 0, TW_STAGES_MAX)
+    F(excluded, "excluded", KIND_IDS, 0, TW_IDS_MAX)
 
 typedef enum request_field {
 #define F(field, name, kind, min, max) FIELD_##field,
@@ -188,8 +188,9 @@ struct request {
     size_t keys_at; /* the next one to be changed */
     tw_bson query, told, sort, update;
     uint64_t after, skip, limit, count;
-    tw_buf page;    /* own; an answer whose rest waits for request_resume */
-    size_t page_at; /* its next item */
+    tw_key after_key; /* on MongoDB, what after is on the log; in arena */
+    tw_buf page;      /* own; an answer whose rest waits for request_resume */
+    size_t page_at;   /* its next item */
     request_result *results;
     size_t results_cap, results_count;
     struct aggregate *aggregate; /* own; NULL but for an aggregate */
@@ -221,6 +222,7 @@ struct request_engine {
     bool emitting; /* a reply is being received: no further request may start */
     request_options options;
     int readers[TW_LINKS_MAX];
+    int log_readers[TW_LINKS_MAX];
     size_t reader_next;
     request *tags[REQUEST_BUCKETS]; /* chains of running requests */
     request *spare;                 /* own */
@@ -241,6 +243,8 @@ struct request_engine {
 /* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
  * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
+/* The same of a log_reader, whoever reads records. */
+void request_ask_log(request *self, tw_msg_id id, const void *body);
 /* The same of another actor: the store, the subscription manager. */
 void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
@@ -283,6 +287,8 @@ void request_fail_result(request *self, const request_result *result, bool with_
 bool request_page_keep(request *self, tw_str bytes);
 bool request_page_again(request *self, tw_body *out);
 void request_add_since(tw_bson_builder *b, const request_since *since);
+/* Keeps where the next page begins; false: no memory, the request failed. */
+bool request_go_behind(request *self, const tw_msg_records *page);
 
 /* ---- request_keys.c: ids, keys, queries as they are spelled ---- */
 tw_err request_ids_read(tw_arena *arena, tw_bson_value ids, request_id **out, size_t *count,
@@ -312,7 +318,8 @@ tw_err request_opid_part(request *self, tw_str opid, uint64_t part, tw_str *out,
 
 /* ---- the actions ---- */
 void request_get_by_ids(request *self);
-void request_find(request *self); /* and find_one */
+void request_find(request *self);                                 /* and find_one */
+void request_find_answered(request *self, const tw_envelope *in); /* of aggregate too */
 void request_count(request *self);
 void request_detail(request *self); /* and get_field */
 void request_get_new_id(request *self);
@@ -330,4 +337,5 @@ void request_schema(request *self);
 void request_coerce_query_action(request *self);
 void request_coerce_list(request *self);
 void request_aggregate(request *self);
+void request_aggregate_mongo(request *self);
 void request_search(request *self);

@@ -143,7 +143,7 @@ void request_fail_result(request *self, const request_result *result, bool with_
         tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
         request_add_since(&b, &self->since);
     }
-    if (result->code == TW_E_BUSY) {
+    if (result->code == TW_E_BUSY || result->code == TW_E_UNAVAILABLE) {
         tw_bson_add_i64(&b, TW_STR("after_ms"), REQUEST_BUSY_MS);
     }
     tw_bson extra = tw_bson_end(&b);
@@ -178,4 +178,16 @@ bool request_page_again(request *self, tw_body *out)
         request_fail(self, err, NULL, NULL, (tw_bson){0});
     }
     return err == TW_OK;
+}
+
+bool request_go_behind(request *self, const tw_msg_records *page)
+{
+    tw_key key = tw_arena_key(&self->arena, page->after_key);
+    if (page->after_key.len > 0 && key.ptr == NULL) {
+        request_fail(self, TW_E_NO_MEMORY, NULL, NULL, (tw_bson){0});
+        return false;
+    }
+    self->after = page->after;
+    self->after_key = key;
+    return true;
 }

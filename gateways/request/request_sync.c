@@ -138,14 +138,14 @@ static void ask(request *self)
 {
     if (sync_session_next(self->sync) == SYNC_KEYS) {
         tw_msg_manifest_read keys = sync_session_ask_keys(self->sync);
-        request_ask(self, TW_MSG_manifest_read, &keys);
+        request_ask_log(self, TW_MSG_manifest_read, &keys);
     } else {
         tw_msg_manifest_docs docs = sync_session_ask_docs(self->sync);
         const request_options *options = &self->engine->options;
         if (topic_query_processed(options->catalog, docs.query)) {
             request_ask_link(self, options->processor, TW_MSG_manifest_docs, &docs);
         } else {
-            request_ask(self, TW_MSG_manifest_docs, &docs);
+            request_ask_log(self, TW_MSG_manifest_docs, &docs);
         }
     }
 }

@@ -156,6 +156,9 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
     TW_CAST(batch, context, REQUEST_BATCH_MAGIC);
     if ((err == TW_E_UNAVAILABLE || err == TW_E_TIMEOUT) && !batch->retried) {
         batch->retried = true;
+        for (size_t i = 0; i < batch->count; i++) {
+            batch->ops[i].again = true;
+        }
         batch_send(batch);
         return;
     }
@@ -283,7 +286,8 @@ tw_err request_write(request *self, tw_item_write_op *ops, size_t count, bool at
     for (size_t i = 0; i < count && err == TW_OK; i++) {
         ops[i].more = atomic && i + 1 < count;
         ops[i].origin = origin;
-        ops[i].opid = ops[i].opid.len != 0 ? ops[i].opid : draw_opid(self);
+        ops[i].drawn = ops[i].opid.len == 0;
+        ops[i].opid = ops[i].drawn ? draw_opid(self) : ops[i].opid;
         err = ops[i].opid.len != 0 ? TW_OK : TW_E_NO_MEMORY;
         bytes += op_bytes(&ops[i]);
     }

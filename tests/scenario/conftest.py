@@ -1,5 +1,6 @@
 """What all scenarios share: servers that end with their test."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,16 +8,65 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
+from mongo import Mongo, MongoMissing  # noqa: E402
 from server import Server  # noqa: E402
+
+# Scenarios that hold for every store: each of their tests that makes servers runs once for each.
+BOTH_STORES = {
+    "test_changes",
+    "test_data_access",
+    "test_history",
+    "test_import_export",
+    "test_service",
+    "test_streams",
+}
+STORES = ["embedded", "mongo"]
+
+
+def pytest_generate_tests(metafunc):
+    if "store" in metafunc.fixturenames:
+        name = metafunc.module.__name__.rsplit(".", 1)[-1]
+        both = name in BOTH_STORES and not metafunc.definition.get_closest_marker("embedded")
+        metafunc.parametrize("store", STORES if both else STORES[:1])
+
+
+@pytest.fixture(scope="session")
+def mongo_session():
+    """A MongoDB server for the whole session."""
+    server = Mongo(f"pytest-{os.getpid()}")
+    try:
+        server.start()
+    except MongoMissing as missing:
+        if missing.cannot_be_had:
+            pytest.skip(f"no MongoDB server here: {missing}")
+        raise
+    yield server
+    server.drop_all()
+    server.stop()
 
 
 @pytest.fixture
-def make_server():
+def mongo(mongo_session):
+    yield mongo_session
+    mongo_session.drop_all()
+
+
+@pytest.fixture
+def store_flags(request, store):
+    """Flags that give a server its store: the embedded one, or a database of its own."""
+    if store == "embedded":
+        return []
+    mongo = request.getfixturevalue("mongo")
+    return mongo.flags(mongo.new_database())
+
+
+@pytest.fixture
+def make_server(store_flags):
     """Makes servers; all are closed, and must end cleanly, with the test."""
     made = []
 
-    def make(**options):
-        server = Server(**options)
+    def make(flags=(), **options):
+        server = Server(flags=[*flags, *store_flags], **options)
         made.append(server)
         return server
 
@@ -32,5 +82,5 @@ def server(make_server):
 
 @pytest.fixture(params=["one", "ipc", "tcp"])
 def any_layout(request, make_server):
-    """The same test with all actors in one process, and in three over ipc and tcp."""
+    """The same test with all actors in one process, and in several over ipc and tcp."""
     return make_server(layout=request.param).start()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clients import run, settled
 from server import ROOT
 
 TOOLS = Path(os.environ.get("TIDEWIRE_TOOLS") or ROOT / ".tools")
@@ -39,6 +40,7 @@ def test_three_data_sets_come_back_as_they_went(server, tmp_path, name):
     source = json.loads(vega(name).read_text())
     done = server.run("import", "data", str(vega(name)))
     assert f"imported {len(source)} records" in done.stdout, done.stdout
+    run(settled(server))
     back = exported(server, "data", tmp_path / "out.ndjson")
     assert canonical(without_id(back)) == canonical(source)
     watched = server.run("watch", "data", "--synced").stdout.splitlines()
@@ -51,6 +53,7 @@ def test_csv_with_a_key_and_rejects(server, tmp_path):
     path.write_text('id,name,age\n1,"Lovelace, Ada",36\n2,"say ""hi""",\n3,x,1,too many\n')
     done = server.run("import", "people", str(path), "--key", "id", check=False)
     assert done.returncode == 1 and "imported 2 records" in done.stdout, done.stdout + done.stderr
+    run(settled(server))
     reject = json.loads((tmp_path / "people.csv.rejects").read_text())
     assert reject["line"] == 4 and "more cells" in reject["error"]
     back = {r["_id"]: r for r in exported(server, "people", tmp_path / "out.ndjson")}
@@ -65,6 +68,7 @@ def test_mongoexport_types_survive(server, tmp_path):
     path = tmp_path / "dump.ndjson"
     path.write_text("\n".join(lines) + "\n")
     server.run("import", "types", str(path))
+    run(settled(server))
     out = tmp_path / "out.ndjson"
     server.run("export", "types", "--output", str(out))
     assert sorted(out.read_text().splitlines()) == sorted(lines)
@@ -106,6 +110,7 @@ class MemoryWatch:
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 @pytest.mark.timeout(600)
 def test_a_million_records(make_server, tmp_path):
     """Generated records in, watched, out again."""

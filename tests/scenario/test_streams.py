@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from clients import Client, run
+from clients import Client, log_reaches, run
 
 SUBSCRIBE = """{
     "type": "subscribe",
@@ -51,7 +51,8 @@ def test_the_report_protocol_verbatim(report_any_layout):
         url = report_any_layout.url
         async with await Client.open(url("/db")) as db, await Client.open(url("/ws")) as ws:
             for collection, doc in [("entries", ENTRY), ("threads", THREAD), ("comments", COMMENT)]:
-                await db.one("insert", collection=collection, doc=doc)
+                done = await db.one("insert", collection=collection, doc=doc)
+            await log_reaches(url(), done["since"])
             await ws.socket.send(SUBSCRIBE)
             frames = await ws.until_sync()
             kinds = [f["type"] for f in frames]
@@ -81,7 +82,8 @@ def test_the_report_protocol_verbatim(report_any_layout):
             await ws.socket.send(CLOSE)
             closed = await ws.next()
             assert closed["type"] == "closed" and closed["mux_id"] == 99
-            await db.one("insert", collection="threads", doc={**THREAD, "thread_uuid": "t2"})
+            done = await db.one("insert", collection="threads", doc={**THREAD, "thread_uuid": "t2"})
+            await log_reaches(url(), done["since"])
             with pytest.raises(asyncio.TimeoutError):
                 await ws.next(0.5)
             # the id is free again, and the stream resumes where it was
@@ -136,7 +138,7 @@ def test_conflicting_edits_are_both_told(report):
         ) as ws:
             await db.one("insert", collection="entries", doc=ENTRY)
             for version in ("left", "right"):
-                await db.one(
+                done = await db.one(
                     "insert",
                     collection="entries",
                     doc={
@@ -146,6 +148,7 @@ def test_conflicting_edits_are_both_told(report):
                         "reason": "each on its own",
                     },
                 )
+            await log_reaches(report.url(), done["since"])
             await ws.send(type="subscribe", mux_id=1, project_id=7, entries="*")
             frames = await ws.until_sync()
             assert [f["version_uuid"] for f in frames[:-1]] == [
@@ -164,7 +167,8 @@ def test_filters_tell_what_left_and_what_was_deleted(any_layout):
             any_layout.url()
         ) as ws:
             for i in range(5):
-                await db.one("put", collection="things", doc={"_id": i, "n": i})
+                done = await db.one("put", collection="things", doc={"_id": i, "n": i})
+            await log_reaches(any_layout.url(), done["since"])
             await ws.send(
                 type="subscribe",
                 mux_id=1,
@@ -213,7 +217,8 @@ def test_since_now_tells_only_what_comes(server):
         async with await Client.open(server.url("/db")) as db, await Client.open(
             server.url()
         ) as ws:
-            await db.one("put", collection="c", doc={"_id": 1})
+            done = await db.one("put", collection="c", doc={"_id": 1})
+            await log_reaches(server.url(), done["since"])
             await ws.send(type="subscribe", mux_id=1, since="now", collections={"c": "*"})
             assert (await ws.next())["type"] == "sync"
             await db.one("put", collection="c", doc={"_id": 2})
@@ -227,7 +232,8 @@ def test_a_changed_query_starts_over(server):
         async with await Client.open(server.url("/db")) as db, await Client.open(
             server.url()
         ) as ws:
-            await db.one("put", collection="c", doc={"_id": 1, "n": 1})
+            done = await db.one("put", collection="c", doc={"_id": 1, "n": 1})
+            await log_reaches(server.url(), done["since"])
             await ws.send(type="subscribe", mux_id=1, collections={"c": {"filter": {"n": 2}}})
             sync = (await ws.until_sync())[-1]
             await ws.send(type="close", mux_id=1)
@@ -253,6 +259,7 @@ def test_since_ahead_starts_over(server):
         ) as ws:
             reply = await db.one("put", collection="c", doc={"_id": 1})
             ((srv, seqno),) = reply["since"]
+            await log_reaches(server.url(), reply["since"])
             await ws.send(
                 type="subscribe", mux_id=1, since=[[srv, seqno + 100]], collections={"c": "*"}
             )

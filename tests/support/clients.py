@@ -30,6 +30,30 @@ async def connect(url, **more):
             await asyncio.sleep(0.02)  # the poll of a condition: nobody listens yet
 
 
+async def log_reaches(url, since, seconds=10):
+    """Waits until streams that begin now are at since or behind it: a store that is not the log
+    itself acknowledges a write before the log has it."""
+    end = asyncio.get_running_loop().time() + seconds
+    wanted = {srv: seqno for srv, seqno in since}
+    async with await Client.open(url) as probe:
+        while True:
+            await probe.send(type="subscribe", mux_id=0, since="now", collections={"none": "*"})
+            at = {srv: seqno for srv, seqno in (await probe.next())["since"]}
+            if all(at.get(srv, 0) >= seqno for srv, seqno in wanted.items()):
+                return
+            assert asyncio.get_running_loop().time() < end, f"the log is at {at}, not at {wanted}"
+            await probe.send(type="close", mux_id=0)
+            while (await probe.next())["type"] != "closed":
+                pass
+
+
+async def settled(server, seconds=30):
+    """Waits until the log has all that was acknowledged before: by a write that is behind it."""
+    async with await Client.open(server.url("/db")) as db:
+        done = await db.one("put", collection="settled", doc={"_id": 1})
+    await log_reaches(server.url(), done["since"], seconds)
+
+
 class Client:
     """One websocket: requests by reqID, streams by mux_id."""
 

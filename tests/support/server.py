@@ -1,7 +1,8 @@
 """A Tidewire under test: the real program, started from outside, killed and started again.
 
 Layouts: `one` = all actors in one process; `ipc`, `tcp` = store (with its readers), subscription
-manager, and gateway (with the service socket) in three processes.
+manager, and gateway (with the service socket) in three processes; with MongoDB the change tailer
+(with the other actors that speak to it) in a fourth.
 """
 
 import fcntl
@@ -90,6 +91,8 @@ class Server:
         """wrapper: words before the command, of a program that runs it in its place."""
         self.layout = layout
         self.flags = list(flags)
+        named = "--mongo-database" in self.flags
+        self.database = self.flags[self.flags.index("--mongo-database") + 1] if named else "main"
         self.wrapper = list(wrapper)
         self.env = dict(os.environ, **(env or {}))
         self.own_directory = directory is None
@@ -103,6 +106,9 @@ class Server:
         }[layout]
         if layout == "ipc":
             (self.directory / "actors").mkdir(exist_ok=True)
+        self.actors = PROCESSES[layout] + (
+            ["change_tailer"] if layout != "one" and "--mongo" in self.flags else []
+        )
         self.processes = {}
         self.log = open(self.directory / "server.log", "ab")
 
@@ -117,7 +123,7 @@ class Server:
         return command + self.flags
 
     def start(self, ready=True):
-        for actor in PROCESSES[self.layout]:
+        for actor in self.actors:
             if actor not in self.processes:
                 self.processes[actor] = subprocess.Popen(
                     self.command(actor),
@@ -143,6 +149,13 @@ class Server:
                 return False
 
         wait_until(answers, READY_S, f"readiness\n{self.tail()}")
+
+    def http_ready(self):
+        """Whether it says that it is ready; False while it does not answer, too."""
+        try:
+            return self.http("/readyz", timeout=2)[0] == 200
+        except OSError:
+            return False
 
     def tail(self, lines=40):
         text = (self.directory / "server.log").read_text(errors="replace")

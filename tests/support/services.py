@@ -76,19 +76,25 @@ class Service:
 
 
 class Feed:
-    """Follows a collection as the feed's rules say: what is missing is read again by `replay`."""
+    """Follows a collection as the feed's rules say: what is missing is read again by `replay`,
+    which also tells the topic of a collection in the server's default database."""
 
-    def __init__(self, url, collection, database="main", after=0, idle_s=0.5):
+    def __init__(self, url, collection, database=None, after=0, idle_s=0.5):
         self.socket = dial(pynng.Sub0(), feed_url(url))
         self.socket.recv_max_size = 0
         self.socket.recv_timeout = int(idle_s * 1000)
-        self.topic = f"{database}.{collection}".encode() + b"\0"
-        self.socket.subscribe(self.topic)
+        self.topic = None
+        if database is not None:
+            self.subscribe(f"{database}.{collection}")
         self.service = Service(url, 2)
         self.collection, self.position = collection, after
         self.batches = []  # numbers of the messages that were heard
         self.replays = 0
         self.behind = True  # what stood there before
+
+    def subscribe(self, topic):
+        self.topic = topic.encode() + b"\0"
+        self.socket.subscribe(self.topic)
 
     def __enter__(self):
         return self
@@ -109,6 +115,8 @@ class Feed:
         if not answer["ok"]:
             assert answer["retry"] != "no", answer
             return []
+        if self.topic is None:
+            self.subscribe(answer["topic"])
         self.replays += 1
         self.behind = answer["upto"] < answer["head"]
         return self.take(answer["rows"], answer["upto"])

@@ -1,0 +1,212 @@
+"""A real MongoDB-wire server of a test's own, and followers whose set is compared with it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pymongo
+import pytest
+import websockets.exceptions
+
+from clients import Client
+
+SCRIPT = Path(__file__).resolve().parent / "mongo.sh"
+CANNOT_BE_HAD = 77
+OWN = ("admin", "config", "local", "tidewire")
+GONE = (websockets.exceptions.ConnectionClosed, OSError, EOFError)
+_numbers = iter(range(1, 1 << 30))
+
+
+class Deployment:
+    """One server, started by mongo.sh under a name of its own. With TEST_MONGO_URI it is the
+    user's: then its databases are emptied, and it is never killed."""
+
+    def __init__(self, arguments=""):
+        self.given = "TEST_MONGO_URI" in os.environ
+        name = f"scenario-{os.getpid()}-{next(_numbers)}"
+        self.env = dict(os.environ, TIDEWIRE_MONGO_NAME=name, TIDEWIRE_MONGO_ARGS=arguments)
+        self.uri = self._run("start")
+        self.client = pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=30000)
+        self.clear()
+
+    def _run(self, verb):
+        done = subprocess.run([SCRIPT, verb], env=self.env, capture_output=True, text=True)
+        if done.returncode == CANNOT_BE_HAD:
+            pytest.skip(f"no MongoDB server can be had here: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def clear(self):
+        for name in self.client.list_database_names():
+            if name not in OWN or name == "tidewire":
+                self.client.drop_database(name)
+
+    def kill(self):
+        if self.given:
+            pytest.skip("a server of the user's is not killed")
+        self._run("kill")
+
+    def start(self):
+        self._run("start")
+
+    def pause(self):
+        self._run("pause")
+
+    def resume(self):
+        self._run("resume")
+
+    def close(self):
+        self.client.close()
+        self._run("stop")
+
+    def fail(self, mode, **data):
+        """A fail point of the server for commands of anybody."""
+        self.client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+
+    def counters(self):
+        return self.client.admin.command("serverStatus")["opcounters"]
+
+    def cursors(self):
+        return self.client.admin.command("serverStatus")["metrics"]["cursor"]["open"]["total"]
+
+    @property
+    def people(self):
+        return self.client.main.people
+
+
+class Follower:
+    """A subscriber that comes back with its since, and what it was told: its set, and each breach
+    of a promise as it is seen."""
+
+    def __init__(self, server, collection="people", query="*"):
+        self.server, self.collection, self.query = server, collection, query
+        self.set, self.since, self.asked = {}, None, None
+        self.at = {}  # highest position by srv_id
+        self.told = {}  # key -> position of its newest event that counts for a resume
+        self.catching = {}  # the same, before the first sync of a connection
+        self.shared = set()  # positions of transactions: a resume from inside tells them again
+        self.resets, self.connections, self.events, self.syncs = [], 0, 0, 0
+        self.drops, self.breaches, self.latencies = 0, [], []
+        self.changed = asyncio.Event()
+        self.task = asyncio.create_task(self.run())
+
+    async def run(self):
+        while True:
+            try:
+                async with await Client.open(self.server.url()) as client:
+                    await self.follow(client)
+            except GONE:
+                pass
+
+    async def follow(self, client):
+        self.connections += 1
+        message = {"type": "subscribe", "mux_id": 1, "collections": {self.collection: self.query}}
+        if self.since is not None:
+            message |= {"since": self.since, "query": self.asked}
+        self.fresh, self.live, self.catching = self.since is None, False, {}
+        await client.send(**message)
+        while True:
+            # not by wait_for, which may swallow the cancellation that ends this task
+            self.take(json.loads(await client.socket.recv()))
+            self.changed.set()
+
+    def take(self, frame):
+        kind = frame["type"]
+        if kind == "sync":
+            self.syncs += 1
+            self.fresh, self.live = False, True
+            self.told |= self.catching
+            self.catching = {}
+            for srv, seqno in frame["since"]:
+                if seqno < self.at.get(srv, 0):
+                    self.breaches.append(f"sync goes back to {seqno} from {self.at[srv]}")
+                self.at[srv] = seqno
+            self.since, self.asked = [list(pair) for pair in frame["since"]], frame["query"]
+            return
+        if kind == "reset":
+            self.resets.append(frame["reason"])
+            self.set, self.since, self.at, self.told, self.catching = {}, None, {}, {}, {}
+            self.fresh = True
+            return
+        if kind == "error":
+            if frame["code"] != "draining":
+                self.breaches.append(f"error {frame}")
+            return
+        self.events += 1
+        srv, seqno = frame["srv_id"], frame["seqno"]
+        if kind == "drop":
+            self.drops += 1
+            self.set.clear()
+        else:
+            key = str(frame["key"])
+            known = self.catching.get(key, self.told.get(key, -1))
+            if not self.fresh and known >= seqno and known not in self.shared:
+                self.breaches.append(f"{key} told twice at {seqno}, {known} before")
+            (self.told if self.live else self.catching)[key] = seqno
+            if "last" in frame:
+                self.shared.add(seqno)
+            if kind == "remove":
+                self.set.pop(key, None)
+            else:
+                self.set[key] = frame["doc"]
+        if self.live:
+            if seqno < self.at.get(srv, 0):
+                self.breaches.append(f"{frame} after {self.at[srv]}")
+            self.at[srv] = seqno
+            self.since = [[s, max(n, seqno) if s == srv else n] for s, n in self.since]
+
+    async def until(self, condition, seconds, what):
+        end = time.monotonic() + seconds
+        while not condition():
+            self.changed.clear()
+            left = end - time.monotonic()
+            if left <= 0:
+                raise AssertionError(
+                    f"not within {seconds} s: {what}; {len(self.set)} records, "
+                    f"{self.breaches[:3]}\n{self.server.tail()}"
+                )
+            try:
+                await asyncio.wait_for(self.changed.wait(), min(left, 0.2))
+            except asyncio.TimeoutError:
+                pass
+        return self
+
+    async def until_equal(self, collection, seconds=30):
+        """Waits until the set is what find tells, and judges what was told on the way."""
+
+        def is_equal():
+            wanted = {str(d["_id"]): d for d in collection.find()}
+            return self.set == wanted and self.syncs > 0
+
+        end = time.monotonic() + seconds
+        while not is_equal():
+            if time.monotonic() > end:
+                wanted = {str(d["_id"]): d for d in collection.find()}
+                missing = [k for k in wanted if k not in self.set][:5]
+                extra = [k for k in self.set if k not in wanted][:5]
+                other = [(self.set[k], wanted[k]) for k in wanted
+                         if k in self.set and self.set[k] != wanted[k]][:3]  # fmt: skip
+                raise AssertionError(
+                    f"missing {missing}, too many {extra}, other {other}; {self.breaches[:3]}\n"
+                    f"{self.server.tail()}"
+                )
+            await asyncio.sleep(0.05)  # the poll of a condition
+        assert not self.breaches, self.breaches[:5]
+        return self
+
+    async def close(self):
+        self.task.cancel()
+        try:
+            await self.task
+        except asyncio.CancelledError:
+            pass
+
+
+def tailer(server):
+    """The change tailer in /actorz: its state, and its figures by name."""
+    actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
+    found = [actor for actor in actors if actor["name"] == "change_tailer"]
+    return (found[0]["state"], found[0]["gauges"]) if found else ("", {})
