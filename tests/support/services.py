@@ -76,8 +76,8 @@ class Service:
 
 
 class Feed:
-    """Follows a collection as the feed's rules say: what is missing is read again by `replay`, which
-    also tells the topic of a collection in the server's default database."""
+    """Follows a collection as the feed's rules say: what is missing is read again by `replay`,
+    which also tells the topic of a collection in the server's default database."""
 
     def __init__(self, url, collection, database=None, after=0, idle_s=0.5):
         self.socket = dial(pynng.Sub0(), feed_url(url))
