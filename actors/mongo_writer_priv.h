@@ -11,8 +11,8 @@
  *    lived for less than DOUBT_MS and does not know it, it gets `unavailable`: the life before may
  *    have written it.
  * 5. A writer that is killed inside a transaction leaves it to the server, which keeps its locks
- *    for a minute. So before its first transaction a writer stores its session in tidewire.meta, and
- *    has the server kill the session that its life before has stored. */
+ *    for a minute. So before its first transaction a writer stores its session in tidewire.meta,
+ *    and has the server kill the session that its life before has stored. */
 #pragma once
 
 #include "broker/hash_table.h"
