@@ -7,12 +7,12 @@
  * Never     tries a token again that the server refused; skips a change
  *
  * Its thread blocks in a getMore for at most TAILER_AWAIT_MS, and is woken by answers only between
- * two of them. Parts: change_tailer_source.c (commands), _batch.c (events to rows), _scan.c (copy),
- * _state.c (what is kept).
+ * two of them. Parts: change_tailer_link.c (commands), _batch.c (events to rows), _scan.c (copy),
+ * _state.c (what is kept), _marks.c (who wrote a row).
  *
  * Invariants
- * 1. What the log holds, and token and scan that go on behind it, are of one commit. A start goes on
- *    from there; so does a failed append.
+ * 1. What the log holds, and token and scan that go on behind it, are of one commit. A start goes
+ *    on from there; so does a failed append.
  * 2. A failure of the connection goes on from the token in hand, at once the first time, then with
  *    back-off. Lost history begins a scan from a new barrier. What needs somebody is tried again
  *    rarely, and health is red.

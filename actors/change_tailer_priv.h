@@ -4,7 +4,7 @@
 #include "broker/change_event.h"
 
 #include "actors/change_tailer.h"
-#include "actors/change_tailer_source.h"
+#include "actors/change_tailer_link.h"
 
 enum {
     CHANGE_TAILER_MAGIC = 0x7c4a11e5,
@@ -148,7 +148,7 @@ struct change_tailer {
 };
 
 /* ---- change_tailer.c ---- */
-/* What follows an error of the source: again from the own token, a scan, or waiting for somebody. */
+/* What follows an error of the source: again from the token, a scan, or waiting for somebody. */
 void tailer_trouble(struct change_tailer *self);
 /* Begins a scan of all by a barrier. */
 void tailer_want_scan(struct change_tailer *self, tailer_reason reason);

@@ -1,11 +1,11 @@
 /* change_tailer_scan.c - the copy of a deployment into the log while its stream runs, and the
  * comparison after history was lost; for change_tailer.c.
  *
- * A step reads some documents, then writes a barrier and goes on with the stream until the barrier's
- * event: then all that happened before the reading is in the log, and what was read is right but
- * for records that the stream told of since the scan began. The rows stand at the barrier's
- * position, which no other change has. So positions rise, nothing is told twice, and a scan may stop
- * at any step.
+ * A step reads some documents, then writes a barrier and goes on with the stream until the
+ * barrier's event: then all that happened before the reading is in the log, and what was read is
+ * right but for records that the stream told of since the scan began. The rows stand at the
+ * barrier's position, which no other change has. So positions rise, nothing is told twice, and a
+ * scan may stop at any step.
  *
  * First all collections of the deployment are read in order of _id (STAGE_READ). Where the log had
  * records before, those are then looked for in the deployment (STAGE_IMAGE): what is missing there

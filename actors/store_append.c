@@ -5,8 +5,9 @@
  *
  * Invariants
  * 1. Appends of one life of a tailer are numbered without holes; those of a life before the last
- *    that asked (source_ask) are refused: TW_E_GAP. A repeat is answered and has no effect; behind a hole (an
- *    append before it was refused) TW_E_GAP: the source begins again from what is stored.
+ *    that asked (source_ask) are refused: TW_E_GAP. A repeat is answered and has no effect; behind
+ *    a hole (an append before it was refused) TW_E_GAP: the source begins again from what is
+ *    stored.
  * 2. Positions never go back: neither at nor a row's. TW_E_CONFLICT, nothing is changed.
  * 3. An append is in one commit as a whole, with others that are due. */
 #include "protocol/fault.h"

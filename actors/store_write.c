@@ -441,7 +441,6 @@ static tw_err remember_results(struct store *store, const tw_item_write_op *ops,
             continue;
         }
         const log_opid opid = {.id = opid_of(store, ops, i),
-                               .time_ms = tw_unix_ms(store->actor),
                                .key = tw_arena_key(&store->rows, results[i].key),
                                .version = results[i].version,
                                .seqno = results[i].seqno,

@@ -90,7 +90,56 @@ static bool names_fit(const change_event *event, bool needs_coll)
     return has_db && has_coll && has_to;
 }
 
-static tw_err read_kind(tw_bson event, tw_str type, change_event *out, broker_why *why)
+/* ---- fields: one walk, as an event is read for each change of a deployment ---- */
+
+typedef struct raw_event {
+    tw_str type;
+    tw_bson_value token, time, wall, ns, to, key, doc, transaction;
+} raw_event;
+
+static void read_fields(tw_bson event, raw_event *out)
+{
+    const struct {
+        tw_str name;
+        tw_bson_value *value;
+    } fields[] = {
+        {TW_STR("_id"), &out->token},
+        {TW_STR("clusterTime"), &out->time},
+        {TW_STR("wallTime"), &out->wall},
+        {TW_STR("ns"), &out->ns},
+        {TW_STR("to"), &out->to},
+        {TW_STR("documentKey"), &out->key},
+        {TW_STR("fullDocument"), &out->doc},
+        {TW_STR("txnNumber"), &out->transaction},
+    };
+    tw_bson_iter i;
+    for (tw_bson_iter_init(&i, event); tw_bson_iter_next(&i);) {
+        if (tw_str_equal(i.name, TW_STR("operationType"))) {
+            out->type = tw_bson_value_str(i.value);
+            continue;
+        }
+        for (size_t k = 0; k < TW_COUNT(fields); k++) {
+            if (tw_str_equal(i.name, fields[k].name)) {
+                *fields[k].value = i.value;
+                break;
+            }
+        }
+    }
+}
+
+static void read_names(tw_bson_value ns, tw_str *db, tw_str *coll)
+{
+    tw_bson_iter i;
+    for (tw_bson_iter_init(&i, tw_bson_value_doc(ns)); tw_bson_iter_next(&i);) {
+        if (tw_str_equal(i.name, TW_STR("db"))) {
+            *db = tw_bson_value_str(i.value);
+        } else if (tw_str_equal(i.name, TW_STR("coll"))) {
+            *coll = tw_bson_value_str(i.value);
+        }
+    }
+}
+
+static tw_err read_kind(tw_bson_value doc, tw_str type, change_event *out, broker_why *why)
 {
     char shown[BROKER_SHOWN_MAX];
     out->kind = CHANGE_NOTHING;
@@ -109,7 +158,6 @@ static tw_err read_kind(tw_bson event, tw_str type, change_event *out, broker_wh
         }
     }
     if (out->kind == CHANGE_PUT) {
-        tw_bson_value doc = tw_bson_get(event, TW_STR("fullDocument"));
         out->doc = doc.type == TW_BSON_DOCUMENT ? tw_bson_value_doc(doc) : (tw_bson){0};
         out->kind = out->doc.len == 0 ? CHANGE_LOOK_UP : CHANGE_PUT;
     }
@@ -119,27 +167,23 @@ static tw_err read_kind(tw_bson event, tw_str type, change_event *out, broker_wh
 tw_err change_event_read(tw_bson event, change_event *out, broker_why *why)
 {
     TW_ASSERT(out != NULL);
-    change_event read = {.token = tw_bson_get_doc(event, TW_STR("_id"))};
-    tw_str type = tw_bson_get_str(event, TW_STR("operationType"));
-    if (type.ptr == NULL || read.token.len == 0) {
+    raw_event raw = {0};
+    read_fields(event, &raw);
+    change_event read = {.token = tw_bson_value_doc(raw.token)};
+    if (raw.type.ptr == NULL || read.token.len == 0) {
         return broker_refuse(why, TW_E_BAD_DOCUMENT, "an event without type or resume token");
     }
-    read.seqno = timestamp_seqno(tw_bson_get(event, TW_STR("clusterTime")));
+    read.seqno = timestamp_seqno(raw.time);
     if (read.seqno == 0) {
         return broker_refuse(why, TW_E_BAD_DOCUMENT,
                              "an event without a clusterTime of 2020 or later");
     }
-    tw_bson ns = tw_bson_get_doc(event, TW_STR("ns"));
-    tw_bson to = tw_bson_get_doc(event, TW_STR("to"));
-    tw_bson key = tw_bson_get_doc(event, TW_STR("documentKey"));
-    read.db = tw_bson_get_str(ns, TW_STR("db"));
-    read.coll = tw_bson_get_str(ns, TW_STR("coll"));
-    read.to_db = tw_bson_get_str(to, TW_STR("db"));
-    read.to_coll = tw_bson_get_str(to, TW_STR("coll"));
-    read.id = tw_bson_get(key, TW_STR("_id"));
-    read.wall_ms = date_ms(tw_bson_get(event, TW_STR("wallTime")));
-    read.in_transaction = tw_bson_get(event, TW_STR("txnNumber")).type != 0;
-    tw_err err = read_kind(event, type, &read, why);
+    read_names(raw.ns, &read.db, &read.coll);
+    read_names(raw.to, &read.to_db, &read.to_coll);
+    read.id = tw_bson_get(tw_bson_value_doc(raw.key), TW_STR("_id"));
+    read.wall_ms = date_ms(raw.wall);
+    read.in_transaction = raw.transaction.type != 0;
+    tw_err err = read_kind(raw.doc, raw.type, &read, why);
     if (read.kind == CHANGE_DROP_DB) {
         read.coll = (tw_str){0};
     }

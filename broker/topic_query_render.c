@@ -92,21 +92,7 @@ static void add_flat_fields(tw_buf *out, tw_bson doc, bool multi, bool edited)
 
 void topic_query_add_document(tw_buf *out, tw_bson doc)
 {
-    tw_bson_iter iter;
-    bool first = true;
-    tw_buf_add_byte(out, '{');
-    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
-        if (tw_str_equal(iter.name, TW_STR("_content"))) {
-            continue;
-        }
-        if (!first) {
-            tw_buf_add_byte(out, ',');
-        }
-        first = false;
-        add_name(out, iter.name);
-        tw_json_write_value(out, iter.value);
-    }
-    tw_buf_add_byte(out, '}');
+    tw_json_write_without(out, doc, TW_STR("_content"));
 }
 
 static void render_put(const catalog *known, const topic_query_part *part,

@@ -175,19 +175,19 @@ static void ask_state(void *state, uint64_t tag)
 
 /* ---- the loop ---- */
 
-/* What clients asked now travels now, and what was answered leaves: a flush may lead to the other.
- * */
+/* What clients asked travels first: the store works while we write. A queue that has drained may
+ * let requests go on. */
 static void flush(edge *hub)
 {
-    edge_flush(hub);
     request_flush(hub->requests);
     edge_flush(hub);
+    request_flush(hub->requests);
 }
 
 static void gateway_wait(void *state, int timeout_ms)
 {
     struct gateway *self = gateway_of(state);
-    lws_link_service(self->edge.link, timeout_ms);
+    lws_link_service(self->edge.link, edge_is_dirty(&self->edge) ? 0 : timeout_ms);
     flush(&self->edge);
 }
 

@@ -33,7 +33,7 @@
     L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
     L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \
-    L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; lws copies what is beyond.")       \
+    L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; then others have their turn.")     \
     L(PAGE_BYTES, 65536, "bytes", "A page of history; the next is asked when the socket drained.") \
     L(PAGE_ROWS_MAX, 500, "rows", "Rows of one page; bounds one read transaction.")                \
     L(PAGE_SCAN_MAX, 65536, "rows", "Index entries looked at for one page; the page ends early.")  \

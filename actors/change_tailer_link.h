@@ -1,9 +1,9 @@
-/* change_tailer_source.h - the commands by which the change tailer reads a deployment: its change
+/* change_tailer_link.h - the commands by which the change tailer reads a deployment: its change
  * stream, its collections, and the barriers that it writes.
  *
  * The stream is read by aggregate and getMore of our own, not by mongoc_change_stream_t: only so is
- * the end of a batch seen (one lookup a batch, transactions kept whole), and the cluster's time with
- * each reply. All functions block, at most MONGO_LINK_READ_MS. Thread: one. */
+ * the end of a batch seen (one lookup a batch, transactions kept whole), and the cluster's time
+ * with each reply. All functions block, at most MONGO_LINK_READ_MS. Thread: one. */
 #pragma once
 
 #include "protocol/limits.h"
@@ -44,7 +44,7 @@ typedef struct change_batch {
     tw_bson events;  /* array */
     tw_bson token;   /* postBatchResumeToken; len 0: none */
     uint64_t seqno;  /* the server's operationTime as a position; 0: not told */
-    bool is_cut_off; /* the server ended it by size: more is there already */
+    bool is_cut_off; /* it is full: more may be there already */
     uint64_t bytes;
 } change_batch;
 

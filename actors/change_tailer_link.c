@@ -1,5 +1,5 @@
-/* change_tailer_source.c - see change_tailer_source.h. */
-#include "actors/change_tailer_source.h"
+/* change_tailer_link.c - see change_tailer_link.h. */
+#include "actors/change_tailer_link.h"
 
 #include <stdlib.h>
 
@@ -9,7 +9,8 @@
 
 enum {
     WIRE_WITH_IMAGES = 17,         /* MongoDB 6.0: fullDocument whenAvailable */
-    CUT_OFF_BYTES = 1048576,       /* a batch of this size may have been ended by its size */
+    BATCH_EVENTS = 2000,           /* of a getMore: the store works while the server reads on */
+    CUT_OFF_BYTES = 8388608,       /* a batch of this size may have been ended by its size */
     DATABASES_MAX = 4096,          /* listed; more: fatal */
     COLLECTIONS_LISTED_MAX = 4096, /* of one database */
 };
@@ -290,7 +291,7 @@ static void read_batch(const change_source *self, tw_str name, change_batch *out
     out->token = tw_bson_get_doc(cursor, TW_STR("postBatchResumeToken"));
     out->seqno = timestamp_of(reply);
     out->bytes = reply.len;
-    out->is_cut_off = reply.len >= CUT_OFF_BYTES;
+    out->is_cut_off = reply.len >= CUT_OFF_BYTES || tw_bson_count(out->events) >= BATCH_EVENTS;
 }
 
 tw_err change_source_next(change_source *self, uint32_t await_ms, change_batch *out)
@@ -307,6 +308,7 @@ tw_err change_source_next(change_source *self, uint32_t await_ms, change_batch *
         bson_t command = BSON_INITIALIZER;
         BSON_APPEND_INT64(&command, "getMore", self->cursor);
         BSON_APPEND_UTF8(&command, "collection", "$cmd.aggregate");
+        BSON_APPEND_INT64(&command, "batchSize", BATCH_EVENTS);
         BSON_APPEND_INT64(&command, "maxTimeMS", (int64_t)await_ms);
         err = run(self, "admin", &command, &options, &self->stream);
         bson_destroy(&command);
