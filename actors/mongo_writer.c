@@ -229,6 +229,13 @@ static tw_err run_unit(struct mongo_writer *self, bulk *all, write_op *ops, size
         }
         return TW_OK;
     }
+    for (size_t i = 0; i < count && !is_drop; i++) {
+        bool may_make = ops[i].asked->op == TW_OP_INSERT || ops[i].asked->op == TW_OP_PUT;
+        tw_err made = may_make ? writer_make_place(self, &ops[i], text) : TW_OK;
+        if (made != TW_OK) {
+            return made;
+        }
+    }
     bool has_opid = asked->opid.len > 0; /* a silent one may come without: it goes alone */
     if (count == 1 && !is_drop && first->rules->rule == CATALOG_FREE && (!has_mark || has_opid)) {
         return bulk_add(self, all, first, has_mark, text);

@@ -32,6 +32,7 @@ enum {
     ROUNDS_MAX = 12,                    /* a record that changes under each attempt: busy */
     CONFLICT_WAIT_MS = 5,               /* before a transaction is tried anew; doubles */
     CONFLICT_WAIT_MAX_MS = 100,
+    PLACES_MAX = 4096,  /* collections known to exist; more are asked for again */
     KNOWN_MAX = 131072, /* opids in memory: what 10 s of writing can bring */
     PATIENCE_MS = 3000, /* no operation is tried anew after it */
     DOUBT_MS = 15000,   /* both tries of an asker lie within it */
@@ -83,11 +84,12 @@ struct mongo_writer {
     mongoc_client_t *client;          /* own; NULL: none was free yet */
     mongoc_client_session_t *session; /* own; of the message in hand */
     bool in_transaction;
-    tw_caller *log;        /* own; to a reader of the log; NULL: not asked yet */
-    uint8_t announced[16]; /* the session that the deployment knows as this writer's */
-    bool has_bulk;         /* the server knows bulkWrite (8.0) */
-    bool has_marks;        /* tidewire.opids has its index */
-    bool puts_insert;      /* most puts of late were of new records: they begin as inserts */
+    tw_caller *log;              /* own; to a reader of the log; NULL: not asked yet */
+    uint8_t announced[16];       /* the session that the deployment knows as this writer's */
+    bool has_bulk;               /* the server knows bulkWrite (8.0) */
+    bool has_marks;              /* tidewire.opids has its index */
+    uint64_t places[PLACES_MAX]; /* hashes of collections that exist; with post_images alone */
+    bool puts_insert;            /* most puts of late were of new records: they begin as inserts */
     unsigned puts_seen, puts_new;
     uint64_t srv;        /* 0: not known yet */
     uint64_t began_ms;   /* of this life */
@@ -121,6 +123,8 @@ tw_err writer_read(struct mongo_writer *self, write_op **ops, size_t count, char
  * are to be read again; those that took effect or were refused are done. Anything else is an error
  * that concerns all that are not done. */
 tw_err writer_send(struct mongo_writer *self, write_op **ops, size_t count, char *text);
+/* With post_images: makes the collection, so that it keeps them, unless it is there. */
+tw_err writer_make_place(struct mongo_writer *self, const write_op *op, char *text);
 /* drop and dropDatabase. */
 tw_err writer_drop(struct mongo_writer *self, write_op *op, char *text);
 /* Runs a command on the writer's session; its errors as mongo_link_error has them. */

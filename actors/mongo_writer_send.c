@@ -555,6 +555,33 @@ tw_err writer_send(struct mongo_writer *self, write_op **ops, size_t count, char
     return err;
 }
 
+/* ---- collections ---- */
+
+tw_err writer_make_place(struct mongo_writer *self, const write_op *op, char *text)
+{
+    enum { NAMESPACE_EXISTS = 48 };
+    uint64_t hash = tw_hash(op->coll.ptr, op->coll.len, tw_hash(op->db.ptr, op->db.len, 5)) | 1;
+    uint64_t *place = &self->places[hash % PLACES_MAX];
+    if (!self->options->post_images || *place == hash) {
+        return TW_OK;
+    }
+    bson_t reply;
+    bson_error_t error;
+    tw_bson_builder b;
+    tw_buf_clear(&self->command);
+    tw_bson_begin(&b, &self->command);
+    tw_bson_add_str(&b, TW_STR("create"), op->coll);
+    tw_bson_open_doc(&b, TW_STR("changeStreamPreAndPostImages"));
+    tw_bson_add_bool(&b, TW_STR("enabled"), true);
+    tw_bson_close(&b);
+    tw_err err = writer_command(self, op->db, tw_bson_end(&b), true, &reply, &error, text);
+    bson_destroy(&reply);
+    bool is_there =
+        err == TW_OK || (error.domain == MONGOC_ERROR_SERVER && error.code == NAMESPACE_EXISTS);
+    *place = is_there ? hash : *place;
+    return err == TW_E_UNAVAILABLE ? err : TW_OK; /* without the right to it: made by the insert */
+}
+
 /* ---- drops ---- */
 
 /* dropDatabase is silent where there is nothing to drop: it is asked for first. */
@@ -606,6 +633,7 @@ tw_err writer_drop(struct mongo_writer *self, write_op *op, char *text)
         op->is_done = true;
         op->result->count = 1;
         op->result->seqno = writer_fence(self);
+        memset(self->places, 0, sizeof self->places);
     }
     return err;
 }

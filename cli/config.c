@@ -407,6 +407,12 @@ static void set_database(struct loader *loader)
 static tw_err set_mongo(struct loader *loader)
 {
     tw_err err = read_uri_file(loader);
+    const char *uri = loader->config->option.mongo_uri;
+    if (err == TW_OK && uri[0] != '\0' && strncmp(uri, "mongodb://", 10) != 0 &&
+        strncmp(uri, "mongodb+srv://", 14) != 0) {
+        tw_buf_format(loader->why, "mongo.uri begins with mongodb:// or mongodb+srv://\n");
+        return TW_E_BAD_CONFIG;
+    }
     if (err == TW_OK) {
         set_database(loader);
         const char *name = loader->config->option.database;

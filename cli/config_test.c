@@ -335,6 +335,40 @@ static void test_config_bad_collection_is_refused(void **state)
 }
 
 /* Each allocation fails in turn: an error or a whole configuration, never half of one. */
+static void test_config_mongo_uri_names_the_database_and_hides_its_password(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const flags[] = {"mongo", "mongodb://u:s3cret@h:1/crm?w=2", NULL};
+    assert_int_equal(load_with(f, "", flags), TW_OK);
+    assert_string_equal(f->config.option.mongo_uri, "mongodb://u:s3cret@h:1/crm?w=2");
+    assert_string_equal(f->config.catalog.default_database, "crm");
+    config_write(&f->config, true, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_non_null(strstr(f->out.ptr, "uri: \"mongodb://u:***@h:1/crm?w=2\""));
+    assert_null(strstr(f->out.ptr, "s3cret"));
+}
+
+static void test_config_mongo_uri_is_read_from_its_file(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    tw_format(path, sizeof path, "%s.uri", file);
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    fputs("  mongodb://h/\nmore\n", out);
+    fclose(out);
+    const char *const flags[] = {"mongo-uri-file", path, "mongo-database", "x", NULL};
+    assert_int_equal(load_with(f, "", flags), TW_OK);
+    assert_string_equal(f->config.option.mongo_uri, "mongodb://h/");
+    assert_string_equal(f->config.catalog.default_database, "x");
+    unlink(path);
+    config_free(&f->config);
+    assert_int_equal(load_with(f, "", flags), TW_E_BAD_CONFIG);
+    assert_non_null(strstr(f->why.ptr, "cannot be opened"));
+    static const char *const other[] = {"mongo", "http://h", NULL};
+    assert_int_equal(load_with(f, "", other), TW_E_BAD_CONFIG);
+}
+
 static void test_config_no_memory_is_an_error(void **state)
 {
     struct fixture *f = *state;
@@ -385,6 +419,8 @@ int main(void)
         TEST(test_config_bad_database_is_refused),
         TEST(test_config_preset_declares_and_is_written_as_preset),
         TEST(test_config_bad_collection_is_refused),
+        TEST(test_config_mongo_uri_names_the_database_and_hides_its_password),
+        TEST(test_config_mongo_uri_is_read_from_its_file),
         TEST(test_config_no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

@@ -1,5 +1,7 @@
 /* streams_live.c - topics at the manager, its batches, and joining them without gap or duplicate.
  * */
+#include "broker/position.h"
+
 #include "gateways/streams_priv.h"
 
 /* ---- topics ---- */
@@ -225,6 +227,19 @@ void stream_join(streams *self, struct stream *stream, tw_vector at)
         stream_sync(self, stream, shared_vector_view(self->at));
         return;
     }
+    /* A reader knows the positions of an image's rows by samples, a little low: what the stream was
+     * told before, and what this gateway knows of the same head, stands. */
+    position_set most = {0};
+    for (size_t i = 0; i < at.count && i < TW_ORIGINS_MAX; i++) {
+        uint64_t srv = at.at[i].srv;
+        uint64_t before = position_vector_get(shared_vector_view(stream->told), srv);
+        uint64_t known = stream->after == self->head
+                             ? position_vector_get(shared_vector_view(self->at), srv)
+                             : 0;
+        uint64_t seqno = at.at[i].seqno > before ? at.at[i].seqno : before;
+        most.at[most.count++] = (tw_position){srv, seqno > known ? seqno : known};
+    }
+    at = position_set_view(&most);
     shared_vector *told = shared_vector_new(at);
     if (told == NULL) {
         streams_send(self, stream->conn, NULL); /* sheds the connection */

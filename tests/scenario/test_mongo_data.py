@@ -566,3 +566,27 @@ def test_the_start_is_refused_with_a_hint_where_the_uri_is_wrong(tmp_path):
     told = server.tail()
     assert "MongoDB URI" in told and "s3cret" not in told, told
     server.log.close()
+
+
+def test_collections_keep_post_images_where_asked(make, mongo, database):
+    server = make(flags=["--mongo-post-images"]).start()
+
+    async def scenario():
+        async with await Client.open(server.url("/db")) as db:
+            await db.one("put", collection="c", doc={"_id": 1})
+            await db.one("put", collection="c", doc={"_id": 2})
+
+    run(scenario())
+    (info,) = mongo.client[database].list_collections(filter={"name": "c"})
+    assert info["options"]["changeStreamPreAndPostImages"] == {"enabled": True}
+    assert len(stored(mongo, database)) == 2
+
+
+def test_doctor_looks_at_the_deployment(make, mongo, database):
+    server = make().start()
+    said = server.run("doctor", *mongo.flags(database), check=False).stdout
+    for what in ("mongodb ", "replica set", "mongodb rights", "change stream", "oplog"):
+        assert f"  {what}" in said, said
+    assert "0 bad" in said, said
+    away = server.run("doctor", "--mongo", "mongodb://127.0.0.1:1/", check=False)
+    assert away.returncode == 1 and "BAD       mongodb" in away.stdout, away.stdout
