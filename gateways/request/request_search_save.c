@@ -143,27 +143,9 @@ static void dropped(request *self)
     }
     tw_bson_builder b;
     request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)result->count);
+    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
     request_add_since(&b, &self->since);
     (void)request_reply_end(self, &b, true);
-}
-
-static void counted(request *self, const tw_envelope *in)
-{
-    if (in->id != TW_MSG_counted) {
-        request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
-        return;
-    }
-    tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_bool(&b, TW_STR("dry_run"), true);
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)in->body->counted.count);
-    (void)request_reply_end(self, &b, true);
-}
-
-static void ask_count(request *self)
-{
-    request_ask(self, TW_MSG_count, &(tw_msg_count){.db = self->db, .coll = self->coll});
 }
 
 static void drop(request *self)
@@ -175,10 +157,34 @@ static void drop(request *self)
     }
 }
 
+static void counted(request *self, const tw_envelope *in)
+{
+    if (in->id != TW_MSG_counted) {
+        request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
+        return;
+    }
+    self->count = in->body->counted.count;
+    if (!tw_bson_value_bool_or(self->given.at[FIELD_dry_run], false)) {
+        drop(self);
+        return;
+    }
+    tw_bson_builder b;
+    request_reply_begin(self, &b, self->action->name);
+    tw_bson_add_bool(&b, TW_STR("dry_run"), true);
+    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
+    (void)request_reply_end(self, &b, true);
+}
+
+static void ask_count(request *self)
+{
+    request_ask(self, TW_MSG_count, &(tw_msg_count){.db = self->db, .coll = self->coll});
+}
+
 /* The engine has begun the collection anew; its streams are told by the log. */
 static void engine_wiped(request *self, const tw_envelope *in)
 {
-    (void)in;
+    int64_t count = tw_bson_get_i64_or(in->body->search_answer.result, TW_STR("count"), 0);
+    self->count = count < 0 ? 0 : (uint64_t)count;
     drop(self);
 }
 
@@ -198,11 +204,9 @@ void request_search_wipe(request *self)
         self->ask = ask_wipe;
         self->answered = engine_wiped;
         self->ask(self);
-    } else if (dry) {
+    } else {
         self->ask = ask_count;
         self->answered = counted;
         self->ask(self);
-    } else {
-        drop(self);
     }
 }

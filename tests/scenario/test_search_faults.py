@@ -1,5 +1,5 @@
-"""What a search cluster can do to its users: only searches fail, within their deadline, and all goes
-on by itself; live streams never notice. The indexer loses nothing."""
+"""What a search cluster can do to its users: only searches fail, within their deadline, and all
+goes on by itself; live streams never notice. The indexer loses nothing."""
 
 import asyncio
 import json
@@ -42,6 +42,11 @@ def found(server, **fields):
     return status == 200 and reply
 
 
+def hits(server, query):
+    """How many there are; None: no answer."""
+    return (found(server, query=query, rows=0) or {}).get("total")
+
+
 def start(make_server, tmp_path, url, names, *more, **options):
     config = search.write_config(tmp_path, search.collection("c"))
     flags = search.flags(url, names, config, *more)
@@ -54,7 +59,7 @@ def test_only_searches_fail_and_all_goes_on(make_server, tmp_path, cluster, name
     with Faults(cluster.url) as door:
         server = start(make_server, tmp_path, door.url, names)
         server.http("/api/v1/c/a", "PUT", {"title": "first"})
-        wait_until(lambda: (found(server, query="title:first") or {}).get("total") == 1, 60, "a hit")
+        wait_until(lambda: hits(server, "title:first") == 1, 60, "a hit")
 
         async def live(stream, number, limit):
             begun = time.monotonic()
@@ -92,16 +97,15 @@ def test_only_searches_fail_and_all_goes_on(make_server, tmp_path, cluster, name
         assert server.metric("tidewire_cluster_circuit_open") == 0
         # what was written meanwhile is in the index too
         wait_until(
-            lambda: (found(server, query="*", rows=0) or {}).get("total") == 1 + len(MODES), 60,
-            "every record in the index",
-        )  # fmt: skip
+            lambda: hits(server, "*") == 1 + len(MODES), 60, "every record in the index"
+        )
 
 
 def test_retries_are_few_and_for_idempotent_calls_only(make_server, tmp_path, cluster, names):
     with Faults(cluster.url) as door:
         server = start(make_server, tmp_path, door.url, names)
         server.http("/api/v1/c/a", "PUT", {"title": "first"})
-        wait_until(lambda: (found(server, query="title:first") or {}).get("total") == 1, 60, "a hit")
+        wait_until(lambda: hits(server, "title:first") == 1, 60, "a hit")
         door.set("429")
         before, retried = door.calls, server.metric("tidewire_cluster_retries_total")
         status, reply = http(server, "c", "search", query="*")
@@ -116,7 +120,8 @@ def documents(cluster, names):
     cluster.call("POST", f"/{names}c/_refresh")
     held, after = {}, None
     while True:
-        body = {"size": 1000, "sort": [{"_tw.id": "asc"}], "query": {"exists": {"field": "_tw.id"}}}
+        query = {"bool": {"must_not": {"exists": {"field": "_tw.state"}}}}
+        body = {"size": 1000, "sort": [{"_id": "asc"}], "query": query}
         if after:
             body["search_after"] = after
         hits = cluster.call("POST", f"/{names}c/_search", body)[1]["hits"]["hits"]
@@ -155,7 +160,9 @@ def test_index_is_equal_after_an_outage_and_kills(make_server, tmp_path, cluster
         door.set("pass")
         for _ in range(3):  # and while it catches up
             before = len(documents(cluster, names))
-            wait_until(lambda: len(documents(cluster, names)) != before or before == 5000, 60, "more")
+            wait_until(
+                lambda: len(documents(cluster, names)) != before or before == 5000, 60, "more"
+            )
             server.kill()
             server.start()
         begun = time.monotonic()
@@ -183,7 +190,7 @@ def test_wiped_or_altered_index_is_put_right(make_server, tmp_path, cluster, nam
     cluster.call(
         "POST", f"/{names}c/_delete_by_query?refresh=true", {"query": {"range": {"n": {"lt": 100}}}}
     )
-    cluster.call("PUT", f"/{names}c/_doc/stranger?refresh=true", {"n": 5, "_tw": {"id": "stranger"}})
+    cluster.call("PUT", f"/{names}c/_doc/stranger?refresh=true", {"n": 5})
     server.start()
     wait_until(lambda: documents(cluster, names) == wanted, 60, "compared and put right")
 
@@ -194,7 +201,7 @@ def test_as_of_and_min_since(make_server, tmp_path, cluster, names):
         status, text = server.http(f"/api/v1/c/w{i}", "PUT", {"n": i})
         since = json.loads(text)["since"]
         reply = wait_until(
-            lambda: found(server, query=f"n:{i}", min_since=since, deadline_ms=20000), 60, "an answer"
+            lambda: found(server, query=f"n:{i}", min_since=since, deadline_ms=20000), 60, "a reply"
         )
         assert reply["total"] == 1, "a read of one's own write"
         assert reply["as_of"][0][1] >= since[0][1]
@@ -208,6 +215,6 @@ def test_what_cannot_be_indexed_is_set_aside(make_server, tmp_path, cluster, nam
     server = start(make_server, tmp_path, cluster.url, names)
     server.http("/api/v1/c/bad", "PUT", {"n": "no number"})
     server.http("/api/v1/c/good", "PUT", {"n": 1})
-    wait_until(lambda: (found(server, query="n:1") or {}).get("total") == 1, 60, "the good one")
+    wait_until(lambda: hits(server, "n:1") == 1, 60, "the good one")
     wait_until(lambda: server.metric("tidewire_index_set_aside_total") == 1, 20, "its count")
     assert "bad" in server.tail(200) and "cannot be indexed" in server.tail(200)

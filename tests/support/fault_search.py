@@ -1,6 +1,7 @@
-"""A door to a real search cluster that misbehaves on demand: what a cluster cannot be asked to do."""
+"""A door to a real search cluster that misbehaves on demand, as no cluster can be asked to."""
 
 import http.server
+import json
 import threading
 import time
 import urllib.error
@@ -16,6 +17,9 @@ class Faults:
         self.target = target
         self.mode = "pass"
         self.calls = 0
+        self.wanted = None  # an Authorization; others get 401
+        self.lifecycles = False  # play the part that the test servers lack
+        self.policies = []
         self.released = threading.Event()
         outer = self
 
@@ -76,8 +80,27 @@ class Faults:
         handler.end_headers()
         handler.wfile.write(body)
 
+    def play_lifecycle(self, handler, body):
+        """Index state management, which no server of the tests has: the setting is taken."""
+        name = b"index_state_management.policy_id"
+        if not self.lifecycles or handler.command != "PUT" or name not in (body or b""):
+            return body, False
+        told = json.loads(body)
+        if handler.path.endswith("/_settings"):
+            self.policies += told.values()
+            self.send(handler, 200, "application/json", b'{"acknowledged":true}')
+            return body, True
+        told["settings"] = {k: v for k, v in told["settings"].items() if "policy" not in k}
+        return json.dumps(told).encode(), False
+
     def answer(self, handler, body):
         mode, released = self.mode, self.released
+        if self.wanted and handler.headers.get("Authorization") != self.wanted:
+            self.send(handler, 401, "application/json", b'{"error":{"type":"security_exception"}}')
+            return
+        body, answered = self.play_lifecycle(handler, body)
+        if answered:
+            return
         if mode in ("429", "503"):
             self.send(handler, int(mode), "application/json", b'{"error":"too busy"}')
         elif mode == "cut":
