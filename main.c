@@ -21,6 +21,8 @@
 #include "actors/runtime/log.h"
 
 #include "actors/change_tailer.h"
+#include "actors/es_proxy.h"
+#include "actors/indexer.h"
 #include "actors/log_reader.h"
 #include "actors/mongo_link.h"
 #include "actors/mongo_probe.h"
@@ -32,11 +34,18 @@
 #include "cli/config_args.h"
 #include "cli/demo.h"
 #include "cli/doctor.h"
+#include "cli/secret.h"
 #include "cli/verb.h"
 #include "gateways/gateway.h"
 #include "gateways/service.h"
 
-enum { READERS_MAX = 4, ORIGINS_LISTED_MAX = 64, PATH_LEN_MAX = 4200, OLD_STOP = 2 };
+enum {
+    READERS_MAX = 4,
+    ORIGINS_LISTED_MAX = 64,
+    PATH_LEN_MAX = 4200,
+    OLD_STOP = 2,
+    SECRET_MAX = 4096, /* bytes of a password or an API key */
+};
 
 struct program {
     config config;     /* own */
@@ -58,6 +67,11 @@ struct program {
     processor_options processor;
     gateway_options gateway;
     service_options service;
+    char search_urls[PATH_LEN_MAX];
+    const char *search_hosts[TW_SEARCH_HOSTS_MAX];
+    char search_password[SECRET_MAX], search_key[SECRET_MAX];
+    es_proxy_options search;
+    indexer_options indexer;
 };
 
 /* ---- what each actor is given ---- */
@@ -85,28 +99,37 @@ static bool is_loopback(const char *host)
            strcmp(host, "::1") == 0;
 }
 
-/* The actors of this program, wherever they run. */
-static bool is_served(const config_options *option, const char *name)
+/* The actor that answers searches; NULL: none. */
+static const char *search_actor(const struct program *program)
 {
+    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : NULL;
+}
+
+/* The actors of this program, wherever they run. */
+static bool is_served(const config_options *option, const char *name, const char *search)
+{
+    const int64_t mongo = option->mongo_uri[0] == '\0' ? 0 : 1;
     const struct {
-        const char *name;
-        int64_t instances; /* -1: one, which has no number */
+        const char *name;  /* a dot at its end: instances are numbered from 0 */
+        int64_t instances; /* in use */
     } served[] = {
-        {"store", -1},
+        {"store", 1},
         {"log_reader.", option->readers},
-        {"subscription_manager", -1},
-        {"gateway", -1},
-        {"service", -1},
-        {"processor", -1},
-        {"change_tailer", option->mongo_uri[0] == '\0' ? 0 : -1},
-        {"mongo_writer", option->mongo_uri[0] == '\0' ? 0 : -1},
-        {"mongo_reader.", option->mongo_uri[0] == '\0' ? 0 : option->mongo_readers},
+        {"subscription_manager", 1},
+        {"gateway", 1},
+        {"service", 1},
+        {"processor", 1},
+        {"change_tailer", mongo},
+        {"mongo_writer", mongo},
+        {"mongo_reader.", mongo * option->mongo_readers},
+        {"indexer", search == NULL ? 0 : 1},
+        {search == NULL ? "es_proxy" : search, search == NULL ? 0 : 1},
     };
     for (size_t i = 0; i < TW_COUNT(served); i++) {
         size_t len = strlen(served[i].name);
-        if (strncmp(name, served[i].name, len) == 0) {
-            return served[i].instances < 0 ? name[len] == '\0'
-                                           : name[len] - '0' < served[i].instances;
+        bool numbered = served[i].name[len - 1] == '.';
+        if (strncmp(name, served[i].name, len) == 0 && (numbered || name[len] == '\0')) {
+            return (numbered ? name[len] - '0' : 0) < served[i].instances;
         }
     }
     return false;
@@ -130,13 +153,15 @@ static int fill_gateway(struct program *program, const char *verb)
         .origins = program->origins_listed,
         .readers_count = (size_t)option->readers,
         .mongo_readers_count = mongo_readers(program),
+        .search = search_actor(program),
+        .search_ms = (uint32_t)option->search_timeout_ms,
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
     };
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
-        if (is_served(option, tw_actor_names[i])) {
+        if (is_served(option, tw_actor_names[i], gateway->search)) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -234,6 +259,56 @@ static tw_err add_mongo(struct program *program)
     return err;
 }
 
+static const char *or_null(const char *text)
+{
+    return text[0] == '\0' ? NULL : text;
+}
+
+static int fill_search(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    size_t count = 0;
+    tw_format(program->search_urls, sizeof(program->search_urls), "%s", option->search_urls);
+    char *rest = program->search_urls;
+    for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
+        size_t len = strlen(each);
+        if (count == TW_SEARCH_HOSTS_MAX) {
+            return cli_fail(verb, "", "search.urls: at most %d", TW_SEARCH_HOSTS_MAX);
+        }
+        if (strncmp(each, "http://", 7) != 0 && strncmp(each, "https://", 8) != 0) {
+            return cli_fail(verb, "Write it as http://127.0.0.1:9200", "search.urls: '%s'", each);
+        }
+        if (strchr(each, '@') != NULL) {
+            return cli_fail(verb, "Give search.user and search.password_file",
+                            "search.urls: no names and passwords in a URL");
+        }
+        if (each[len - 1] == '/') {
+            each[len - 1] = '\0';
+        }
+        program->search_hosts[count++] = each;
+    }
+    if (secret_read(verb, option->search_password_file, "TIDEWIRE_SEARCH_PASSWORD",
+                    program->search_password, SECRET_MAX) != 0 ||
+        secret_read(verb, option->search_api_key_file, "TIDEWIRE_SEARCH_API_KEY",
+                    program->search_key, SECRET_MAX) != 0) {
+        return 1;
+    }
+    program->search = (es_proxy_options){
+        .catalog = &program->config.catalog,
+        .hosts = program->search_hosts,
+        .hosts_count = count,
+        .user = or_null(option->search_user),
+        .password = program->search_password,
+        .api_key = or_null(program->search_key),
+        .ca_file = or_null(option->search_ca_file),
+        .prefix = option->search_prefix,
+        .connections = (size_t)option->search_connections,
+        .shards = option->search_shards,
+        .replicas = option->search_replicas,
+    };
+    return 0;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -252,6 +327,18 @@ static int add_actors(struct program *program, const char *verb, const char *nam
     if (err == TW_OK && is_wanted(program, named, "subscription_manager")) {
         program->manager = (subscription_manager_options){.catalog = &program->config.catalog};
         err = tw_system_add(program->system, &subscription_manager_class, -1, &program->manager);
+        count++;
+    }
+    if (err == TW_OK && search_actor(program) != NULL && is_wanted(program, named, "es_proxy")) {
+        if (fill_search(program, verb) != 0) {
+            return 0;
+        }
+        program->indexer =
+            (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
+        err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
+        if (err == TW_OK) {
+            err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
+        }
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "gateway")) {
@@ -276,6 +363,8 @@ static int add_actors(struct program *program, const char *verb, const char *nam
             .url = program->service_url,
             .readers_count = (size_t)option->readers,
             .mongo_readers_count = mongo_readers(program),
+            .search = search_actor(program),
+            .search_ms = (uint32_t)option->search_timeout_ms,
         };
         err = tw_system_add(program->system, &service_class, -1, &program->service);
         count++;
@@ -285,8 +374,8 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         return 0;
     }
     if (count == 0) {
-        (void)cli_fail(verb, "Actors: store subscription_manager gateway", "nothing to run: '%s'",
-                       named != NULL ? named : option->only);
+        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy gateway",
+                       "nothing to run: '%s'", named != NULL ? named : option->only);
     }
     return count;
 }
@@ -384,7 +473,7 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
-            argp_error(state, "name an actor: store, subscription_manager or gateway");
+            argp_error(state, "name an actor: store, subscription_manager, es_proxy or gateway");
         }
         return 0;
     default:
@@ -396,7 +485,7 @@ static void print_listeners(const struct program *program)
 {
     const gateway_options *gateway = &program->gateway;
     const char *host = gateway->listen_address;
-    printf("  websocket  ws://%s:%d/ws   (also /db /changes)\n", host,
+    printf("  websocket  ws://%s:%d/ws   (also /db /search /changes)\n", host,
            atomic_load(&program->ports.listen));
     printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
            atomic_load(&program->ports.listen));
@@ -406,6 +495,9 @@ static void print_listeners(const struct program *program)
     }
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
+    }
+    if (search_actor(program) != NULL) {
+        printf("  search     %s\n", program->config.option.search_urls);
     }
 }
 

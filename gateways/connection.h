@@ -93,6 +93,7 @@ typedef struct edge {
     size_t head_count;
     int store; /* links */
     int manager;
+    int search; /* -1: none */
     int processor;
     int readers[TW_LINKS_MAX]; /* of the log: history */
     size_t readers_count;

@@ -302,10 +302,27 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
 
 /* ---- init and fini ---- */
 
+/* The link to an actor that is asked for its state: the one that there is, or a new one. */
+static int link_of(edge *self, const gateway_options *options, const char *name)
+{
+    if (strcmp(name, "store") == 0) {
+        return self->store;
+    }
+    if (strcmp(name, "subscription_manager") == 0) {
+        return self->manager;
+    }
+    if (strcmp(name, "processor") == 0) {
+        return self->processor;
+    }
+    bool search = options->search != NULL && strcmp(name, options->search) == 0;
+    return search ? self->search : tw_link(self->actor, name);
+}
+
 static tw_err make_links(edge *self, const gateway_options *options)
 {
     self->store = tw_link(self->actor, "store");
     self->manager = tw_link(self->actor, "subscription_manager");
+    self->search = options->search == NULL ? -1 : tw_link(self->actor, options->search);
     self->processor = tw_link(self->actor, "processor");
     TW_ASSERT(options->readers_count >= 1 && options->readers_count <= TW_LINKS_MAX / 2);
     for (size_t i = 0; i < options->readers_count; i++) {
@@ -327,11 +344,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
         }
     }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
-        int link = strcmp(options->actors[i], "store") == 0                  ? self->store
-                   : strcmp(options->actors[i], "subscription_manager") == 0 ? self->manager
-                   : strcmp(options->actors[i], "processor") == 0
-                       ? self->processor
-                       : tw_link(self->actor, options->actors[i]);
+        int link = link_of(self, options, options->actors[i]);
         TW_ASSERT(self->peers_count < TW_COUNT(self->peers));
         self->peers[self->peers_count++] = link;
         if (link < 0) {
@@ -380,6 +393,12 @@ static void gateway_fini(void *state)
     edge_fini(hub);
 }
 
+static void on_wake(void *state, uint64_t tag)
+{
+    (void)tag;
+    request_wake(gateway_of(state)->edge.requests);
+}
+
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
@@ -397,6 +416,9 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .readers_count = hub->records_count,
         .log_readers = hub->readers,
         .log_readers_count = hub->readers_count,
+        .search = hub->search,
+        .search_ms = options->search_ms,
+        .wake = on_wake,
         .processor = hub->processor,
         .running_max = GATEWAY_REQUESTS_MAX,
         .mongo = options->mongo_readers_count > 0,

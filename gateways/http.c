@@ -111,8 +111,11 @@ static void add_doc(struct http_state *http, tw_bson reply)
     tw_bson doc = tw_bson_get_doc(reply, TW_STR("doc"));
     tw_buf_add_str(&http->body, http->docs == 0 ? TW_STR("{\"docs\":[") : TW_STR(","));
     http->docs++;
+    tw_bson_value key = tw_bson_get(reply, TW_STR("key"));
     if (doc.len > 0) {
         tw_json_write(&http->body, doc);
+    } else if (key.type != 0) {
+        tw_json_write_value(&http->body, key);
     } else {
         tw_json_write(&http->body, reply);
     }
@@ -174,13 +177,17 @@ bool http_reply(edge *self, connection *conn, tw_bson reply, bool final)
         }
         return true;
     }
+    if (!final && tw_bson_get(reply, TW_STR("progress")).type != 0) {
+        return true; /* one body: the end tells it */
+    }
     if (!final) {
         http->shape = http->shape == HTTP_REPLY ? HTTP_LIST : http->shape;
         add_doc(http, reply);
         return true; /* bounded by HTTP_REPLY_MAX */
     }
     tw_bson doc = tw_bson_get_doc(reply, TW_STR("doc"));
-    if (http->shape == HTTP_LIST) {
+    bool done = tw_str_equal(tw_bson_get_str(reply, TW_STR("action")), TW_STR("done"));
+    if (http->shape == HTTP_LIST || done) {
         end_list(http, reply);
     } else {
         tw_json_write(&http->body, http->shape == HTTP_DOCUMENT && doc.len > 0 ? doc : reply);

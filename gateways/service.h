@@ -13,8 +13,10 @@ typedef struct service_options {
     const catalog *catalog;     /* borrow */
     const char *url;            /* borrow */
     size_t readers_count;       /* actors log_reader.0 .. */
-    size_t running_max;         /* requests at once; 0: a default */
     size_t mongo_readers_count; /* as gateway_options has it */
+    const char *search;         /* "es_proxy" or "embedded_search"; NULL: no search engine */
+    uint32_t search_ms;         /* deadline of a search that asks for no other */
+    size_t running_max;         /* requests at once; 0: a default */
 } service_options;
 
 extern const tw_actor_class service_class;

@@ -1,9 +1,0 @@
-/* request_unsupported.c - actions that this server knows by name and does not offer: it says why.
- * */
-#include "gateways/request/request_priv.h"
-
-void request_search(request *self)
-{
-    request_fail(self, TW_E_UNSUPPORTED, "No search engine is connected to this server.",
-                 "Use find, find_one and count.", (tw_bson){0});
-}
