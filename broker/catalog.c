@@ -11,6 +11,7 @@ const catalog_collection catalog_undeclared = {
     .message = "record",
     .shape = CATALOG_NESTED,
     .rule = CATALOG_FREE,
+    .search_replicas = -1,
 };
 
 const catalog_collection *catalog_find(const catalog *known, tw_str db, tw_str name)
@@ -67,6 +68,7 @@ void catalog_report_preset(const char *db, catalog_collection out[3])
             .rule = preset[i].rule,
             .archives = true,
             .remove_denied = true, /* append-only: what is over is archived */
+            .search_replicas = -1,
         };
     }
 }

@@ -35,10 +35,19 @@ typedef struct catalog_collection {
     const char *message;   /* type of flat events: entry */
     catalog_shape shape;
     catalog_rule rule;
-    bool archives;      /* archivetime decides what snapshots omit */
-    bool remove_denied; /* clients may not remove */
-    bool read_denied;   /* clients may not read: nobody is told of it */
-    bool write_denied;  /* clients may not write */
+    bool archives;                /* archivetime decides what snapshots omit */
+    bool remove_denied;           /* clients may not remove */
+    bool read_denied;             /* clients may not read: nobody is told of it */
+    bool write_denied;            /* clients may not write */
+    bool searched;                /* has an index in the search engine */
+    bool search_store;            /* store: search: the engine alone keeps its documents */
+    const char *search_index;     /* the index' name behind the prefix; NULL: not searched */
+    tw_bson search_mapping;       /* {"properties":{...}}; len 0: the engine finds out */
+    tw_bson search_settings;      /* analysis and its kin; len 0: none */
+    int64_t search_shards;        /* 0: as the section search says */
+    int64_t search_replicas;      /* -1: as the section search says */
+    const char *search_lifecycle; /* name of a policy; NULL: none */
+    const char *search_archive;   /* collection that `archive` moves to; NULL: archive is refused */
 } catalog_collection;
 
 typedef struct catalog {

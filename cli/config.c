@@ -42,9 +42,13 @@ enum {
 struct file_scope {
     char *param, *field;
 };
+struct file_search {
+    char *index, *mapping, *settings, *shards, *replicas, *lifecycle, *archive;
+};
 struct file_collection {
-    char *name, *database, *key, *version, *filter, *processor, *message, *shape, *rules;
+    char *name, *database, *key, *version, *filter, *processor, *message, *shape, *rules, *store;
     struct file_scope *scope;
+    struct file_search *search;
     char **fields;
     unsigned fields_count;
     bool key_any, remove_denied, read_denied, write_denied;
@@ -64,6 +68,15 @@ static const cyaml_schema_value_t field_name = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, TEXT_MAX)};
 static const cyaml_schema_field_t scope_fields[] = {
     TEXT(file_scope, "param", param, 0), TEXT(file_scope, "field", field, 0), CYAML_FIELD_END};
+static const cyaml_schema_field_t search_fields[] = {
+    TEXT(file_search, "index", index, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "mapping", mapping, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "settings", settings, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "shards", shards, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "replicas", replicas, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "lifecycle", lifecycle, CYAML_FLAG_OPTIONAL),
+    TEXT(file_search, "archive", archive, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_END};
 static const cyaml_schema_field_t collection_fields[] = {
     TEXT(file_collection, "name", name, 0),
     TEXT(file_collection, "database", database, CYAML_FLAG_OPTIONAL),
@@ -74,6 +87,9 @@ static const cyaml_schema_field_t collection_fields[] = {
     TEXT(file_collection, "message", message, CYAML_FLAG_OPTIONAL),
     TEXT(file_collection, "shape", shape, CYAML_FLAG_OPTIONAL),
     TEXT(file_collection, "rules", rules, CYAML_FLAG_OPTIONAL),
+    TEXT(file_collection, "store", store, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_MAPPING_PTR("search", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                            struct file_collection, search, search_fields),
     CYAML_FIELD_MAPPING_PTR("scope", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
                             struct file_collection, scope, scope_fields),
     CYAML_FIELD_SEQUENCE("fields", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_collection,
@@ -193,7 +209,7 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
         return TW_E_BAD_CONFIG;
     }
     const char *key = complaint->first + sizeof(unexpected) - 1;
-    const char *known[ROWS + TW_COUNT(collection_fields) + SECTIONS_MAX];
+    const char *known[ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) + SECTIONS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < ROWS; i++) {
         known[count++] = rows[i].key;
@@ -201,7 +217,11 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
     for (size_t i = 0; collection_fields[i].key != NULL; i++) {
         known[count++] = collection_fields[i].key;
     }
-    static const char *const sections[] = {"server", "actors", "store", "demo", "collections"};
+    for (size_t i = 0; search_fields[i].key != NULL; i++) {
+        known[count++] = search_fields[i].key;
+    }
+    static const char *const sections[] = {"server", "actors", "store",
+                                           "search", "demo",   "collections"};
     for (size_t i = 0; i < TW_COUNT(sections); i++) {
         known[count++] = sections[i];
     }
@@ -350,8 +370,9 @@ static tw_err choose(struct loader *loader, const char *collection, const char *
     return TW_E_BAD_CONFIG;
 }
 
-static tw_err collection_filter(struct loader *loader, const char *name, const char *text,
-                                tw_bson *out)
+/* A key whose value is JSON text; text NULL: not given. */
+static tw_err collection_json(struct loader *loader, const char *name, const char *what,
+                              const char *text, tw_bson *out)
 {
     if (text == NULL) {
         return TW_OK;
@@ -360,11 +381,76 @@ static tw_err collection_filter(struct loader *loader, const char *name, const c
     tw_err err = tw_json_read(&loader->arena, tw_str_of(keep(loader, text)), TW_DEPTH_CLIENT_MAX,
                               out, &cause);
     if (err != TW_OK) {
-        tw_buf_format(loader->why, "collection %s: filter: %.*s\n", name, (int)cause.len,
+        tw_buf_format(loader->why, "collection %s: %s: %.*s\n", name, what, (int)cause.len,
                       cause.ptr);
         return TW_E_BAD_CONFIG;
     }
     return TW_OK;
+}
+
+static tw_err collection_number(struct loader *loader, const char *name, const char *what,
+                                const char *text, uint64_t max, int64_t *out)
+{
+    uint64_t number;
+    if (text == NULL) {
+        return TW_OK;
+    }
+    if (tw_parse_u64(tw_str_of(text), max, &number) != TW_OK) {
+        tw_buf_format(loader->why, "collection %s: %s is '%.40s', allowed are 0 to %llu\n", name,
+                      what, text, (unsigned long long)max);
+        return TW_E_BAD_CONFIG;
+    }
+    *out = (int64_t)number;
+    return TW_OK;
+}
+
+/* What every flavour takes as the name of an index. */
+static bool is_index_name(const char *name)
+{
+    return name[0] != '\0' &&
+           name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-.")] == '\0' &&
+           strchr("-_.", name[0]) == NULL;
+}
+
+static tw_err collection_search(struct loader *loader, const struct file_collection *from,
+                                catalog_collection *to)
+{
+    static const char *const stores[] = {"log", "search"};
+    const struct file_search *search = from->search;
+    unsigned store = 0;
+    tw_err err = choose(loader, to->name, "store", from->store, stores, TW_COUNT(stores), &store);
+    if (err == TW_OK && store != 0 && search == NULL) {
+        tw_buf_format(loader->why, "collection %s: store: search needs a key search\n", to->name);
+        return TW_E_BAD_CONFIG;
+    }
+    if (err != TW_OK || search == NULL) {
+        return err;
+    }
+    to->searched = true;
+    to->search_store = store != 0;
+    to->search_index = search->index == NULL ? to->name : keep(loader, search->index);
+    to->search_lifecycle = keep(loader, search->lifecycle);
+    to->search_archive = keep(loader, search->archive);
+    if (!is_index_name(to->search_index)) {
+        tw_buf_format(loader->why,
+                      "collection %s: '%.60s' is no name for an index (small letters, digits, _ - "
+                      "and . behind the first); give another with search: index:\n",
+                      to->name, to->search_index);
+        return TW_E_BAD_CONFIG;
+    }
+    err = collection_json(loader, to->name, "mapping", search->mapping, &to->search_mapping);
+    if (err == TW_OK) {
+        err = collection_json(loader, to->name, "settings", search->settings, &to->search_settings);
+    }
+    if (err == TW_OK) {
+        err =
+            collection_number(loader, to->name, "shards", search->shards, 1024, &to->search_shards);
+    }
+    if (err == TW_OK) {
+        err = collection_number(loader, to->name, "replicas", search->replicas, 64,
+                                &to->search_replicas);
+    }
+    return err;
 }
 
 static tw_err collection_set(struct loader *loader, const struct file_collection *from,
@@ -382,7 +468,7 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
     }
     tw_bson filter = {0};
     if (err == TW_OK) {
-        err = collection_filter(loader, name, from->filter, &filter);
+        err = collection_json(loader, name, "filter", from->filter, &filter);
     }
     if (err != TW_OK) {
         return err;
@@ -415,8 +501,9 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
         .remove_denied = from->remove_denied,
         .read_denied = from->read_denied,
         .write_denied = from->write_denied,
+        .search_replicas = -1,
     };
-    return TW_OK;
+    return collection_search(loader, from, to);
 }
 
 static tw_err set_collections(struct loader *loader, const struct file_content *content)
@@ -556,18 +643,41 @@ static void write_switch(tw_buf *out, const char *key, bool on)
 }
 
 /* Between single quotes YAML knows no escape but the doubled quote. */
-static void write_filter(tw_buf *out, tw_bson filter)
+static void write_json(tw_buf *out, const char *key, tw_bson doc)
 {
+    if (doc.len == 0) {
+        return;
+    }
     tw_buf json;
     tw_buf_init(&json, out->max);
-    tw_json_write(&json, filter);
-    tw_buf_format(out, "    filter: '");
+    tw_json_write(&json, doc);
+    tw_buf_format(out, "%s: '", key);
     for (size_t i = 0; i < json.len; i++) {
         tw_buf_add(out, "'", json.ptr[i] == '\'' ? 1 : 0);
         tw_buf_add_byte(out, json.ptr[i]);
     }
     tw_buf_format(out, "'\n");
     tw_buf_fini(&json);
+}
+
+static void write_search(const catalog_collection *at, tw_buf *out)
+{
+    if (!at->searched) {
+        return;
+    }
+    tw_buf_format(out, "    store: %s\n    search:\n", at->search_store ? "search" : "log");
+    write_text(out, "      index: ", at->search_index);
+    write_text(out, "\n      lifecycle: ", at->search_lifecycle);
+    write_text(out, "\n      archive: ", at->search_archive);
+    tw_buf_add_byte(out, '\n');
+    write_json(out, "      mapping", at->search_mapping);
+    write_json(out, "      settings", at->search_settings);
+    if (at->search_shards > 0) {
+        tw_buf_format(out, "      shards: %lld\n", (long long)at->search_shards);
+    }
+    if (at->search_replicas >= 0) {
+        tw_buf_format(out, "      replicas: %lld\n", (long long)at->search_replicas);
+    }
 }
 
 static void write_collection(const catalog_collection *at, tw_buf *out)
@@ -584,9 +694,7 @@ static void write_collection(const catalog_collection *at, tw_buf *out)
         write_text(out, ", field: ", at->scope_field);
         tw_buf_format(out, "}\n");
     }
-    if (at->filter.len > 0) {
-        write_filter(out, at->filter);
-    }
+    write_json(out, "    filter", at->filter);
     for (size_t i = 0; i < at->fields_count; i++) {
         write_text(out, i == 0 ? "    fields: [" : ", ", at->fields[i]);
     }
@@ -595,6 +703,7 @@ static void write_collection(const catalog_collection *at, tw_buf *out)
     write_switch(out, "remove_denied", at->remove_denied);
     write_switch(out, "read_denied", at->read_denied);
     write_switch(out, "write_denied", at->write_denied);
+    write_search(at, out);
 }
 
 void config_write(const config *self, bool origins, tw_buf *out)

@@ -45,6 +45,26 @@
       "Collection of getByIds without one; empty: it must be named.")                              \
     O(text, preset, "store", "preset", "preset", "", 0, 20,                                        \
       "report: declares entries, threads and comments with their rules.")                          \
+    O(text, search_urls, "search", "urls", "search", "", 0, 4000,                                  \
+      "URLs of the nodes of an Elasticsearch or OpenSearch cluster, with commas; empty: none.")    \
+    O(text, search_user, "search", "user", "search-user", "", 0, 255,                              \
+      "Name at the cluster; its password is in password_file or TIDEWIRE_SEARCH_PASSWORD.")        \
+    O(text, search_password_file, "search", "password_file", "search-password-file", "", 0, 4000,  \
+      "File with the password, readable by its owner alone.")                                      \
+    O(text, search_api_key_file, "search", "api_key_file", "search-api-key-file", "", 0, 4000,     \
+      "File with an API key as the cluster gave it (or TIDEWIRE_SEARCH_API_KEY).")                 \
+    O(text, search_ca_file, "search", "ca_file", "search-ca-file", "", 0, 4000,                    \
+      "Certificates that may sign the cluster's; empty: those of the system.")                     \
+    O(text, search_prefix, "search", "prefix", "search-prefix", "tidewire-", 0, 60,                \
+      "What the names of all indices begin with.")                                                 \
+    O(number, search_timeout_ms, "search", "timeout_ms", "search-timeout", "2000", 100, 60000,     \
+      "Deadline of a search that asks for no other.")                                              \
+    O(number, search_connections, "search", "connections", "search-connections", "16", 1, 256,     \
+      "Connections to the cluster at most.")                                                       \
+    O(number, search_shards, "search", "shards", "", "1", 1, 1024,                                 \
+      "Shards of an index that declares no other.")                                                \
+    O(number, search_replicas, "search", "replicas", "", "0", 0, 64,                               \
+      "Copies of an index that declares no other.")                                                \
     O(flag, demo, "demo", "on", "demo", "false", 0, 0,                                             \
       "Serve example data: the report preset and a collection of movies.")                         \
     O(text, demo_data, "demo", "data", "demo-data", "", 0, 4000,                                   \

@@ -87,6 +87,7 @@ typedef struct edge {
     size_t head_count;
     int store; /* links */
     int manager;
+    int search; /* -1: none */
     int readers[TW_LINKS_MAX];
     size_t readers_count;
     int peers[TW_LINKS_MAX]; /* every actor, for its state */

@@ -270,10 +270,24 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
 
 /* ---- init and fini ---- */
 
+/* The link to an actor that is asked for its state: the one that there is, or a new one. */
+static int link_of(edge *self, const gateway_options *options, const char *name)
+{
+    if (strcmp(name, "store") == 0) {
+        return self->store;
+    }
+    if (strcmp(name, "subscription_manager") == 0) {
+        return self->manager;
+    }
+    bool search = options->search != NULL && strcmp(name, options->search) == 0;
+    return search ? self->search : tw_link(self->actor, name);
+}
+
 static tw_err make_links(edge *self, const gateway_options *options)
 {
     self->store = tw_link(self->actor, "store");
     self->manager = tw_link(self->actor, "subscription_manager");
+    self->search = options->search == NULL ? -1 : tw_link(self->actor, options->search);
     TW_ASSERT(options->readers_count >= 1 && options->readers_count <= TW_LINKS_MAX / 2);
     for (size_t i = 0; i < options->readers_count; i++) {
         char name[TW_NAME_MAX];
@@ -281,10 +295,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
         self->readers[self->readers_count++] = tw_link(self->actor, name);
     }
     for (size_t i = 0; options->actors != NULL && options->actors[i] != NULL; i++) {
-        int link = strcmp(options->actors[i], "store") == 0 ? self->store
-                   : strcmp(options->actors[i], "subscription_manager") == 0
-                       ? self->manager
-                       : tw_link(self->actor, options->actors[i]);
+        int link = link_of(self, options, options->actors[i]);
         TW_ASSERT(self->peers_count < TW_COUNT(self->peers));
         self->peers[self->peers_count++] = link;
         if (link < 0) {
@@ -332,6 +343,12 @@ static void gateway_fini(void *state)
     edge_fini(hub);
 }
 
+static void on_wake(void *state, uint64_t tag)
+{
+    (void)tag;
+    request_wake(gateway_of(state)->edge.requests);
+}
+
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
@@ -346,6 +363,9 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .store = hub->store,
         .readers = hub->readers,
         .readers_count = hub->readers_count,
+        .search = hub->search,
+        .search_ms = options->search_ms,
+        .wake = on_wake,
         .running_max = GATEWAY_REQUESTS_MAX,
     };
     err = request_engine_new(&hub->requests, &requests);

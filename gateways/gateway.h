@@ -26,6 +26,8 @@ typedef struct gateway_options {
     const char *const *origins; /* allowed Origins; "*" allows all */
     size_t origins_count;       /* 0: same host and loopback */
     size_t readers_count;       /* log_reader.0 to log_reader.N-1 */
+    const char *search;         /* "es_proxy" or "embedded_search"; NULL: no search engine */
+    uint32_t search_ms;         /* deadline of a search that asks for no other */
     bool demo;                  /* / leads to the demo */
     gateway_ports *ports;       /* filled in by the gateway; may be NULL */
     const char *const *actors;  /* whose state /metrics tells; ends with NULL; may be NULL */

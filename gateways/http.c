@@ -111,8 +111,11 @@ static void add_doc(struct http_state *http, tw_bson reply)
     tw_bson doc = tw_bson_get_doc(reply, TW_STR("doc"));
     tw_buf_add_str(&http->body, http->docs == 0 ? TW_STR("{\"docs\":[") : TW_STR(","));
     http->docs++;
+    tw_bson_value key = tw_bson_get(reply, TW_STR("key"));
     if (doc.len > 0) {
         tw_json_write(&http->body, doc);
+    } else if (key.type != 0) {
+        tw_json_write_value(&http->body, key);
     } else {
         tw_json_write(&http->body, reply);
     }
@@ -173,6 +176,9 @@ bool http_reply(edge *self, connection *conn, tw_bson reply, bool final)
             answer_refusal(self, conn, reply);
         }
         return true;
+    }
+    if (!final && tw_bson_get(reply, TW_STR("progress")).type != 0) {
+        return true; /* one body: the end tells it */
     }
     if (!final) {
         http->shape = http->shape == HTTP_REPLY ? HTTP_LIST : http->shape;

@@ -128,8 +128,11 @@ void service_answer_error(service *self, uint64_t tag, tw_bson asked, tw_err cod
     tw_buf_fini(&error);
 }
 
-static bool docs_add(service *self, service_slot *slot, tw_bson doc)
+/* One of many: its document, or what else it is about. */
+static bool docs_add(service *self, service_slot *slot, tw_bson reply)
 {
+    tw_bson_value one = tw_bson_get(reply, TW_STR("doc"));
+    one = one.type != 0 ? one : tw_bson_get(reply, TW_STR("key"));
     if (slot->docs == NULL) {
         slot->docs = tw_alloc_zero(1, sizeof *slot->docs);
         if (slot->docs == NULL) {
@@ -141,7 +144,11 @@ static bool docs_add(service *self, service_slot *slot, tw_bson doc)
     service_docs *docs = slot->docs;
     char index[24];
     size_t len = tw_format(index, sizeof index, "%u", docs->builder.index[0]++);
-    tw_bson_add_doc(&docs->builder, (tw_str){index, len}, doc);
+    if (one.type != 0) {
+        tw_bson_add_value(&docs->builder, (tw_str){index, len}, one);
+    } else {
+        tw_bson_add_doc(&docs->builder, (tw_str){index, len}, reply);
+    }
     self->collected_bytes += docs->buf.len - docs->counted;
     docs->counted = docs->buf.len;
     return docs->buf.err == TW_OK && self->collected_bytes <= SERVICE_COLLECTED_MAX;
@@ -150,7 +157,7 @@ static bool docs_add(service *self, service_slot *slot, tw_bson doc)
 static bool is_echo(tw_str name)
 {
     return tw_str_equal(name, TW_STR("action")) || tw_str_equal(name, TW_STR("collection")) ||
-           tw_str_equal(name, TW_STR("database"));
+           tw_str_equal(name, TW_STR("database")) || tw_str_equal(name, TW_STR("index"));
 }
 
 /* The last reply: its fields, and the documents that came before it. */
@@ -196,7 +203,7 @@ static bool on_reply(void *context, uint64_t tag, tw_bson reply, bool final)
         answer_refusal(self, tag, reply);
     } else if (final) {
         answer_final(self, tag, slot, reply);
-    } else if (!docs_add(self, slot, tw_bson_get_doc(reply, TW_STR("doc")))) {
+    } else if (tw_bson_get(reply, TW_STR("progress")).type == 0 && !docs_add(self, slot, reply)) {
         request_forget(self->engine, tag);
         service_answer_error(self, tag, (tw_bson){0}, TW_E_TOO_BIG,
                              "The answer is too large: ask for less at once.");
@@ -360,6 +367,14 @@ static void service_fini(void *arg)
     tw_buf_fini(&self->packed);
 }
 
+static void on_wake(void *arg, uint64_t tag)
+{
+    (void)tag;
+    service *self;
+    TW_CAST(self, arg, SERVICE_MAGIC);
+    request_wake(self->engine);
+}
+
 static tw_err service_init(void *arg, tw_actor *actor, const void *given)
 {
     service *self = arg;
@@ -382,6 +397,10 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
                               .store = self->store,
                               .readers = self->readers,
                               .readers_count = options->readers_count,
+                              .search =
+                                  options->search == NULL ? -1 : tw_link(actor, options->search),
+                              .search_ms = options->search_ms,
+                              .wake = on_wake,
                               .running_max = running_max,
                               .trusted = true};
     tw_err err = request_engine_new(&self->engine, &engine);

@@ -13,6 +13,8 @@ typedef struct service_options {
     const catalog *catalog; /* borrow */
     const char *url;        /* borrow */
     size_t readers_count;   /* actors log_reader.0 .. */
+    const char *search;     /* "es_proxy" or "embedded_search"; NULL: no search engine */
+    uint32_t search_ms;     /* deadline of a search that asks for no other */
     size_t running_max;     /* requests at once; 0: a default */
 } service_options;
 

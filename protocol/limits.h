@@ -65,6 +65,26 @@
     L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
     L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \
     L(HTTP_HEADER_POOL, 256, "connections", "Handshakes at once; 4 lost connections in bursts.")   \
+    L(SEARCH_BODY_MAX, 65536, "bytes", "A search body, as BSON; error too_big.")                   \
+    L(SEARCH_DEPTH_MAX, 16, "levels", "Nesting of a search body; error depth.")                    \
+    L(SEARCH_CLAUSES_MAX, 256, "clauses", "Of a search body; error too_costly.")                   \
+    L(SEARCH_AGGS_DEPTH_MAX, 3, "levels", "Aggregations in aggregations; error depth.")            \
+    L(SEARCH_BUCKETS_MAX, 10000, "buckets", "Of one histogram; error too_costly.")                 \
+    L(SEARCH_SIZE_MAX, 100, "documents", "Of one page of a search; error bad_query.")              \
+    L(SEARCH_WINDOW_MAX, 10000, "documents", "offset + rows; beyond it use stream_search.")        \
+    L(SEARCH_MS, 2000, "ms", "For one search where nothing else is asked; timeout.")               \
+    L(SEARCH_DEADLINE_MAX_MS, 60000, "ms", "The most that deadline_ms may ask for.")               \
+    L(SEARCH_REPLY_MAX, 8388608, "bytes", "A reply of the cluster; error too_big.")                \
+    L(SEARCH_RETRIES_MAX, 2, "retries", "Of one idempotent call to the cluster.")                  \
+    L(SEARCH_HOSTS_MAX, 16, "hosts", "Of one cluster; the start is refused.")                      \
+    L(SEARCH_RUNNING_MAX, 256, "requests", "At once at the search engine; busy.")                  \
+    L(SEARCH_TARGETS_MAX, 256, "collections", "Of one search; error too_many.")                    \
+    L(SEARCH_ITEMS_MAX, 1000, "items", "In one answer of the engine; more follow by a cursor.")    \
+    L(SEARCH_CURSOR_MAX, 8192, "bytes", "A cursor of the engine; error too_big.")                  \
+    L(SEARCH_GROUPS_MAX, 10, "documents", "Of one group of grouped_search; error bad_message.")    \
+    L(INDEX_OPS_MAX, 1000, "changes", "In one message of the indexer.")                            \
+    L(BY_QUERY_MAX, 100000, "documents", "Changed by one query; its reply carries more: true.")    \
+    L(BULK_MAX, 1000, "operations", "In one bulk plan; error too_many.")                           \
     L(LOG_LINE_MAX, 4096, "bytes", "A log line; cut.")                                             \
     L(ERROR_TEXT_MAX, 512, "bytes", "Text of an error to a client; cut.")                          \
     L(SHOWN_INPUT_MAX, 64, "bytes", "A client's input shown in an error; cut and escaped.")

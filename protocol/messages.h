@@ -68,7 +68,12 @@ enum tw_reset {
     I(one_key, "A key.")                                                                           \
     I(one_id, "A number that names something.")                                                    \
     I(gauge, "A figure by name.")                                                                  \
-    I(collection_state, "A collection as the log knows it.")
+    I(collection_state, "A collection as the log knows it.")                                       \
+    I(search_target, "A collection that a search may look at.")                                    \
+    I(search_item, "One of many parts of a search's answer.")                                      \
+    I(index_op, "One change on its way into an index.")                                            \
+    I(index_entry, "A document that an index holds.")                                              \
+    I(index_refusal, "A document that an index did not take.")
 
 #define TW_ITEM_write_op(F, L)                                                                     \
     F(u64, op, TW_OP_DROP_DB, "enum tw_op", "What to do.")                                         \
@@ -145,6 +150,27 @@ enum tw_reset {
     F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
     F(u64, records, TW_SEQNO_MAX, "records", "Live records.")
 
+#define TW_ITEM_search_target(F, L)                                                                \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, filter, TW_TOPIC_QUERY_MAX, "bytes", "What does not match it is as if missing.")
+#define TW_ITEM_search_item(F, L)                                                                  \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Fields of a reply of its own: doc, key, a result.")
+
+#define TW_ITEM_index_op(F, L)                                                                     \
+    F(u64, op, TW_OP_DROP_DB, "enum tw_op", "TW_OP_PUT or TW_OP_REMOVE.")                          \
+    F(str, id, TW_KEY_MAX, "bytes", "The document's id in the index (broker/search_doc.h).")       \
+    F(key, key, TW_KEY_MAX, "bytes", "The record; empty where only the id is known.")              \
+    F(i64, version, TW_I64_MAX, "version", "Of the record.")                                       \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position of the change: older ones have no effect.")     \
+    F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document, of a put.")
+#define TW_ITEM_index_entry(F, L)                                                                  \
+    F(str, id, TW_KEY_MAX, "bytes", "The document's id in the index.")                             \
+    F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position of the version that it holds.")
+#define TW_ITEM_index_refusal(F, L)                                                                \
+    F(str, id, TW_KEY_MAX, "bytes", "The document's id in the index.")                             \
+    F(str, why, TW_ERROR_TEXT_MAX, "bytes", "What the engine said.")
+
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
     M(2, done, any, "Answer to a command that has nothing to tell.")                               \
@@ -168,7 +194,15 @@ enum tw_reset {
     M(30, topic_open, gateway, "Opens a topic or joins an equal one; answered by topic_opened.")   \
     M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
     M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
-    M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")
+    M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")      \
+    M(90, search_ask, gateway, "A function of the search engine; answered by search_answer.")      \
+    M(91, search_answer, search_engine, "What it gave, or the first part of it.")                  \
+    M(92, index_ask, indexer, "How an index is; made where it is not. Answered by index_state.")   \
+    M(93, index_state, search_engine, "What an index holds.")                                      \
+    M(94, index_write, indexer, "Changes of one collection; answered by index_written.")           \
+    M(95, index_written, search_engine, "They are in the index, but for those named.")             \
+    M(96, index_list, indexer, "A page of what an index holds; answered by index_listed.")         \
+    M(97, index_listed, search_engine, "Documents in order of their ids.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -279,6 +313,50 @@ enum tw_reset {
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
     L(event, events, 65536, "events", "In order of n.")
 
+/* Searching. The gateway asks es_proxy or embedded_search, whichever runs; both answer the same. */
+#define TW_FIELDS_search_ask(F, L)                                                                 \
+    F(str, function, TW_NAME_MAX, "bytes", "search, facet, ...: docs/PROTOCOL.md.")                \
+    L(search_target, targets, TW_SEARCH_TARGETS_MAX, "collections", "Where; one but for search.")  \
+    F(bson, args, TW_DOCUMENT_MAX, "bytes", "The request as it was asked.")                        \
+    F(flag, trusted, 1, "", "Asked by a service.")                                                 \
+    F(vector, min_since, TW_ORIGINS_MAX, "origins", "The answer is to reflect this; or timeout.")  \
+    F(bytes, cursor, TW_SEARCH_CURSOR_MAX, "bytes", "Of the answer before; empty: begin.")         \
+    F(flag, close, 1, "", "Nothing more is wanted of this cursor; answered by done.")              \
+    F(u64, deadline_ms, TW_SEARCH_DEADLINE_MAX_MS, "ms", "An answer is wanted in this time.")
+#define TW_FIELDS_search_answer(F, L)                                                              \
+    F(bytes, cursor, TW_SEARCH_CURSOR_MAX, "bytes", "For the next ask; empty: that was all.")      \
+    F(vector, as_of, TW_ORIGINS_MAX, "origins", "Positions that it reflects; empty: not known.")   \
+    F(u64, count, TW_SEQNO_MAX, "items", "Items in this answer and those before it.")              \
+    F(bson, result, TW_DOCUMENT_MAX, "bytes", "Fields of the final reply.")                        \
+    L(search_item, items, TW_SEARCH_ITEMS_MAX, "items", "Each a reply of its own, in order.")
+
+#define TW_FIELDS_index_ask(F, L)                                                                  \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(flag, count, 1, "", "Count the documents, all writes before included.")
+#define TW_FIELDS_index_state(F, L)                                                                \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log that it was filled from; 0: none yet.")           \
+    F(u64, n, TW_SEQNO_MAX, "row", "Rows of that log up to here are in it.")                       \
+    F(u64, documents, TW_SEQNO_MAX, "documents", "Where count was set.")
+#define TW_FIELDS_index_write(F, L)                                                                \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log that the changes are from.")                      \
+    F(u64, n, TW_SEQNO_MAX, "row", "With these changes the index holds all up to here; 0: not.")   \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at n.")                                    \
+    F(flag, empty, 1, "", "Forget all documents first: the collection was dropped.")               \
+    L(index_op, ops, TW_INDEX_OPS_MAX, "changes", "In order.")
+#define TW_FIELDS_index_written(F, L)                                                              \
+    F(u64, count, TW_SEQNO_MAX, "changes", "Changes that had an effect.")                          \
+    L(index_refusal, refused, TW_INDEX_OPS_MAX, "documents", "Documents the engine cannot hold.")
+#define TW_FIELDS_index_list(F, L)                                                                 \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(str, after, TW_KEY_MAX, "bytes", "Ids above this one; empty: from the first.")
+#define TW_FIELDS_index_listed(F, L)                                                               \
+    F(flag, more, 1, "", "There are more.")                                                        \
+    L(index_entry, entries, TW_INDEX_OPS_MAX, "documents", "In order of their ids.")
+
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;
 
@@ -318,7 +396,7 @@ typedef enum tw_msg_id {
 #define M(id, message, sender, doc) TW_MSG_##message = (id),
     TW_MESSAGES(M)
 #undef M
-        TW_MSG_ID_END = 64
+        TW_MSG_ID_END = 128
 } tw_msg_id;
 
 typedef union tw_body {

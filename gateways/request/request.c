@@ -6,10 +6,6 @@
 #define FIELDS_OF_FIND (FIELD_BIT(query) | FIELD_BIT(told) | FIELD_BIT(sort) | FIELD_BIT(skip))
 #define ONE_ID         (FIELD_BIT(id) | FIELD_BIT(ids))
 #define CHANGED        (ONE_ID | FIELD_BIT(query))
-#define SEARCH(action)                                                                             \
-    {                                                                                              \
-        .name = (action), .allowed = FIELDS_ANY, .start = request_search                           \
-    }
 
 static const request_action actions[] = {
     {.name = "getByIds",
@@ -71,32 +67,6 @@ static const request_action actions[] = {
      .start = request_detail},
     {.name = "dispatch", .allowed = FIELDS_ANY, .start = request_dispatch},
     {.name = "aggregate", .allowed = FIELDS_ANY, .start = request_aggregate},
-    SEARCH("search"),
-    SEARCH("stream_search"),
-    SEARCH("keys"),
-    SEARCH("get"),
-    SEARCH("get_if_exists"),
-    SEARCH("require"),
-    SEARCH("exists"),
-    SEARCH("multiget"),
-    SEARCH("save"),
-    SEARCH("delete"),
-    SEARCH("update_by_query"),
-    SEARCH("get_bulk_plan"),
-    SEARCH("bulk"),
-    SEARCH("delete_by_query"),
-    SEARCH("archive"),
-    SEARCH("facet"),
-    SEARCH("stats"),
-    SEARCH("histogram"),
-    SEARCH("grouped_search"),
-    SEARCH("fields"),
-    SEARCH("commit"),
-    SEARCH("reindex"),
-    SEARCH("wipe"),
-    SEARCH("fix_ilm"),
-    SEARCH("fix_replicas"),
-    SEARCH("fix_shards"),
 };
 
 const request_action *request_action_find(tw_str name)
@@ -106,7 +76,7 @@ const request_action *request_action_find(tw_str name)
             return &actions[i];
         }
     }
-    return NULL;
+    return request_search_action(name);
 }
 
 bool request_knows(tw_str action)
@@ -134,6 +104,7 @@ static request *take(request_engine *engine, uint64_t tag)
         self->magic = REQUEST_MAGIC;
         tw_arena_init(&self->arena, REQUEST_MEMORY_MAX);
         tw_buf_init(&self->page, TW_ACTOR_MESSAGE_MAX);
+        tw_buf_init(&self->cursor, TW_SEARCH_CURSOR_MAX);
     }
     request **bucket = &engine->tags[bucket_of(tag)];
     self->engine = engine;
@@ -154,6 +125,7 @@ static void release(request **at)
     *at = NULL;
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->page);
+    tw_buf_fini(&self->cursor);
     tw_free(self);
 }
 
@@ -163,6 +135,8 @@ static void recycle(request *self)
     request_engine *engine = self->engine;
     TW_ASSERT(self->holds == 0 && self->asks == 0 && self->writes_left == 0);
     TW_ASSERT(engine->figures.running > 0);
+    TW_ASSERT(self->wake_ms == 0);
+    request_search_close(self);
     *self->link = self->next;
     if (self->next != NULL) {
         self->next->link = self->link;
@@ -176,12 +150,15 @@ static void recycle(request *self)
     }
     tw_arena arena = self->arena;
     tw_buf page = self->page;
+    tw_buf cursor = self->cursor;
     tw_arena_reset(&arena);
     tw_buf_clear(&page);
+    tw_buf_clear(&cursor);
     memset(self, 0, sizeof *self);
     self->magic = REQUEST_MAGIC;
     self->arena = arena;
     self->page = page;
+    self->cursor = cursor;
     self->next = engine->spare;
     engine->spare = self;
     engine->spare_count++;
@@ -288,6 +265,101 @@ void request_ask(request *self, tw_msg_id id, const void *body)
            on_reader_answer, self, 0);
 }
 
+/* ---- asking the search engine ---- */
+static void on_search_answer(void *state, void *context, uint64_t tag, tw_err err,
+                             const tw_envelope *in)
+{
+    (void)state;
+    (void)tag;
+    request *self;
+    TW_CAST(self, context, REQUEST_MAGIC);
+    TW_ASSERT(self->asks > 0);
+    request_enter(self);
+    self->asks--;
+    bool away = err == TW_E_UNAVAILABLE || (err == TW_E_TIMEOUT && in == NULL);
+    if (self->forgotten) {
+        /* nobody waits for it */
+    } else if (err != TW_OK) {
+        fail_of_reader(self, away ? TW_E_SEARCH_UNAVAILABLE : err, in);
+    } else if (in->id != TW_MSG_search_answer) {
+        request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
+    } else {
+        self->answered(self, in);
+    }
+    request_leave(self);
+}
+
+void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t timeout_ms)
+{
+    enum { TRAVEL_MS = 500 }; /* the engine's own deadline is to be heard first */
+    request_engine *engine = self->engine;
+    if (engine->options.search < 0) {
+        request_fail(self, TW_E_UNSUPPORTED, "No search engine is connected to this server.",
+                     "Use find, find_one and count, or start the server with --search URL.",
+                     (tw_bson){0});
+        return;
+    }
+    self->asks++;
+    tw_ask(engine->options.actor, engine->options.search, TW_MSG_search_ask, body,
+           (uint32_t)timeout_ms + TRAVEL_MS, on_search_answer, self, 0);
+}
+
+/* ---- waiting for a time ---- */
+static void set_wake(request_engine *engine, uint64_t at_ms)
+{
+    tw_timer_set(engine->options.actor, at_ms, engine->options.wake, 0);
+}
+
+void request_wait(request *self, uint64_t wait_ms, request_step go_on)
+{
+    enum { TICK_MS = 50 }; /* one timer serves all that wait */
+    request_engine *engine = self->engine;
+    TW_ASSERT(self->wake_ms == 0 && !self->finished);
+    TW_ASSERT(engine->options.wake != NULL);
+    if (self->forgotten) {
+        return;
+    }
+    uint64_t now_ms = tw_now_ms(engine->options.actor);
+    self->go_on = go_on;
+    self->wake_ms = now_ms + wait_ms;
+    if (engine->waiting++ == 0) {
+        set_wake(engine, now_ms + TICK_MS);
+    }
+}
+
+static void stop_waiting(request *self)
+{
+    if (self->wake_ms != 0) {
+        TW_ASSERT(self->engine->waiting > 0);
+        self->wake_ms = 0;
+        self->engine->waiting--;
+    }
+}
+
+void request_wake(request_engine *engine)
+{
+    enum { TICK_MS = 50 };
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    uint64_t now_ms = tw_now_ms(engine->options.actor);
+    for (size_t i = 0; i < REQUEST_BUCKETS && engine->waiting > 0; i++) {
+        request *self = engine->tags[i];
+        while (self != NULL) {
+            if (self->wake_ms == 0 || self->wake_ms > now_ms) {
+                self = self->next;
+                continue;
+            }
+            stop_waiting(self);
+            request_enter(self);
+            self->go_on(self);
+            request_leave(self);
+            self = engine->tags[i]; /* the chain may be another now */
+        }
+    }
+    if (engine->waiting > 0) {
+        set_wake(engine, now_ms + TICK_MS);
+    }
+}
+
 /* ---- where a request belongs ---- */
 tw_err request_place(const request_engine *engine, const request_given *given,
                      const request_action *action, tw_str *db, tw_str *coll,
@@ -306,6 +378,12 @@ tw_err request_place(const request_engine *engine, const request_given *given,
     *rules = catalog_rules(known, *db, *coll);
     if (*rules == NULL) {
         return broker_refuse(&why->why, TW_E_FORBIDDEN, "\"%s\" is not declared on this server.",
+                             request_show(*coll).text);
+    }
+    if ((*rules)->search_store && action->search == SEARCH_NONE) {
+        tw_format(why->hint, sizeof why->hint, "Use the actions of /search with \"index\".");
+        return broker_refuse(&why->why, TW_E_UNSUPPORTED,
+                             "The documents of \"%s\" are in the search engine alone.",
                              request_show(*coll).text);
     }
     if (engine->options.trusted) {
@@ -420,15 +498,19 @@ static tw_err find_action(request *self, request_why *why)
     if (name.ptr == NULL) {
         return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "\"action\" is missing or no text.");
     }
-    self->action = request_action_find(name);
+    bool searches = tw_bson_get(self->asked, TW_STR("index")).type != 0; /* update is of both */
+    self->action = searches ? request_search_action(name) : NULL;
+    self->action = self->action != NULL ? self->action : request_action_find(name);
     if (self->action != NULL) {
         return TW_OK;
     }
-    const char *names[TW_COUNT(actions)];
+    const char *names[TW_COUNT(actions) + SEARCH_ACTIONS_MAX];
+    size_t count = TW_COUNT(actions);
     for (size_t i = 0; i < TW_COUNT(actions); i++) {
         names[i] = actions[i].name;
     }
-    const char *nearest = request_nearest(name, names, TW_COUNT(actions));
+    count += request_search_names(names + count, SEARCH_ACTIONS_MAX);
+    const char *nearest = request_nearest(name, names, count);
     if (nearest != NULL) {
         tw_format(why->hint, sizeof why->hint, "Did you mean \"%s\"?", nearest);
     }
@@ -448,7 +530,9 @@ static tw_err prepare(request *self, tw_bson asked, request_why *why)
     if (err == TW_OK) {
         err = request_fields_read(self->action, self->asked, &self->given, why);
     }
-    if (err == TW_OK && self->action->right != RIGHT_NONE) {
+    if (err == TW_OK && self->action->search != SEARCH_NONE) {
+        err = request_search_place(self, why);
+    } else if (err == TW_OK && self->action->right != RIGHT_NONE) {
         err = request_place(self->engine, &self->given, self->action, &self->db, &self->coll,
                             &self->rules, why);
     }
@@ -510,6 +594,7 @@ void request_forget(request_engine *engine, uint64_t tag)
             continue;
         }
         self->forgotten = true;
+        stop_waiting(self);
         if (self->paused) {
             self->paused = false;
             engine->figures.paused--;

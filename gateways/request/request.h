@@ -23,6 +23,9 @@ typedef struct request_options {
     int store;              /* link */
     const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
+    int search;         /* link to the search engine; -1: there is none */
+    uint32_t search_ms; /* deadline of a search that asks for no other */
+    tw_on_timer wake;   /* sets off request_wake of this engine; its state is the actor's */
     size_t running_max; /* requests at once; beyond: busy */
     bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;
@@ -46,6 +49,8 @@ void request_run(request_engine *engine, tw_bson request, request_emit emit, voi
 /* True when the action is one of the table. */
 bool request_knows(tw_str action);
 void request_resume(request_engine *engine, uint64_t tag);
+/* Goes on with the requests that wait for a time which has come. */
+void request_wake(request_engine *engine);
 /* Ends all requests of a tag without further replies (the asker is gone). */
 void request_forget(request_engine *engine, uint64_t tag);
 /* Sends the writes collected since the last flush. */

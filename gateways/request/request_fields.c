@@ -85,12 +85,19 @@ const char *request_nearest(tw_str given, const char *const *names, size_t count
     return nearest;
 }
 
+/* All that an action may be given; FIELDS_ANY stays what it is. */
+static uint64_t allowed_of(const request_action *action)
+{
+    uint64_t index = action->search != SEARCH_NONE ? FIELD_BIT(index) : 0;
+    return action->allowed | FIELDS_COMMON | index;
+}
+
 static tw_err refuse_unknown(const request_action *action, tw_str name, request_why *why)
 {
     const char *names[FIELDS_COUNT];
     size_t count = 0;
     for (size_t i = 0; i < FIELDS_COUNT; i++) {
-        if (((action->allowed | FIELDS_COMMON) >> i & 1) != 0) {
+        if ((allowed_of(action) >> i & 1) != 0) {
             names[count++] = field_rows[i].name;
         }
     }
@@ -205,6 +212,12 @@ static tw_err check_value(const field_row *row, tw_bson_value value, request_why
     case KIND_SCALAR:
         wanted = is_scalar(value.type) ? NULL : "text or a number";
         break;
+    case KIND_SEARCH:
+        wanted = doc || value.type == TW_BSON_STRING ? NULL : "text, or an object";
+        break;
+    case KIND_TEXTS:
+        wanted = doc || list || value.type == TW_BSON_STRING ? NULL : "text or a list";
+        break;
     }
     if (wanted != NULL) {
         return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "\"%s\" is to be %s.", row->name, wanted);
@@ -220,7 +233,7 @@ static tw_err check_value(const field_row *row, tw_bson_value value, request_why
 
 static size_t field_of(const request_action *action, tw_str name)
 {
-    uint64_t allowed = action->allowed | FIELDS_COMMON;
+    uint64_t allowed = allowed_of(action);
     for (size_t i = 0; i < FIELDS_COUNT; i++) {
         if ((allowed >> i & 1) != 0 && field_rows[i].name_len == name.len &&
             memcmp(field_rows[i].name, name.ptr, name.len) == 0) {

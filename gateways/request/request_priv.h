@@ -22,6 +22,7 @@ enum {
     REQUEST_SPARE_MAX = 256,         /* requests kept for reuse */
     REQUEST_BATCH_SPARE_MAX = 8,     /* write messages kept for reuse */
     REQUEST_BUSY_MS = 100,           /* told as after_ms where there is no room */
+    SEARCH_ACTIONS_MAX = 32,         /* rows of the table of request_search.c */
 };
 
 typedef enum request_kind {
@@ -35,6 +36,8 @@ typedef enum request_kind {
     KIND_QUERY,  /* a filter, or what coerce_query makes one of: an id, a list; max is bytes */
     KIND_TOLD,   /* a projection: one name, a list of names, an object; max is bytes */
     KIND_SCALAR, /* max is bytes */
+    KIND_SEARCH, /* text in Lucene's syntax, or an object; max is bytes */
+    KIND_TEXTS,  /* text, a list, or an object; max is bytes */
 } request_kind;
 
 /* F(field, name, kind, min, max) */
@@ -60,7 +63,25 @@ typedef enum request_kind {
     F(opid, "opid", KIND_TEXT, 1, TW_OPID_MAX)                                                     \
     F(dispatch, "dispatch", KIND_BOOL, 0, 0)                                                       \
     F(ops, "ops", KIND_LIST, 1, TW_WRITE_OPS_MAX)                                                  \
-    F(atomic, "atomic", KIND_BOOL, 0, 0)
+    F(atomic, "atomic", KIND_BOOL, 0, 0)                                                           \
+    F(index, "index", KIND_NAME, 1, TW_NAME_MAX)                                                   \
+    F(body, "body", KIND_DOC, 0, TW_SEARCH_BODY_MAX)                                               \
+    F(lucene, "query", KIND_SEARCH, 0, TW_SEARCH_BODY_MAX)                                         \
+    F(filters, "filters", KIND_TEXTS, 0, TW_SEARCH_BODY_MAX)                                       \
+    F(rows, "rows", KIND_NUMBER, 0, TW_SEARCH_SIZE_MAX)                                            \
+    F(offset, "offset", KIND_NUMBER, 0, TW_SEARCH_WINDOW_MAX)                                      \
+    F(order, "sort", KIND_TEXTS, 0, TW_QUERY_MAX)                                                  \
+    F(deadline_ms, "deadline_ms", KIND_NUMBER, 1, TW_SEARCH_DEADLINE_MAX_MS)                       \
+    F(min_since, "min_since", KIND_LIST, 0, TW_ORIGINS_MAX)                                        \
+    F(version, "version", KIND_SCALAR, 0, TW_OPID_MAX)                                             \
+    F(bulk_plan, "bulk_plan", KIND_LIST, 0, TW_BULK_MAX)                                           \
+    F(start, "start", KIND_SCALAR, 0, TW_OPID_MAX)                                                 \
+    F(end, "end", KIND_SCALAR, 0, TW_OPID_MAX)                                                     \
+    F(gap, "gap", KIND_SCALAR, 0, TW_OPID_MAX)                                                     \
+    F(mincount, "mincount", KIND_NUMBER, 0, TW_SEQNO_MAX)                                          \
+    F(group_field, "group_field", KIND_TEXT, 1, TW_KEY_MAX)                                        \
+    F(group_limit, "limit", KIND_NUMBER, 1, TW_SEARCH_GROUPS_MAX)                                  \
+    F(dry_run, "dry_run", KIND_BOOL, 0, 0)
 
 typedef enum request_field {
 #define F(field, name, kind, min, max) FIELD_##field,
@@ -95,6 +116,14 @@ typedef void (*request_answered)(request *self, const tw_envelope *in);
 
 typedef enum request_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_REMOVE } request_right;
 
+/* What tells an action of the search family from the others. */
+typedef enum request_search_kind {
+    SEARCH_NONE,   /* no such action */
+    SEARCH_STORE,  /* on the records themselves: their store answers, which may be the engine */
+    SEARCH_ENGINE, /* on the index of one collection */
+    SEARCH_ALL,    /* the same; without index it is about all that the asker may read */
+} request_search_kind;
+
 /* One row of the table of actions. */
 typedef struct request_action {
     const char *name;
@@ -104,6 +133,7 @@ typedef struct request_action {
     request_right right;     /* RIGHT_NONE: needs no collection */
     bool default_collection; /* may be left out where the catalog names one */
     uint64_t op;             /* of a write: enum tw_op */
+    request_search_kind search;
     request_step start;
 } request_action;
 #define FIELDS_ANY UINT64_MAX
@@ -179,6 +209,12 @@ struct request {
     size_t results_cap, results_count;
     request_since since;
     request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
+    tw_list_search_target targets;
+    tw_vector min_since;
+    tw_buf cursor;                    /* own; where the engine goes on; empty: nowhere */
+    uint64_t deadline_ms;             /* by the actor's clock; 0: none yet */
+    uint64_t wake_ms;                 /* 0: waits for no time */
+    struct request_search *searching; /* of request_search_*.c, in arena */
 };
 
 typedef struct request_owner {
@@ -215,6 +251,7 @@ struct request_engine {
     tw_buf reply;   /* own; the reply being given out */
     tw_buf scratch; /* own; BSON on its way into an arena */
     tw_arena again; /* own; a kept page, read again */
+    size_t waiting; /* requests with a wake_ms */
     uint64_t pass;
     request_figures figures;
 };
@@ -223,6 +260,10 @@ struct request_engine {
 /* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
  * ask is called again. Errors end the request. */
 void request_ask(request *self, tw_msg_id id, const void *body);
+/* Asks the search engine; the answer goes to answered, errors end the request. */
+void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t timeout_ms);
+/* Sleeps for a time: go_on is called then. */
+void request_wait(request *self, uint64_t wait_ms, request_step go_on);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
@@ -300,4 +341,13 @@ void request_change(request *self); /* remove, and the second half of update */
 void request_run_batch(request *self);
 void request_dispatch(request *self);
 void request_aggregate(request *self);
-void request_search(request *self);
+
+/* ---- request_search.c: searching, and the table of its family ---- */
+const request_action *request_search_action(tw_str name);
+size_t request_search_names(const char **names, size_t max); /* how many were written */
+/* Index, rights, targets and times of an action of that family. */
+tw_err request_search_place(request *self, request_why *why);
+/* What every ask of a request has in common. */
+tw_msg_search_ask request_search_ask(const request *self, tw_str function, tw_bson args);
+/* Tells the engine that nothing more is wanted of the cursor. */
+void request_search_close(request *self);

@@ -12,7 +12,7 @@ static void add_echo(tw_bson_builder *b, tw_bson asked)
         id.len <= TW_MUX_ID_MAX + 5) {
         tw_bson_add_value(b, TW_STR("reqID"), id);
     }
-    tw_str names[] = {TW_STR("collection"), TW_STR("database")};
+    tw_str names[] = {TW_STR("collection"), TW_STR("database"), TW_STR("index")};
     for (size_t i = 0; i < TW_COUNT(names); i++) {
         tw_str text = tw_bson_get_str(asked, names[i]);
         if (text.ptr != NULL && text.len <= TW_NAME_MAX) {
@@ -55,7 +55,11 @@ void request_reply_begin(request *self, tw_bson_builder *b, const char *action)
     if ((self->given.set & FIELD_BIT(req_id)) != 0) {
         tw_bson_add_value(b, TW_STR("reqID"), self->given.at[FIELD_req_id]);
     }
-    if (self->coll.len != 0) {
+    if (self->action->search != SEARCH_NONE) {
+        if ((self->given.set & FIELD_BIT(index)) != 0) {
+            tw_bson_add_value(b, TW_STR("index"), self->given.at[FIELD_index]);
+        }
+    } else if (self->coll.len != 0) {
         tw_bson_add_str(b, TW_STR("collection"), self->coll);
     }
     if ((self->given.set & FIELD_BIT(database)) != 0) {

@@ -17,9 +17,3 @@ void request_aggregate(request *self)
                  "store.",
                  "Use find and count, or start the server with a MongoDB url.", (tw_bson){0});
 }
-
-void request_search(request *self)
-{
-    request_fail(self, TW_E_UNSUPPORTED, "No search engine is connected to this server.",
-                 "Use find, find_one and count.", (tw_bson){0});
-}
