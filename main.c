@@ -18,16 +18,24 @@
 
 #include "actors/runtime/log.h"
 
+#include "actors/es_proxy.h"
 #include "actors/log_reader.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
 #include "cli/demo.h"
+#include "cli/secret.h"
 #include "cli/verb.h"
 #include "gateways/gateway.h"
 #include "gateways/service.h"
 
-enum { READERS_MAX = 4, ORIGINS_LISTED_MAX = 64, PATH_LEN_MAX = 4200, OLD_STOP = 2 };
+enum {
+    READERS_MAX = 4,
+    ORIGINS_LISTED_MAX = 64,
+    PATH_LEN_MAX = 4200,
+    OLD_STOP = 2,
+    SECRET_MAX = 4096, /* bytes of a password or an API key */
+};
 
 struct program {
     config config;     /* own */
@@ -43,6 +51,10 @@ struct program {
     subscription_manager_options manager;
     gateway_options gateway;
     service_options service;
+    char search_urls[PATH_LEN_MAX];
+    const char *search_hosts[TW_SEARCH_HOSTS_MAX];
+    char search_password[SECRET_MAX], search_key[SECRET_MAX];
+    es_proxy_options search;
 };
 
 /* ---- what each actor is given ---- */
@@ -70,11 +82,20 @@ static bool is_loopback(const char *host)
            strcmp(host, "::1") == 0;
 }
 
+/* The actor that answers searches; NULL: none. */
+static const char *search_actor(const struct program *program)
+{
+    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : NULL;
+}
+
 /* The actors of this program, wherever they run. */
-static bool is_served(const char *name)
+static bool is_served(const char *name, const char *search)
 {
     static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
                                          "service"};
+    if (search != NULL && strcmp(name, search) == 0) {
+        return true;
+    }
     for (size_t i = 0; i < TW_COUNT(served); i++) {
         if (strncmp(name, served[i], strlen(served[i])) == 0) {
             return true;
@@ -94,6 +115,8 @@ static int fill_gateway(struct program *program, const char *verb)
         .catalog = &program->config.catalog,
         .origins = program->origins_listed,
         .readers_count = (size_t)option->readers,
+        .search = search_actor(program),
+        .search_ms = (uint32_t)option->search_timeout_ms,
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
@@ -101,7 +124,8 @@ static int fill_gateway(struct program *program, const char *verb)
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
         const char *dot = strchr(tw_actor_names[i], '.');
-        if (is_served(tw_actor_names[i]) && (dot == NULL || dot[1] - '0' < (int)option->readers)) {
+        if (is_served(tw_actor_names[i], gateway->search) &&
+            (dot == NULL || dot[1] - '0' < (int)option->readers)) {
             program->actors[actors++] = tw_actor_names[i];
         }
     }
@@ -175,6 +199,56 @@ static tw_err add_store(struct program *program)
     return err;
 }
 
+static const char *or_null(const char *text)
+{
+    return text[0] == '\0' ? NULL : text;
+}
+
+static int fill_search(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    size_t count = 0;
+    tw_format(program->search_urls, sizeof(program->search_urls), "%s", option->search_urls);
+    char *rest = program->search_urls;
+    for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
+        size_t len = strlen(each);
+        if (count == TW_SEARCH_HOSTS_MAX) {
+            return cli_fail(verb, "", "search.urls: at most %d", TW_SEARCH_HOSTS_MAX);
+        }
+        if (strncmp(each, "http://", 7) != 0 && strncmp(each, "https://", 8) != 0) {
+            return cli_fail(verb, "Write it as http://127.0.0.1:9200", "search.urls: '%s'", each);
+        }
+        if (strchr(each, '@') != NULL) {
+            return cli_fail(verb, "Give search.user and search.password_file",
+                            "search.urls: no names and passwords in a URL");
+        }
+        if (each[len - 1] == '/') {
+            each[len - 1] = '\0';
+        }
+        program->search_hosts[count++] = each;
+    }
+    if (secret_read(verb, option->search_password_file, "TIDEWIRE_SEARCH_PASSWORD",
+                    program->search_password, SECRET_MAX) != 0 ||
+        secret_read(verb, option->search_api_key_file, "TIDEWIRE_SEARCH_API_KEY",
+                    program->search_key, SECRET_MAX) != 0) {
+        return 1;
+    }
+    program->search = (es_proxy_options){
+        .catalog = &program->config.catalog,
+        .hosts = program->search_hosts,
+        .hosts_count = count,
+        .user = or_null(option->search_user),
+        .password = program->search_password,
+        .api_key = or_null(program->search_key),
+        .ca_file = or_null(option->search_ca_file),
+        .prefix = option->search_prefix,
+        .connections = (size_t)option->search_connections,
+        .shards = option->search_shards,
+        .replicas = option->search_replicas,
+    };
+    return 0;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -191,6 +265,13 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         err = tw_system_add(program->system, &subscription_manager_class, -1, &program->manager);
         count++;
     }
+    if (err == TW_OK && search_actor(program) != NULL && is_wanted(program, named, "es_proxy")) {
+        if (fill_search(program, verb) != 0) {
+            return 0;
+        }
+        err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
+        count++;
+    }
     if (err == TW_OK && is_wanted(program, named, "gateway")) {
         if (fill_gateway(program, verb) != 0) {
             return 0;
@@ -205,6 +286,8 @@ static int add_actors(struct program *program, const char *verb, const char *nam
             .catalog = &program->config.catalog,
             .url = program->service_url,
             .readers_count = (size_t)option->readers,
+            .search = search_actor(program),
+            .search_ms = (uint32_t)option->search_timeout_ms,
         };
         err = tw_system_add(program->system, &service_class, -1, &program->service);
         count++;
@@ -214,8 +297,8 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         return 0;
     }
     if (count == 0) {
-        (void)cli_fail(verb, "Actors: store subscription_manager gateway", "nothing to run: '%s'",
-                       named != NULL ? named : option->only);
+        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy gateway",
+                       "nothing to run: '%s'", named != NULL ? named : option->only);
     }
     return count;
 }
@@ -297,7 +380,7 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
-            argp_error(state, "name an actor: store, subscription_manager or gateway");
+            argp_error(state, "name an actor: store, subscription_manager, es_proxy or gateway");
         }
         return 0;
     default:
@@ -309,7 +392,7 @@ static void print_listeners(const struct program *program)
 {
     const gateway_options *gateway = &program->gateway;
     const char *host = gateway->listen_address;
-    printf("  websocket  ws://%s:%d/ws   (also /db /changes)\n", host,
+    printf("  websocket  ws://%s:%d/ws   (also /db /search /changes)\n", host,
            atomic_load(&program->ports.listen));
     printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
            atomic_load(&program->ports.listen));
@@ -319,6 +402,9 @@ static void print_listeners(const struct program *program)
     }
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
+    }
+    if (search_actor(program) != NULL) {
+        printf("  search     %s\n", program->config.option.search_urls);
     }
 }
 
