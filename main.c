@@ -19,6 +19,7 @@
 #include "actors/runtime/log.h"
 
 #include "actors/es_proxy.h"
+#include "actors/indexer.h"
 #include "actors/log_reader.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
@@ -55,6 +56,7 @@ struct program {
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
     char search_password[SECRET_MAX], search_key[SECRET_MAX];
     es_proxy_options search;
+    indexer_options indexer;
 };
 
 /* ---- what each actor is given ---- */
@@ -93,7 +95,7 @@ static bool is_served(const char *name, const char *search)
 {
     static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
                                          "service"};
-    if (search != NULL && strcmp(name, search) == 0) {
+    if (search != NULL && (strcmp(name, search) == 0 || strcmp(name, "indexer") == 0)) {
         return true;
     }
     for (size_t i = 0; i < TW_COUNT(served); i++) {
@@ -269,7 +271,12 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         if (fill_search(program, verb) != 0) {
             return 0;
         }
+        program->indexer =
+            (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
         err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
+        if (err == TW_OK) {
+            err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
+        }
         count++;
     }
     if (err == TW_OK && is_wanted(program, named, "gateway")) {

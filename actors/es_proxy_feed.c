@@ -48,7 +48,7 @@ static void on_counted(es_work *work, const es_reply *reply)
     answer_state(work, (uint64_t)tw_bson_get_i64_or(reply->body, TW_STR("count"), 0));
 }
 
-static void add_no_state(tw_bson_builder *b, bool stray)
+void es_add_documents(tw_bson_builder *b, bool stray)
 {
     static const char *const names[] = {"_tw.state", "_tw.id"};
     tw_bson_open_doc(b, TW_STR("query"));
@@ -71,7 +71,7 @@ static void on_fresh(es_work *work, const es_reply *reply)
     (void)reply;
     tw_bson_builder b;
     es_begin(work, &b);
-    add_no_state(&b, false);
+    es_add_documents(&b, false);
     const es_call call = {.method = "POST",
                           .path = es_path(work, "/_count"),
                           .body = es_json(work, &b),
@@ -243,7 +243,9 @@ void es_index_write(es_work *work)
         return;
     }
     work->state = self;
-    if (work->indices[0]->busy) {
+    if (!work->indices[0]->told) { /* made anew: what was in it is no longer */
+        es_fail(work, TW_E_GAP, "It is not known what is in the index; index_ask tells.");
+    } else if (work->indices[0]->busy) {
         es_fail(work, TW_E_BUSY, "The index is being copied; writes wait.");
     } else if (asked->empty) {
         es_empty(work, send_ops);
@@ -340,7 +342,7 @@ static void ask_strays(es_work *work, const es_reply *reply)
     es_begin(work, &b);
     tw_bson_add_i64(&b, TW_STR("size"), TW_INDEX_OPS_MAX / 2);
     tw_bson_add_bool(&b, TW_STR("_source"), false);
-    add_no_state(&b, true);
+    es_add_documents(&b, true);
     const es_call call = {.method = "POST",
                           .path = es_path(work, "/_search?allow_partial_search_results=false"),
                           .body = es_json(work, &b),

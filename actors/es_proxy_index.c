@@ -86,6 +86,25 @@ static es_index *current(es_work *work)
     return work->indices[work->index_at];
 }
 
+static void on_active(es_work *work, const es_reply *reply)
+{
+    (void)reply; /* one that is not there yet says so itself */
+    current(work)->ready = true;
+    next_index(work);
+}
+
+/* A new index is there before its shards are. */
+static void wait_active(es_work *work)
+{
+    const es_call call = {.method = "GET",
+                          .path = es_text(work,
+                                          "/_cluster/health/%s?wait_for_status=yellow&timeout=%dms",
+                                          current(work)->alias, ES_ACTIVE_MS),
+                          .idempotent = true,
+                          .tolerant = true};
+    es_call_send(work, &call, on_active);
+}
+
 static void on_mapped(es_work *work, const es_reply *reply)
 {
     es_index *index = current(work);
@@ -105,8 +124,7 @@ static void on_mapped(es_work *work, const es_reply *reply)
                "tidewire index reindex %s",
                index->alias, index->mapping_why, index->rules->name);
     }
-    index->ready = true;
-    next_index(work);
+    wait_active(work);
 }
 
 static void put_mapping(es_work *work)
@@ -148,9 +166,8 @@ static void on_made(es_work *work, const es_reply *reply)
                index->rules->name);
         index->told = false;
     }
-    index->ready = true;
     index->mapping_why[0] = '\0';
-    next_index(work);
+    wait_active(work);
 }
 
 static void make_index(es_work *work)
@@ -598,7 +615,6 @@ static void on_task(es_work *work, const es_reply *reply)
         give_up(work, &failure);
         return;
     }
-    self->documents = tw_bson_get_i64_or(response, TW_STR("total"), 0);
     call_of_copy(work, (es_call){.method = "POST", .path = es_text(work, "/%s/_refresh", self->to)},
                  on_refreshed);
 }
@@ -720,8 +736,13 @@ static void on_source(es_work *work, const es_reply *reply)
                      "Its name has to be free for one: copy it under another name.");
         return;
     }
-    const es_call call = {
-        .method = "GET", .path = es_text(work, "/%s/_count", self->from), .idempotent = true};
+    tw_bson_builder b;
+    es_begin(work, &b);
+    es_add_documents(&b, false);
+    const es_call call = {.method = "POST",
+                          .path = es_text(work, "/%s/_count", self->from),
+                          .body = es_json(work, &b),
+                          .idempotent = true};
     es_call_send(work, &call, on_counted);
 }
 

@@ -28,6 +28,7 @@ enum {
     ES_REFRESH_MS = 500,           /* a written index is made visible after so long */
     ES_TASK_POLL_MS = 1000,        /* the cluster is asked to wait so long for a task */
     ES_FLAVOUR_MS = 5000,          /* for GET / */
+    ES_ACTIVE_MS = 5000,           /* for the shards of a new index */
     ES_LOST_MS = 1000,             /* until a copy is tried to be undone again */
     ES_MODIFY_ATTEMPTS = 5,        /* of a change that meets another one */
 };
@@ -206,6 +207,8 @@ void es_add_index_body(es_proxy *proxy, tw_bson_builder *b, const es_index *inde
 void es_index_ask(es_work *work);
 void es_index_write(es_work *work);
 void es_index_list(es_work *work);
+/* Adds the query for all documents, or for those that came into the index by another way. */
+void es_add_documents(tw_bson_builder *b, bool stray);
 /* Goes on with ready once a search of all targets reflects min_since. */
 void es_need_position(es_work *work, es_step ready);
 void es_feed_tick(es_proxy *proxy); /* refreshes what was written */

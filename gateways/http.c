@@ -186,7 +186,8 @@ bool http_reply(edge *self, connection *conn, tw_bson reply, bool final)
         return true; /* bounded by HTTP_REPLY_MAX */
     }
     tw_bson doc = tw_bson_get_doc(reply, TW_STR("doc"));
-    if (http->shape == HTTP_LIST) {
+    bool done = tw_str_equal(tw_bson_get_str(reply, TW_STR("action")), TW_STR("done"));
+    if (http->shape == HTTP_LIST || done) {
         end_list(http, reply);
     } else {
         tw_json_write(&http->body, http->shape == HTTP_DOCUMENT && doc.len > 0 ? doc : reply);

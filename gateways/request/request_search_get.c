@@ -6,7 +6,12 @@
 
 #include "gateways/request/request_search.h"
 
-enum { GET_ATTEMPTS = 3, GET_WAIT_MS = 100, REQUIRE_WAIT_MS = 250 };
+enum {
+    GET_ATTEMPTS = 3,
+    GET_WAIT_MS = 100,
+    REQUIRE_WAIT_MS = 250,
+    LOOK_LEAST_MS = 1000, /* that nothing came is told by a look, not by its deadline */
+};
 
 static bool is_action(const request *self, const char *name)
 {
@@ -167,6 +172,7 @@ static void ask_engine(request *self)
         request_fail(self, text.err, NULL, NULL, (tw_bson){0});
     } else {
         tw_msg_search_ask body = request_search_ask(self, TW_STR("multiget"), args);
+        body.deadline_ms = body.deadline_ms < LOOK_LEAST_MS ? LOOK_LEAST_MS : body.deadline_ms;
         request_ask_search(self, &body, body.deadline_ms);
     }
     tw_buf_fini(&text);
