@@ -94,6 +94,18 @@ const test_libraries = [_]Library{
 const no_clang = "no clang was found: script/test installs it";
 const no_gcc = "no gcc was found: script/test installs it";
 
+/// The sources of libtidewire, the C client that others link: clients/c without what speaks
+/// websocket (the command line's), and what that stands on. Only clients/c/tidewire.h is public.
+const client_roots = [_][]const u8{ "clients/c", "protocol" };
+const client_skip = [_][]const u8{ "_test.c", "_fuzz.c", "stream.c", "websocket.c" };
+const client_libraries = [_]Library{
+    .{ .names = &.{"nng"}, .bare = "nng" },
+    .{ .names = &.{ "msgpack", "msgpack-c" } },
+    .{ .names = &.{ "libbson-1.0", "bson2" } },
+};
+const client_version = "0.1.0";
+const client_soname = "libtidewire.so.0";
+
 /// The main of a fuzz target that runs stored inputs only.
 const replay_source = "tests/support/replay.c";
 
@@ -181,6 +193,9 @@ pub fn build(b: *std.Build) void {
         steps.run.dependOn(&b.addFail("the program is not built: no main.c, or -Donly").step);
     }
 
+    // zig build: zig-out/lib, zig-out/include, for services in C --------------------------------
+    if (c.whole) clientLibrary(c);
+
     // zig build tidy -------------------------------------------------------------------------
     if (tidy) |exe| {
         const run = runTest(c, "tidy", "tidy", exe.getEmittedBin(), &.{b.pathFromRoot(".")});
@@ -207,12 +222,6 @@ pub fn build(b: *std.Build) void {
         const run = runTest(c, "unit", stem(source), exe.getEmittedBin(), &.{corpusDir(b, source)});
         steps.@"test".dependOn(&run.step);
     }
-    for (listFiles(b, "clients/c/examples", .{})) |source| { // built, so that they cannot rot
-        if (filter != null) continue;
-        const exe = zigProgram(c, targetName(b, source), &.{source}, &.{library});
-        steps.@"test".dependOn(&exe.step);
-    }
-
     // zig build bench ------------------------------------------------------------------------
     // The benches link the very library that the program ships with: other flags would measure
     // another program.
@@ -419,6 +428,71 @@ fn zigProgram(c: Context, name: []const u8, sources: Strings, links: []const *Co
 }
 
 // ---------------------------------------------------------------------------------------------
+// libtidewire: by the system's gcc, since a static library of Zig's needs more of Zig's. What is
+// not declared TIDEWIRE_API is hidden in both forms: in the archive by making it one object whose
+// hidden names are local, so that a program's own names never meet ours.
+
+fn clientLibrary(c: Context) void {
+    const b = c.b;
+    const step = c.steps.install;
+    const gcc = b.findProgram(&.{ "gcc-12", "gcc" }, &.{}) catch {
+        step.dependOn(&b.addFail(no_gcc).step);
+        return;
+    };
+    const libs = resolve(b, &client_libraries);
+    const hidden: Strings = &.{ "-fPIC", "-fvisibility=hidden" };
+    var objects: std.ArrayList(LazyPath) = .empty;
+    for (client_roots) |root| for (listFiles(b, root, .{ .skip = &client_skip })) |source| {
+        push(b, &objects, compileObject(c, gcc, "client", hidden, b.path(source), source));
+    };
+
+    const one = b.addSystemCommand(&.{ "ld", "-r", "-o" });
+    const joined = one.addOutputFileArg("joined.o");
+    for (objects.items) |object| one.addFileArg(object);
+    const localize = b.addSystemCommand(&.{ "objcopy", "--localize-hidden" });
+    localize.addFileArg(joined);
+    const local = localize.addOutputFileArg("tidewire.o");
+    const static = archive(c, "client", "tidewire", &.{local});
+
+    const link = b.addSystemCommand(&.{ gcc, "-shared", "-pthread", "-Wl,-z,defs" });
+    link.addArg(b.fmt("-Wl,-soname,{s}", .{client_soname}));
+    for (objects.items) |object| link.addFileArg(object);
+    addLinks(b, link, libs);
+    link.addArgs(&.{ "-lm", "-o" });
+    const shared = link.addOutputFileArg(client_soname);
+
+    // The plain name is the one that a linker looks for.
+    step.dependOn(&b.addInstallFileWithDir(static, .lib, "libtidewire.a").step);
+    for ([_][]const u8{ client_soname, "libtidewire.so" }) |name| {
+        step.dependOn(&b.addInstallFileWithDir(shared, .lib, name).step);
+    }
+    const header = b.path("clients/c/tidewire.h");
+    step.dependOn(&b.addInstallFileWithDir(header, .header, "tidewire.h").step);
+    const pc = b.addWriteFiles().add("tidewire.pc", pkgConfig(b, libs));
+    step.dependOn(&b.addInstallFileWithDir(pc, .lib, "pkgconfig/tidewire.pc").step);
+}
+
+/// Its paths follow the file, so that the folder may be moved.
+fn pkgConfig(b: *std.Build, libs: Resolved) []const u8 {
+    var private: std.ArrayList(u8) = .empty;
+    for (libs.library_dirs) |dir| pushAll(b, &private, b.fmt(" -L{s}", .{dir}));
+    for (libs.names) |name| pushAll(b, &private, b.fmt(" -l{s}", .{name}));
+    return b.fmt(
+        \\prefix=${{pcfiledir}}/../..
+        \\libdir=${{prefix}}/lib
+        \\includedir=${{prefix}}/include
+        \\
+        \\Name: tidewire
+        \\Description: Client of Tidewire's service socket
+        \\Version: {s}
+        \\Cflags: -I${{includedir}}
+        \\Libs: -L${{libdir}} -ltidewire
+        \\Libs.private:{s} -lm -pthread
+        \\
+    , .{ client_version, private.items });
+}
+
+// ---------------------------------------------------------------------------------------------
 // Running tests: tests/run.py runs the program with a deadline, prints only what failed, and
 // leaves the counts in zig-out/results/SUITE/ for script/test to add up.
 
@@ -607,7 +681,9 @@ fn warnings(c: Context, clang: ?[]const u8) void {
     for (allC(b, ".c")) |source| {
         for ([_]?[]const u8{ gcc, clang }, [_][]const u8{ "gcc", "clang" }) |found, kind| {
             const cc = found orelse continue;
-            const object = compileObject(c, cc, kind, &.{}, b.path(source), source);
+            const is_example = std.mem.startsWith(u8, source, "clients/c/examples/");
+            const extra: Strings = if (is_example) &.{"-Iclients/c"} else &.{};
+            const object = compileObject(c, cc, kind, extra, b.path(source), source);
             object.addStepDependencies(c.steps.warnings);
         }
     }

@@ -18,6 +18,7 @@
 
 #include "actors/runtime/log.h"
 
+#include "actors/embedded_search.h"
 #include "actors/es_proxy.h"
 #include "actors/indexer.h"
 #include "actors/log_reader.h"
@@ -56,6 +57,7 @@ struct program {
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
     char search_password[SECRET_MAX], search_key[SECRET_MAX];
     es_proxy_options search;
+    embedded_search_options embedded;
     indexer_options indexer;
 };
 
@@ -84,10 +86,10 @@ static bool is_loopback(const char *host)
            strcmp(host, "::1") == 0;
 }
 
-/* The actor that answers searches; NULL: none. */
+/* The actor that answers searches: a cluster's, or the one that needs none. */
 static const char *search_actor(const struct program *program)
 {
-    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : NULL;
+    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : "embedded_search";
 }
 
 /* The actors of this program, wherever they run. */

@@ -231,6 +231,43 @@ static void send_ops(es_work *work)
     es_call_send(work, &call, on_written);
 }
 
+<<<<<<< HEAD
+=======
+static void on_begun(es_work *work, const es_reply *reply)
+{
+    (void)reply;
+    send_ops(work);
+}
+
+static void add_state(es_work *work, tw_bson_builder *b, const es_index *index)
+{
+    es_begin(work, b);
+    tw_bson_open_doc(b, TW_STR("_tw"));
+    tw_bson_add_str(b, TW_STR("state"), TW_STR("indexed"));
+    tw_bson_add_i64(b, TW_STR("srv"), (int64_t)index->srv);
+    tw_bson_add_i64(b, TW_STR("n"), (int64_t)index->n);
+    tw_bson_add_vector(b, TW_STR("at"), position_set_view(&index->written));
+    tw_bson_close(b);
+}
+
+/* An empty index says whose it is before it holds a document: none is ever of an unknown log. */
+static void begin_filling(es_work *work)
+{
+    es_index *index = work->indices[0];
+    tw_bson_builder b;
+    index->srv = work->asked.index_write.srv;
+    index->n = 0;
+    index->unsaved = false;
+    index->written = index->visible = (position_set){.count = 0};
+    add_state(work, &b, index);
+    const es_call call = {.method = "PUT",
+                          .path = es_path(work, "/_doc/" STATE_ID),
+                          .body = es_json(work, &b),
+                          .idempotent = true};
+    es_call_send(work, &call, on_begun);
+}
+
+>>>>>>> search
 void es_index_write(es_work *work)
 {
     const tw_msg_index_write *asked = &work->asked.index_write;
@@ -248,7 +285,11 @@ void es_index_write(es_work *work)
     } else if (work->indices[0]->busy) {
         es_fail(work, TW_E_BUSY, "The index is being copied; writes wait.");
     } else if (asked->empty) {
+<<<<<<< HEAD
         es_empty(work, send_ops);
+=======
+        es_empty(work, begin_filling);
+>>>>>>> search
     } else {
         send_ops(work);
     }
@@ -518,6 +559,7 @@ static void save(es_proxy *self, es_index *index)
     index->saving = true;
     index->unsaved = false;
     index->saved_ms = tw_now_ms(self->actor);
+<<<<<<< HEAD
     es_begin(work, &b);
     tw_bson_open_doc(&b, TW_STR("_tw"));
     tw_bson_add_str(&b, TW_STR("state"), TW_STR("indexed"));
@@ -525,6 +567,9 @@ static void save(es_proxy *self, es_index *index)
     tw_bson_add_i64(&b, TW_STR("n"), (int64_t)index->n);
     tw_bson_add_vector(&b, TW_STR("at"), position_set_view(&index->written));
     tw_bson_close(&b);
+=======
+    add_state(work, &b, index);
+>>>>>>> search
     const es_call call = {.method = "PUT",
                           .path = es_text(work, "/%s/_doc/" STATE_ID, index->alias),
                           .body = es_json(work, &b),

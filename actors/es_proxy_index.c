@@ -79,6 +79,30 @@ void es_add_index_body(es_proxy *self, tw_bson_builder *b, const es_index *index
 }
 
 /* ---- every target has its index ---- */
+<<<<<<< HEAD
+=======
+/* The first (and only) value of a reply {"index-000001": {...}}; its name in *index. */
+static tw_bson only_of(const es_reply *reply, tw_str *index)
+{
+    tw_bson_iter iter;
+    tw_bson_iter_init(&iter, reply->body);
+    *index = (tw_str){NULL, 0};
+    if (!tw_bson_iter_next(&iter)) {
+        return (tw_bson){NULL, 0};
+    }
+    *index = iter.name;
+    return tw_bson_value_doc(iter.value);
+}
+
+/* A value of the flat settings of an index: a text. */
+static tw_str setting_of(const es_reply *reply, const char *name)
+{
+    tw_str index;
+    tw_bson settings = tw_bson_get_doc(only_of(reply, &index), TW_STR("settings"));
+    return tw_bson_get_str(settings, tw_str_of(name));
+}
+
+>>>>>>> search
 static void next_index(es_work *work);
 
 static es_index *current(es_work *work)
@@ -86,11 +110,51 @@ static es_index *current(es_work *work)
     return work->indices[work->index_at];
 }
 
+<<<<<<< HEAD
 static void on_active(es_work *work, const es_reply *reply)
 {
     (void)reply; /* one that is not there yet says so itself */
     current(work)->ready = true;
     next_index(work);
+=======
+static void on_let_go(es_work *work, const es_reply *reply)
+{
+    (void)reply; /* writes that are refused still say so themselves */
+    current(work)->ready = true;
+    next_index(work);
+}
+
+/* A copy that lost its process has left the index without writes. */
+static void on_blocks(es_work *work, const es_reply *reply)
+{
+    bool blocked = tw_str_equal(setting_of(reply, "index.blocks.write"), TW_STR("true"));
+    if (!blocked || current(work)->busy || reply->status >= 400) {
+        on_let_go(work, reply);
+        return;
+    }
+    tw_log(TW_LOG_WARN, tw_actor_name(work->proxy->actor),
+           "index %s took no writes: a copy of it did not come to its end", current(work)->alias);
+    tw_bson_builder b;
+    es_begin(work, &b);
+    tw_bson_add_null(&b, TW_STR("index.blocks.write"));
+    const es_call call = {.method = "PUT",
+                          .path = es_text(work, "/%s/_settings", current(work)->alias),
+                          .body = es_json(work, &b),
+                          .idempotent = true,
+                          .tolerant = true};
+    es_call_send(work, &call, on_let_go);
+}
+
+static void on_active(es_work *work, const es_reply *reply)
+{
+    (void)reply; /* one that is not there yet says so itself */
+    const es_call call = {
+        .method = "GET",
+        .path = es_text(work, "/%s/_settings?flat_settings=true", current(work)->alias),
+        .idempotent = true,
+        .tolerant = true};
+    es_call_send(work, &call, on_blocks);
+>>>>>>> search
 }
 
 /* A new index is there before its shards are. */
@@ -200,6 +264,10 @@ static void next_index(es_work *work)
         work->index_at++;
     }
     if (work->index_at == work->indices_count) {
+<<<<<<< HEAD
+=======
+        work->ensuring = false;
+>>>>>>> search
         work->ready(work);
         return;
     }
@@ -224,6 +292,10 @@ static void on_flavour(es_work *work, const es_reply *reply)
 void es_need_indices(es_work *work, es_step ready)
 {
     work->ready = ready;
+<<<<<<< HEAD
+=======
+    work->ensuring = true;
+>>>>>>> search
     work->index_at = 0;
     if (work->proxy->flavour != NULL) {
         next_index(work);
@@ -267,6 +339,7 @@ static void add_field_rows(es_work *work, tw_bson_builder *b, tw_bson properties
     }
 }
 
+<<<<<<< HEAD
 /* The first (and only) value of a reply {"index-000001": {...}}; its name in *index. */
 static tw_bson only_of(const es_reply *reply, tw_str *index)
 {
@@ -280,6 +353,8 @@ static tw_bson only_of(const es_reply *reply, tw_str *index)
     return tw_bson_value_doc(iter.value);
 }
 
+=======
+>>>>>>> search
 static void on_fields(es_work *work, const es_reply *reply)
 {
     tw_str name;
@@ -331,6 +406,7 @@ void es_commit(es_work *work)
 }
 
 /* ---- settings ---- */
+<<<<<<< HEAD
 /* A value of the flat settings of an index: a text. */
 static tw_str setting_of(const es_reply *reply, const char *name)
 {
@@ -339,6 +415,8 @@ static tw_str setting_of(const es_reply *reply, const char *name)
     return tw_bson_get_str(settings, tw_str_of(name));
 }
 
+=======
+>>>>>>> search
 static void ask_settings(es_work *work, es_answered answered)
 {
     const es_call call = {.method = "GET",
@@ -438,6 +516,10 @@ typedef struct copy {
     tw_err err;
     char why[TW_ERROR_TEXT_MAX];
     bool copies; /* wipe does not */
+<<<<<<< HEAD
+=======
+    bool stale;  /* what stood in its place was removed */
+>>>>>>> search
     const fix *fix;
     es_step done; /* NULL: the asker is answered */
     void *kept;   /* state of who goes on with done */
@@ -527,6 +609,19 @@ static void copy_lost(es_work *work)
     es_wait(work, ES_LOST_MS, unblock);
 }
 
+<<<<<<< HEAD
+=======
+/* Back to who wanted an empty index. */
+static void go_on(es_work *work)
+{
+    const copy *self = work->state;
+    es_step done = self->done;
+    work->state = self->kept;
+    work->lost = NULL;
+    done(work);
+}
+
+>>>>>>> search
 static void on_old_gone(es_work *work, const es_reply *reply)
 {
     (void)reply; /* an old index that stays costs room only */
@@ -538,12 +633,19 @@ static void on_old_gone(es_work *work, const es_reply *reply)
     tw_log(TW_LOG_INFO, tw_actor_name(work->proxy->actor), "%s: %s is now %s, %lld documents",
            self->what, index->alias, self->to, (long long)self->documents);
     if (self->done != NULL) {
+<<<<<<< HEAD
         work->state = self->kept;
         work->lost = NULL;
         self->done(work);
         return;
     }
     answer_copy(work, true);
+=======
+        go_on(work);
+    } else {
+        answer_copy(work, true);
+    }
+>>>>>>> search
 }
 
 static void on_swapped(es_work *work, const es_reply *reply)
@@ -664,9 +766,31 @@ static void on_blocked(es_work *work, const es_reply *reply)
                  on_copying);
 }
 
+<<<<<<< HEAD
 static void on_target_made(es_work *work, const es_reply *reply)
 {
     const copy *self = work->state;
+=======
+static void make_target(es_work *work);
+
+static void on_stale_gone(es_work *work, const es_reply *reply)
+{
+    (void)reply;
+    make_target(work);
+}
+
+static void on_target_made(es_work *work, const es_reply *reply)
+{
+    copy *self = work->state;
+    tw_bson error = tw_bson_get_doc(reply->body, TW_STR("error"));
+    if (!self->stale && tw_str_equal(tw_bson_get_str(error, TW_STR("type")),
+                                     TW_STR("resource_already_exists_exception"))) {
+        self->stale = true; /* of a copy whose process died */
+        call_of_copy(work, (es_call){.method = "DELETE", .path = es_text(work, "/%s", self->to)},
+                     on_stale_gone);
+        return;
+    }
+>>>>>>> search
     if (reply->status >= 400) {
         work->indices[0]->busy = false;
         es_fail_reply(work, reply);
@@ -711,9 +835,25 @@ static void on_counted(es_work *work, const es_reply *reply)
         es_fail(work, TW_E_BUSY, "The index is being copied already.");
         return;
     }
+<<<<<<< HEAD
     work->indices[0]->busy = true;
     work->lost = copy_lost;
     work->start = NULL; /* what is not found is not to be made now */
+=======
+    if (self->done != NULL && self->documents == 0) { /* it is empty */
+        go_on(work);
+        return;
+    }
+    work->indices[0]->busy = true;
+    work->lost = copy_lost;
+    work->start = NULL; /* what is not found is not to be made now */
+    make_target(work);
+}
+
+static void make_target(es_work *work)
+{
+    const copy *self = work->state;
+>>>>>>> search
     tw_bson_builder b;
     es_begin(work, &b);
     es_add_index_body(work->proxy, &b, work->indices[0], NULL);

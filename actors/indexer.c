@@ -158,6 +158,13 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
     const tw_msg_log_rows *rows = &in->body->log_rows;
     self->upto = rows->upto;
     self->head = rows->head > self->head ? rows->head : self->head;
+<<<<<<< HEAD
+=======
+    if (rows->upto <= self->read) { /* the reader has not seen them yet; the tick reads again */
+        self->reading = false;
+        return;
+    }
+>>>>>>> search
     for (size_t i = 0; i < self->feeds_count; i++) {
         feed *feed = &self->feeds[i];
         if (feed->phase != FEED_FOLLOW || feed->n >= rows->upto || feed->n < self->read) {
@@ -181,12 +188,16 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
                on_written, NULL, i);
     }
     if (self->writes == 0) {
+<<<<<<< HEAD
         self->read = self->upto;
+=======
+>>>>>>> search
         self->reading = false;
         read_on(self);
     }
 }
 
+<<<<<<< HEAD
 static bool is_followed(const indexer *self)
 {
     for (size_t i = 0; i < self->feeds_count; i++) {
@@ -206,6 +217,24 @@ static void read_on(indexer *self)
     tw_ask(self->actor, self->reader, TW_MSG_log_read,
            &(tw_msg_log_read){
                .after = self->read, .rows_max = INDEXER_READ_ROWS, .bytes_max = INDEXER_READ_BYTES},
+=======
+/* Reads behind the least advanced of those that follow. */
+static void read_on(indexer *self)
+{
+    uint64_t least = self->head;
+    for (size_t i = 0; i < self->feeds_count; i++) {
+        const feed *feed = &self->feeds[i];
+        least = feed->phase == FEED_FOLLOW && feed->n < least ? feed->n : least;
+    }
+    if (self->reading || least == self->head) {
+        return;
+    }
+    self->reading = true;
+    self->read = least;
+    tw_ask(self->actor, self->reader, TW_MSG_log_read,
+           &(tw_msg_log_read){
+               .after = least, .rows_max = INDEXER_READ_ROWS, .bytes_max = INDEXER_READ_BYTES},
+>>>>>>> search
            TW_ASK_TIMEOUT_MS, on_rows, NULL, 0);
 }
 

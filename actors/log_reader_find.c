@@ -305,6 +305,7 @@ static tw_err scan_all(search *self)
                      .parts_count = 1,
                      .after = self->after,
                      .newest_upto = UINT64_MAX,
+                     .w0 = UINT64_MAX,
                      .looked_max = TW_FIND_SCAN_MAX};
     tw_err err = found == NULL ? TW_E_NO_MEMORY : TW_OK;
     bool at_head = false;

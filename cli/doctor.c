@@ -16,6 +16,7 @@
 
 enum {
     CONNECT_MS = 3000,
+    SEARCH_MS = 15000,         /* the server's own deadline for a search is shorter */
     FILES_WANTED = 4096,       /* descriptors: each client is one */
     DISK_WANTED = 1 << 30,     /* bytes: a log of LOG_AGE_S of modest traffic */
     CLOCK_SANE_S = 1735689600, /* 2025-01-01: a clock before it was never set */
@@ -101,7 +102,39 @@ static void look_at_data(struct doctor *self, const config *loaded)
     }
 }
 
-static void look_at_server(struct doctor *self)
+/* A search of everything that finds nothing to show: does the cluster answer? */
+static void look_at_search(struct doctor *self, websocket_client *client, tw_arena *arena)
+{
+    char text[256];
+    tw_str frame = {0};
+    tw_bson reply = {0};
+    tw_err err =
+        websocket_client_send(client, TW_STR("{\"action\":\"search\",\"body\":{\"size\":0}}"));
+    if (err == TW_OK) {
+        err = websocket_client_receive(client, SEARCH_MS, &frame);
+    }
+    if (err == TW_OK) {
+        err = tw_json_read(arena, frame, TW_DEPTH_MAX, &reply, NULL);
+    }
+    if (err != TW_OK) {
+        bad(self, "search", "no answer to a search", "look at the server's log");
+        return;
+    }
+    if (!tw_str_equal(tw_bson_get_str(reply, TW_STR("type")), TW_STR("error"))) {
+        good("search", "the cluster answers");
+        return;
+    }
+    tw_str why = tw_bson_get_str(reply, TW_STR("message"));
+    tw_str code = tw_bson_get_str(reply, TW_STR("code"));
+    tw_format(text, sizeof(text), "%.*s", (int)why.len, why.len == 0 ? "" : why.ptr);
+    if (tw_str_equal(code, TW_STR("not_found"))) {
+        doubtful(self, "search", text, "declare a collection with the key search");
+    } else {
+        bad(self, "search", text, "is the cluster up, are search.urls and the credentials right?");
+    }
+}
+
+static void look_at_server(struct doctor *self, const config *loaded)
 {
     char url[1024], why[256], text[256];
     websocket_client *client = NULL;
@@ -130,6 +163,9 @@ static void look_at_server(struct doctor *self)
                   (long long)tw_bson_get_i64_or(welcome, TW_STR("srv_id"), 0),
                   (long long)tw_bson_get_i64_or(welcome, TW_STR("protocol"), 0));
         good("server", text);
+        if (loaded->option.search_urls[0] != '\0') {
+            look_at_search(self, client, &arena);
+        }
     }
     tw_arena_fini(&arena);
     websocket_client_close(&client);
@@ -155,7 +191,7 @@ int cli_doctor(int argc, char **argv)
     good("configuration", loaded.file == NULL ? "defaults" : loaded.file);
     look_at_machine(&self);
     look_at_data(&self, &loaded);
-    look_at_server(&self);
+    look_at_server(&self, &loaded);
     printf("%u bad, %u doubtful\n", self.bad, self.doubtful);
     config_free(&loaded);
     return self.bad == 0 ? 0 : 1;

@@ -4,6 +4,7 @@
 #include "cli/doctor.h"
 #include "cli/import.h"
 #include "cli/record.h"
+#include "cli/search.h"
 #include "cli/verb.h"
 #include "cli/watch.h"
 
@@ -14,6 +15,8 @@ const cli_verb cli_verbs[] = {
     {"del", "remove records", cli_del},
     {"import", "read a file of records: NDJSON, JSON, CSV, mongoexport", cli_import},
     {"export", "write all records of a collection", cli_export},
+    {"search", "search collections", cli_search},
+    {"index", "look at indices, and manage them", cli_index},
     {"changes", "print the change stream", cli_changes},
     {"doctor", "look at what commonly goes wrong", cli_doctor},
     {"config", "print the configuration, with comments", cli_config},

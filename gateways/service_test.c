@@ -1,6 +1,6 @@
 /* service_test.c - the service gateway from outside, by the C client: requests, limits, garbage,
  * and the feed with losses. The store and its readers live in memory. */
-#include "clients/c/service.h"
+#include "gateways/service.h"
 
 #include <setjmp.h>
 #include <spawn.h>
@@ -21,11 +21,11 @@
 
 #include "protocol/json.h"
 
-#include "gateways/service.h"
+#include "clients/c/service_feed.h"
 #include "gateways/service_socket.h"
 #include "tests/support/fake_store.h"
 
-enum { WAIT_MS = 20000, FEED_SHORT_MS = 50 };
+enum { WAIT_MS = 20000, FEED_SHORT_MS = 50, REFUSED_MS = 1000 };
 
 static const catalog known = {.magic = CATALOG_MAGIC, .default_database = "main"};
 
@@ -35,8 +35,14 @@ typedef struct world {
     tw_system *system;
     service_options options;
     service_client *client;
+    service_call call;
     tw_arena arena;
 } world;
+
+static uint64_t soon(void)
+{
+    return service_clock_ms() + WAIT_MS;
+}
 
 static void start(world *w, uint64_t drop_every)
 {
@@ -59,11 +65,14 @@ static void begin(world *w, uint64_t drop_every)
     w->options = (service_options){.catalog = &known, .url = w->url, .readers_count = 2};
     tw_arena_init(&w->arena, 1 << 27);
     start(w, drop_every);
-    assert_int_equal(service_client_open(&w->client, w->url), TW_OK);
+    service_failure failure;
+    assert_int_equal(service_client_open(&w->client, w->url, &failure), TW_OK);
+    assert_int_equal(service_call_init(&w->call, w->client), TW_OK);
 }
 
 static void end(world *w)
 {
+    service_call_fini(&w->call);
     service_client_close(&w->client);
     tw_system_stop(w->system, 0);
     tw_system_free(&w->system);
@@ -83,7 +92,22 @@ static tw_bson json(world *w, const char *text)
 
 static tw_err ask(world *w, const char *text, tw_bson *reply)
 {
-    return service_client_ask(w->client, json(w, text), WAIT_MS, reply);
+    return service_call_ask(&w->call, json(w, text), soon(), reply);
+}
+
+/* The same with one more field: name and value, whatever bytes it holds. */
+static tw_err ask_with(world *w, const char *text, const char *name, tw_bson_value value,
+                       tw_bson *reply)
+{
+    tw_buf built;
+    tw_bson_builder b;
+    tw_buf_init(&built, 1 << 24);
+    tw_bson_begin(&b, &built);
+    tw_bson_add_all(&b, json(w, text));
+    tw_bson_add_value(&b, tw_str_of(name), value);
+    tw_err err = service_call_ask(&w->call, tw_bson_end(&b), soon(), reply);
+    tw_buf_fini(&built);
+    return err;
 }
 
 static void test_service_actions_answered_once(void **state)
@@ -94,21 +118,19 @@ static void test_service_actions_answered_once(void **state)
     begin(&w, 0);
     tw_bson doc = json(&w, "{\"_id\":1,\"at\":{\"$date\":\"2026-01-01T00:00:00Z\"},"
                            "\"ref\":{\"$oid\":\"5f0000000000000000000001\"}}");
-    assert_int_equal(
-        service_client_put(w.client, TW_STR("c"), doc, TW_STR("first"), WAIT_MS, &reply), TW_OK);
+    tw_bson_value value = {TW_BSON_DOCUMENT, doc.ptr, doc.len};
+    static const char put[] = "{\"op\":\"put\",\"collection\":\"c\",\"opid\":\"first\"}";
+    assert_int_equal(ask_with(&w, put, "doc", value, &reply), TW_OK);
     assert_int_equal(tw_bson_get_i64_or(reply, TW_STR("version"), 0), 1);
     assert_int_equal(tw_bson_count(tw_bson_get_doc(reply, TW_STR("since"))), 1);
-    assert_int_equal(
-        service_client_put(w.client, TW_STR("c"), doc, TW_STR("first"), WAIT_MS, &reply), TW_OK);
+    assert_int_equal(ask_with(&w, put, "doc", value, &reply), TW_OK);
     assert_int_equal(tw_bson_get_i64_or(reply, TW_STR("version"), 0), 1); /* the same once more */
 
-    tw_bson ids = json(&w, "{\"ids\":[1,2]}");
-    assert_int_equal(
-        service_client_get(w.client, TW_STR("c"), tw_bson_get(ids, TW_STR("ids")), WAIT_MS, &reply),
-        TW_OK);
+    assert_int_equal(ask(&w, "{\"op\":\"getByIds\",\"collection\":\"c\",\"ids\":[1,2]}", &reply),
+                     TW_OK);
     tw_bson docs = tw_bson_get_doc(reply, TW_STR("docs"));
     tw_bson_value got = tw_bson_get(docs, TW_STR("0"));
-    assert_int_equal(tw_bson_compare(got, (tw_bson_value){TW_BSON_DOCUMENT, doc.ptr, doc.len}), 0);
+    assert_int_equal(tw_bson_compare(got, value), 0);
     assert_int_equal(tw_bson_count(tw_bson_get_doc(reply, TW_STR("missing"))), 1);
 
     assert_int_equal(ask(&w, "{\"op\":\"find\",\"collection\":\"none\"}", &reply), TW_OK);
@@ -126,7 +148,7 @@ static void test_service_actions_answered_once(void **state)
     end(&w);
 }
 
-static tw_bson batch_of(world *w, int from, int count)
+static tw_bson_value batch_of(world *w, int from, int count)
 {
     tw_buf text;
     tw_buf_init(&text, 1 << 22);
@@ -136,7 +158,7 @@ static tw_bson batch_of(world *w, int from, int count)
                       i == 0 ? "" : ",", from + i, from + i);
     }
     tw_buf_add(&text, "]}", 3);
-    tw_bson ops = tw_bson_get_doc(json(w, text.ptr), TW_STR("ops"));
+    tw_bson_value ops = tw_bson_get(json(w, text.ptr), TW_STR("ops"));
     tw_buf_fini(&text);
     return ops;
 }
@@ -147,10 +169,10 @@ static void test_service_batch_is_one_message_to_the_store(void **state)
     world w;
     tw_bson reply;
     begin(&w, 0);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(service_client_batch(w.client, TW_STR("c"), batch_of(&w, 0, 2000), i == 1,
-                                              WAIT_MS, &reply),
-                         TW_OK);
+    static const char *const kinds[] = {"{\"op\":\"batch\",\"collection\":\"c\"}",
+                                        "{\"op\":\"batch\",\"collection\":\"c\",\"atomic\":true}"};
+    for (size_t i = 0; i < TW_COUNT(kinds); i++) {
+        assert_int_equal(ask_with(&w, kinds[i], "ops", batch_of(&w, 0, 2000), &reply), TW_OK);
         assert_int_equal(tw_bson_get_i64_or(reply, TW_STR("count"), 0), 2000);
         assert_int_equal(tw_bson_count(tw_bson_get_doc(reply, TW_STR("results"))), 2000);
     }
@@ -230,11 +252,14 @@ static void be_visited_rudely(void)
     tw_err err = TW_E_TIMEOUT;
     for (int tries = 0; err != TW_OK && tries < 40; tries++) { /* each waits for an answer */
         service_client *client = NULL;
+        service_call call;
+        service_failure failure;
         tw_bson reply;
-        err = service_client_open(&client, w.url);
-        if (err == TW_OK) {
-            err = service_client_ask(client, json(&w, "{\"op\":\"get_new_id\"}"), 500, &reply);
-        }
+        assert_int_equal(service_client_open(&client, w.url, &failure), TW_OK);
+        assert_int_equal(service_call_init(&call, client), TW_OK);
+        err = service_call_ask(&call, json(&w, "{\"op\":\"get_new_id\"}"), service_clock_ms() + 500,
+                               &reply);
+        service_call_fini(&call);
         service_client_close(&client);
     }
     end(&w);
@@ -295,12 +320,23 @@ static void test_service_url_off_loopback_refused(void **state)
 }
 
 /* ---- feed ---- */
+static tw_err open_feed(world *w, service_feed **out, const char *database, const char *collection,
+                        uint64_t after)
+{
+    service_failure failure = {.code = TW_OK};
+    service_feed_options options = {.database = database, .collection = collection, .after = after};
+    tw_err err = service_feed_open(out, w->url, &options, soon(), &failure);
+    assert_int_equal(failure.code, err);
+    assert_true(err == TW_OK || failure.message[0] != '\0');
+    return err;
+}
+
 /* The ids 0 .. count - 1 come in order, each once. */
 static void assert_feed(service_feed *feed, int from, int count)
 {
     for (int i = from; i < from + count; i++) {
         tw_bson row;
-        assert_int_equal(service_feed_next(feed, WAIT_MS, &row), TW_OK);
+        assert_int_equal(service_feed_next(feed, soon(), &row), TW_OK);
         assert_int_equal(tw_bson_get_i64_or(row, TW_STR("key"), -1), i);
     }
 }
@@ -330,8 +366,8 @@ static void test_service_feed_tells_each_row_once_and_resumes(void **state)
     tw_bson row;
     begin(&w, 0);
     put_many(&w, 0, 20);
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "c", 0, WAIT_MS), TW_OK);
-    assert_int_equal(service_feed_open(&now, w.url, "main", "d", SERVICE_FEED_NOW, WAIT_MS), TW_OK);
+    assert_int_equal(open_feed(&w, &feed, NULL, "c", 0), TW_OK);
+    assert_int_equal(open_feed(&w, &now, "main", "d", SERVICE_FEED_NOW), TW_OK);
     assert_feed(feed, 0, 20); /* what is stored; silent rows are left out */
     put_many(&w, 20, 20);
     assert_feed(feed, 20, 20);
@@ -339,13 +375,14 @@ static void test_service_feed_tells_each_row_once_and_resumes(void **state)
     uint64_t position = service_feed_position(feed);
     service_feed_close(&feed);
     put_many(&w, 40, 5);
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "c", position, WAIT_MS), TW_OK);
+    assert_int_equal(open_feed(&w, &feed, NULL, "c", position), TW_OK);
     assert_feed(feed, 40, 5);
-    assert_int_equal(service_feed_next(feed, FEED_SHORT_MS, &row), TW_E_TIMEOUT);
+    assert_int_equal(service_feed_next(feed, service_clock_ms() + FEED_SHORT_MS, &row),
+                     TW_E_TIMEOUT);
     service_feed_close(&feed);
     service_feed_close(&now);
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "c", 1000000, WAIT_MS), TW_E_AHEAD);
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "$c", 0, WAIT_MS), TW_E_BAD_MESSAGE);
+    assert_int_equal(open_feed(&w, &feed, NULL, "c", 1000000), TW_E_AHEAD);
+    assert_int_equal(open_feed(&w, &feed, NULL, "$c", 0), TW_E_BAD_MESSAGE);
     end(&w);
 }
 
@@ -355,7 +392,7 @@ static void test_service_feed_lost_publications_read_again(void **state)
     world w;
     service_feed *feed;
     begin(&w, 3); /* each third publication of the store is lost on its way to the gateway */
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "c", 0, WAIT_MS), TW_OK);
+    assert_int_equal(open_feed(&w, &feed, NULL, "c", 0), TW_OK);
     for (int i = 0; i < 200; i += 20) {
         put_many(&w, i, 20);
         assert_feed(feed, i, 20);
@@ -371,7 +408,7 @@ static void test_service_feed_slow_follower_loses_nothing(void **state)
     service_feed *feed;
     tw_bson reply;
     begin(&w, 0);
-    assert_int_equal(service_feed_open(&feed, w.url, NULL, "c", SERVICE_FEED_NOW, WAIT_MS), TW_OK);
+    assert_int_equal(open_feed(&w, &feed, NULL, "c", SERVICE_FEED_NOW), TW_OK);
     for (int i = 0; i < 700; i++) { /* more messages than the queues of both ends hold */
         const char *text = tw_arena_format(
             &w.arena, "{\"op\":\"put\",\"collection\":\"c\",\"doc\":{\"_id\":%d}}", i);
@@ -408,9 +445,15 @@ static void test_service_replay_wrong_fields_refused(void **state)
         ask(&w, "{\"op\":\"replay\",\"collection\":\"c\",\"after\":0,\"limit\":2}", &reply), TW_OK);
     assert_int_equal(tw_bson_count(tw_bson_get_doc(reply, TW_STR("rows"))), 2);
     assert_int_equal(tw_bson_get_i64_or(reply, TW_STR("upto"), 0), 4);
-    fake_log_fail_reads(w.log, 2);
-    assert_int_equal(ask(&w, "{\"op\":\"replay\",\"collection\":\"c\",\"after\":0}", &reply),
-                     TW_E_UNAVAILABLE);
+    static const char replay[] = "{\"op\":\"replay\",\"collection\":\"c\",\"after\":0}";
+    fake_log_fail_reads(w.log, 3); /* the client is patient */
+    assert_int_equal(ask(&w, replay, &reply), TW_OK);
+    assert_true(w.client->repeats > 0);
+    fake_log_fail_reads(w.log, 1000);
+    assert_int_equal(
+        service_call_ask(&w.call, json(&w, replay), service_clock_ms() + REFUSED_MS, &reply),
+        TW_E_UNAVAILABLE);
+    assert_string_equal(w.client->failure.retry, "backoff");
     end(&w);
 }
 

@@ -188,10 +188,20 @@ static void on_hello(edge *self, connection *conn, tw_bson message)
     send_text(self, conn);
 }
 
+/* Pages cannot send the pings of websockets: this is theirs. */
+static void on_ping(edge *self, connection *conn, tw_bson message)
+{
+    (void)message;
+    tw_buf_clear(&self->text);
+    tw_buf_add_str(&self->text, TW_STR("{\"type\":\"pong\"}"));
+    send_text(self, conn);
+}
+
 static const verb types[] = {
     {"subscribe", on_subscribe},
     {"close", on_close_stream},
     {"hello", on_hello},
+    {"ping", on_ping},
 };
 
 /* ---- families ---- */
@@ -215,7 +225,7 @@ static void on_type(edge *self, connection *conn, tw_bson message, tw_str type)
         }
     }
     misunderstood(self, conn, message, TW_E_UNKNOWN, TW_STR("there is no such type"),
-                  TW_STR("subscribe, close or hello"));
+                  TW_STR("subscribe, close, hello or ping"));
 }
 
 static void on_action(edge *self, connection *conn, tw_bson message, tw_str action)

@@ -34,7 +34,7 @@
     X(SEARCH_UNAVAILABLE, "search_unavailable", 4503, "backoff", "The search engine is away.")     \
     X(DRAINING, "draining", 4503, "backoff", "The server is going down.")                          \
     X(DISK, "disk", 4503, "backoff", "The disk is full or fails.")                                 \
-    X(CORRUPT, "corrupt", 4500, "no", "Stored data is damaged.")                                   \
+    X(CORRUPT, "corrupt", 4500, "backoff", "Stored data is damaged; the store rebuilds it.")       \
     X(NO_MEMORY, "no_memory", 4503, "backoff", "There is no memory left for this.")                \
     X(SLOW, "slow", 4508, "now", "The connection did not read for too long.")                      \
     X(INTERNAL, "internal", 4500, "backoff", "A defect of the server.")                            \

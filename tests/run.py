@@ -356,7 +356,20 @@ def suite_node():
     if not files:
         return Counts()
     began = time.monotonic()
-    command = ["node", "--test", "--test-reporter=tap", *map(str, sorted(files))]
+    built = subprocess.run(
+        ["npm", "run", "--silent", "build"],
+        cwd=ROOT / "clients" / "js",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode != 0:
+        print(built.stdout + built.stderr)
+        counts = Counts(failed=1)
+        record(RESULTS / "node", "node", counts, time.monotonic() - began)
+        return counts
+    flags = ["--test", "--test-force-exit", "--test-timeout=180000", "--test-reporter=tap"]
+    command = ["node", *flags, *map(str, sorted(files))]
     env = test_env(ROOT / "zig-out/bin/tidewire")
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     counts = Counts()
@@ -440,12 +453,14 @@ def main():
     fuzz.add_argument("--found", required=True)
     for sub in (one, form, fuzz):
         sub.add_argument("command", nargs="+")
-    scenario = commands.add_parser("scenario")
-    scenario.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("scenario")  # all that follows goes to pytest
     suites = commands.add_parser("suites")
     suites.add_argument("--quick", action="store_true")
     suites.add_argument("names", nargs="*")
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
+    if rest and args.what != "scenario":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     return globals()["command_" + args.what](args)
 
 

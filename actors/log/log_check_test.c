@@ -3,8 +3,10 @@
  * One node that writes for itself, or two nodes that take the transactions of two foreign origins
  * in different interleavings; drops, floors, sweeps, failed commits and reopened logs in between.
  * Clients with a scope and a filter page, stop, resume and change nodes. Every event must match
- * its client's query; whenever a client has caught up, what it holds must equal the truth of that
- * node. TIDEWIRE_CHECK_S: seconds to run (default 4). TIDEWIRE_CHECK_SEED: one run alone. */
+ * its client's query; whenever a client has caught up, what it holds must equal what its last
+ * snapshot showed and what was told since: the truth of that node but for silent rows. The checker
+ * is itself tested by planted faults. TIDEWIRE_CHECK_S: seconds to run (default 4).
+ * TIDEWIRE_CHECK_SEED: one run alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,6 +38,7 @@ typedef struct check_doc {
 } check_doc;
 
 typedef struct check_truth {
+    bool was_silent[COLLS][KEYS]; /* has had a silent version */
     bool exists[COLLS][KEYS];
     check_doc docs[COLLS][KEYS];
 } check_truth;
@@ -81,7 +84,23 @@ typedef struct check_client {
     size_t since_count;
     log_page page;
     size_t budget; /* rows that this page still takes */
+    /* what it must hold: that, and what is told from these transactions of each origin on */
+    check_truth base;
+    size_t base_applied[COLLS];
+    bool starts[COLLS]; /* named no position of the origin: is told silent rows too */
 } check_client;
+
+/* What the checker must notice: a client that is told wrong things, now and then. */
+typedef enum check_fault {
+    FAULT_NONE,
+    FAULT_LOST_PUT,
+    FAULT_LOST_LEAVE,
+    FAULT_LOST_DROP,
+    FAULT_STALE,
+    FAULT_SILENT_TOLD,
+    FAULT_SILENT_SQUASHES,
+    FAULT_COUNT
+} check_fault;
 
 typedef struct check_run {
     uint64_t seed, random;
@@ -93,7 +112,10 @@ typedef struct check_run {
     tw_arena arena;
     uint32_t values;
     uint64_t now_ms, compared, pages, resets;
+    check_fault planted;
 } check_run;
+
+static jmp_buf check_noticed; /* out of a run with a planted fault */
 
 static const char *const coll_names[COLLS] = {"a", "b"};
 
@@ -108,9 +130,17 @@ static uint64_t draw(check_run *self, uint64_t below)
 #define CHECK(self, condition)                                                                     \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
-            fail_msg("seed %llu: %s", (unsigned long long)(self)->seed, #condition);               \
+            notice((self), #condition);                                                            \
         }                                                                                          \
     } while (0)
+
+static void notice(const check_run *self, const char *condition)
+{
+    if (self->planted != FAULT_NONE) {
+        longjmp(check_noticed, 1);
+    }
+    fail_msg("seed %llu: %s", (unsigned long long)self->seed, condition);
+}
 
 /* ---- what is written ---- */
 
@@ -119,6 +149,9 @@ static void apply_to_truth(check_truth *truth, const check_op *op)
     if ((op->flags & TW_ROW_DROP) != 0) {
         memset(truth->exists[op->coll], 0, sizeof truth->exists[op->coll]);
         return;
+    }
+    if ((op->flags & TW_ROW_SILENT) != 0) {
+        truth->was_silent[op->coll][op->key] = true;
     }
     truth->exists[op->coll][op->key] = (op->flags & TW_ROW_PUT) != 0;
     truth->docs[op->coll][op->key] = op->doc;
@@ -140,6 +173,9 @@ static check_op draw_op(check_run *self, const check_truth *model, uint8_t coll)
     for (size_t i = 0; i < KEYS; i++) {
         any = any || model->exists[coll][i];
     }
+    if (draw(self, 4) == 0) {
+        made.flags |= TW_ROW_SILENT;
+    }
     if (any && draw(self, 40) == 0) {
         made.flags = TW_ROW_DROP;
     }
@@ -159,6 +195,9 @@ static check_tx *draw_tx(check_run *self, size_t origin)
     for (size_t i = 0; i < made->count; i++) {
         uint8_t coll = self->foreign ? (uint8_t)origin : (uint8_t)draw(self, COLLS);
         made->ops[i] = draw_op(self, &plan->model, coll);
+        if (self->foreign && made->count > 1) { /* shares its position: it is repeated whole */
+            made->ops[i].flags &= ~(uint32_t)TW_ROW_SILENT;
+        }
         apply_to_truth(&plan->model, &made->ops[i]);
     }
     return made;
@@ -345,6 +384,39 @@ static void raise(check_client *client, tw_position position)
     }
 }
 
+/* A fault: the event is lost, or another one comes. */
+static bool is_planted(check_run *self, check_client *client, check_op *told, const log_row *row)
+{
+    if (self->planted == FAULT_NONE || draw(self, 10) != 0) {
+        return false;
+    }
+    bool is_put = (told->flags & TW_ROW_PUT) != 0;
+    switch (self->planted) {
+    case FAULT_LOST_PUT:
+        return is_put;
+    case FAULT_LOST_LEAVE:
+        return (told->flags & TW_ROW_DELETE) != 0;
+    case FAULT_LOST_DROP:
+        return (told->flags & TW_ROW_DROP) != 0;
+    case FAULT_STALE:
+        told->doc.value -= is_put && row->prev != 0 ? 1 : 0;
+        return false;
+    case FAULT_SILENT_TOLD: /* a silent version is told in place of the one before it */
+        told->doc.value += is_put && log_index_silent_after(
+                                         client->views[client->at_node].store->index, row->n) != 0
+                               ? 1
+                               : 0;
+        return false;
+    case FAULT_SILENT_SQUASHES: /* as a cursor that looks at `superseded` alone does */
+        return is_put &&
+               log_index_silent_after(client->views[client->at_node].store->index, row->n) != 0;
+    case FAULT_NONE:
+    case FAULT_COUNT:
+        break;
+    }
+    return false;
+}
+
 static bool take(void *context, size_t part, unsigned means, const log_row *row, uint64_t srv)
 {
     check_taking *taking = context;
@@ -365,6 +437,9 @@ static bool take(void *context, size_t part, unsigned means, const log_row *row,
         memcpy(&told.doc, row->doc.ptr, sizeof told.doc);
         CHECK(taking->run, matches(client, coll, &told.doc));
     }
+    if (is_planted(taking->run, client, &told, row)) {
+        return true;
+    }
     apply_to_truth(&client->held, &told);
     if (taking->run->foreign && client->seen[srv - 101] < row->seqno) {
         client->seen[srv - 101] = row->seqno;
@@ -376,13 +451,53 @@ static bool take(void *context, size_t part, unsigned means, const log_row *row,
     return true;
 }
 
-static void compare(check_run *self, const check_client *client, const check_node *node)
+static size_t origin_of(const check_run *self, size_t coll)
+{
+    return self->foreign ? coll : 0;
+}
+
+/* From now on a client must hold what a node has of an origin, and what is then told. */
+static void rebase(const check_run *self, check_client *client, const check_node *node,
+                   size_t origin)
 {
     for (size_t c = 0; c < COLLS; c++) {
+        if (origin_of(self, c) == origin) {
+            memcpy(client->base.exists[c], node->truth.exists[c], sizeof node->truth.exists[c]);
+            memcpy(client->base.docs[c], node->truth.docs[c], sizeof node->truth.docs[c]);
+        }
+    }
+    client->base_applied[origin] = node->applied[origin];
+    client->starts[origin] = false;
+}
+
+static void due(const check_run *self, const check_client *client, const check_node *node,
+                check_truth *out)
+{
+    *out = client->base;
+    for (size_t o = 0; o < COLLS; o++) {
+        for (size_t i = client->base_applied[o]; i < node->applied[o]; i++) {
+            const check_tx *tx = &self->plans[o].txs[i];
+            for (size_t k = 0; k < tx->count; k++) {
+                if ((tx->ops[k].flags & TW_ROW_SILENT) == 0) {
+                    apply_to_truth(out, &tx->ops[k]);
+                }
+            }
+        }
+    }
+}
+
+static void compare(check_run *self, const check_client *client, const check_node *node)
+{
+    check_truth truth;
+    due(self, client, node, &truth);
+    for (size_t c = 0; c < COLLS; c++) {
         for (size_t k = 0; k < KEYS; k++) {
-            const check_doc *real = &node->truth.docs[c][k];
-            bool is_due = node->truth.exists[c][k] && matches(client, c, real);
-            CHECK(self, client->held.exists[c][k] == is_due);
+            const check_doc *real = &truth.docs[c][k];
+            bool is_due = truth.exists[c][k] && matches(client, c, real);
+            /* log_cursor.h, silent rows, 3: what left silently, before the floor */
+            bool may_stay = node->trimmed && node->truth.was_silent[c][k];
+            CHECK(self,
+                  client->held.exists[c][k] == is_due || (client->held.exists[c][k] && may_stay));
             CHECK(self, !is_due || client->held.docs[c][k].value == real->value);
             self->compared++;
         }
@@ -478,7 +593,8 @@ static void read_page(check_run *self, check_client *client)
     bool every = client->scope == 0 && draw(self, 2) == 0; /* as change streams read */
     const log_page_taker taker = {
         .context = &context, .meaning = meaning, .take = take, .part_of = every ? part_of : NULL};
-    client->budget = 1 + draw(self, 6);
+    client->budget = 1 + draw(self, draw(self, 3) == 0 ? 40 : 4);
+    bool is_first = client->page.fresh || client->page.resume;
     CHECK(self, log_view_sync(view) == TW_OK);
     CHECK(self, log_page_read(view, &self->arena, parts, every ? 0 : parts_count, &taker,
                               &client->page) == TW_OK);
@@ -488,6 +604,22 @@ static void read_page(check_run *self, check_client *client)
         return;
     }
     client->page.fresh = client->page.resume = false;
+    for (size_t o = 0; is_first && o < (self->foreign ? COLLS : 1); o++) {
+        bool is_known = false;
+        for (size_t i = 0; i < client->page.since.count; i++) {
+            const tw_position *at = &client->page.since.at[i];
+            is_known = is_known || ((!self->foreign || at->srv == 101 + o) && at->seqno > 0);
+        }
+        client->starts[o] = !is_known && client->page.since.count > 0 && client->page.w0 == 0;
+        if (!is_known && !client->starts[o]) {
+            rebase(self, client, node, o);
+        }
+    }
+    for (size_t o = 0; client->page.caught_up && o < COLLS; o++) {
+        if (client->starts[o]) {
+            rebase(self, client, node, o);
+        }
+    }
     if (client->page.caught_up) {
         compare(self, client, node);
         for (size_t i = 0; i < client->page.at_count; i++) {
@@ -543,11 +675,26 @@ static void step_client(check_run *self, check_client *client)
     }
 }
 
-static void one_run(check_run *self, uint64_t seed)
+static void close_all(check_run *self)
+{
+    for (size_t i = 0; i < CLIENTS; i++) {
+        for (size_t k = 0; k < self->nodes_count; k++) {
+            log_view_fini(&self->clients[i].views[k]);
+        }
+    }
+    for (size_t i = 0; i < self->nodes_count; i++) {
+        log_store_close(self->nodes[i].log);
+        log_store_free(&self->nodes[i].log);
+    }
+    tw_arena_fini(&self->arena);
+}
+
+static void one_run(check_run *self, uint64_t seed, check_fault planted)
 {
     *self = (check_run){.seed = seed,
                         .random = seed * 0x9e3779b97f4a7c15ULL + 1,
                         .now_ms = 1000000,
+                        .planted = planted,
                         .compared = self->compared,
                         .pages = self->pages,
                         .resets = self->resets};
@@ -583,16 +730,30 @@ static void one_run(check_run *self, uint64_t seed)
         }
         tw_arena_reset(&self->arena);
     }
-    for (size_t i = 0; i < CLIENTS; i++) {
-        for (size_t k = 0; k < self->nodes_count; k++) {
-            log_view_fini(&self->clients[i].views[k]);
+    if (planted == FAULT_NONE) {
+        close_all(self);
+    }
+}
+
+/* Each planted fault is noticed within some runs. */
+static void test_planted_faults_are_noticed(void **state)
+{
+    (void)state;
+    static check_run self;
+    for (int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {
+        volatile bool is_noticed = false;
+        for (volatile uint64_t seed = 1; seed <= 20 && !is_noticed; seed++) {
+            if (setjmp(check_noticed) != 0) {
+                is_noticed = true;
+            } else {
+                one_run(&self, seed, (check_fault)fault);
+            }
+            close_all(&self);
+        }
+        if (!is_noticed) {
+            fail_msg("fault %d was not noticed", fault);
         }
     }
-    for (size_t i = 0; i < self->nodes_count; i++) {
-        log_store_close(self->nodes[i].log);
-        log_store_free(&self->nodes[i].log);
-    }
-    tw_arena_fini(&self->arena);
 }
 
 static void test_clients_that_have_caught_up_hold_the_truth(void **state)
@@ -608,13 +769,13 @@ static void test_clients_that_have_caught_up_hold_the_truth(void **state)
     }
     if (only != NULL) {
         assert_int_equal(tw_parse_u64(tw_str_of(only), UINT64_MAX / 2, &seed), TW_OK);
-        one_run(&self, seed);
+        one_run(&self, seed, FAULT_NONE);
         return;
     }
     time_t end = time(NULL) + (time_t)budget;
     uint64_t runs = 0;
     for (; runs < 20 || time(NULL) < end; runs++) {
-        one_run(&self, runs + 1);
+        one_run(&self, runs + 1, FAULT_NONE);
     }
     print_message("%llu runs, %llu pages, %llu resets, %llu comparisons\n",
                   (unsigned long long)runs, (unsigned long long)self.pages,
@@ -625,6 +786,7 @@ static void test_clients_that_have_caught_up_hold_the_truth(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_planted_faults_are_noticed),
         cmocka_unit_test(test_clients_that_have_caught_up_hold_the_truth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

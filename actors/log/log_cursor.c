@@ -229,6 +229,18 @@ static uint64_t peek_row(const scan_list *lists, size_t count)
     return lowest;
 }
 
+/* What a reader needs to know of a row later, when the lock is let go. */
+static log_found note_found(const log_scan *scan, const log_index *index, uint64_t n, uint32_t part)
+{
+    log_found found = {.n = n, .part = part, .superseded = log_index_superseded(index, n)};
+    if (found.superseded) {
+        uint64_t after = log_index_silent_after(index, n);
+        found.covered = log_index_covered(index, n);
+        found.hidden = found.covered || after == 0 || after <= scan->w0;
+    }
+    return found;
+}
+
 /* Rows of every collection, by their numbers; whether they still count is seen when they are read.
  */
 static bool collect_every(log_scan *scan, log_index *index, log_found *found, size_t max,
@@ -247,9 +259,9 @@ static bool collect_every(log_scan *scan, log_index *index, log_found *found, si
         }
         scan->looked++;
         scan->after = row;
-        bool is_superseded = log_index_superseded(index, row);
-        if (!is_superseded || row > scan->newest_upto) {
-            found[(*count)++] = (log_found){row, 0, is_superseded};
+        log_found noted = note_found(scan, index, row, 0);
+        if (!noted.hidden || row > scan->newest_upto) {
+            found[(*count)++] = noted;
         }
     }
 }
@@ -279,7 +291,7 @@ bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t
         }
         scan->looked++;
         if (drop < row) {
-            found[(*count)++] = (log_found){drop, (uint32_t)drop_part, false};
+            found[(*count)++] = (log_found){.n = drop, .part = (uint32_t)drop_part};
             scan->after = drop;
             drop_at++;
             drop = next_drop(scan, index, &drop_at, &drop_part);
@@ -288,9 +300,9 @@ bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t
         uint32_t part = 0;
         row = next_row(lists, &lists_count, &part);
         scan->after = row;
-        bool is_superseded = log_index_superseded(index, row);
-        if (log_index_present(index, row) && (!is_superseded || row > scan->newest_upto)) {
-            found[(*count)++] = (log_found){row, part, is_superseded};
+        log_found noted = note_found(scan, index, row, part);
+        if (log_index_present(index, row) && (!noted.hidden || row > scan->newest_upto)) {
+            found[(*count)++] = noted;
         }
     }
 }
@@ -396,17 +408,6 @@ static void begin_page(page_run *run, log_index *index)
     }
 }
 
-/* A written row that streams are not to be told of is told after all where it hides a row that they
- * were to be told of. */
-static bool hides_another(const page_run *run, const log_row *row, uint64_t pos, log_row *before)
-{
-    uint64_t from = pos > run->start ? pos : run->start;
-    if (row->prev <= from || log_view_read(run->view, row->prev, before) != TW_OK) {
-        return false;
-    }
-    return (before->flags & TW_ROW_SILENT) == 0;
-}
-
 /* Names the part of a row that was found by its number. False: it has none, or its collection was
  * dropped. */
 static bool place_row(page_run *run, const log_row *row, size_t *part)
@@ -442,6 +443,49 @@ static bool was_told(const page_run *run, const log_row *row)
     return false;
 }
 
+/* What the taker makes of a row that is told, given the versions before it: the one that it
+ * supersedes, and where nothing leaves by that and it is silent, those up to the last that is told.
+ */
+static tw_err weigh(page_run *run, const log_row *row, size_t part, const page_origin *origin,
+                    unsigned *meaning)
+{
+    const log_page_taker *taker = run->taker;
+    log_row before = {.prev = row->prev, .flags = TW_ROW_SILENT};
+    tw_err err = TW_OK;
+    *meaning = 0;
+    for (bool is_first = true; *meaning == 0; is_first = false) {
+        bool is_more = (before.flags & TW_ROW_SILENT) != 0 && before.prev != 0;
+        if (!is_more && !is_first) {
+            break;
+        }
+        err = is_more ? log_view_read(run->view, before.prev, &before) : TW_E_NOT_FOUND;
+        if (err != TW_OK && err != TW_E_NOT_FOUND) {
+            return err;
+        }
+        bool is_there = err == TW_OK;
+        if (is_first) {
+            run->page->old_told = is_there && was_told(run, &before);
+        }
+        *meaning = taker->meaning(taker->context, part, row, is_there ? before.doc : (tw_bson){0},
+                                  origin->srv, true);
+        run->reads++;
+        if (!is_there) {
+            break;
+        }
+    }
+    return TW_OK;
+}
+
+static const page_origin *origin_of(const page_run *run, uint32_t id)
+{
+    for (size_t i = 0; i < run->origins_count; i++) {
+        if (run->origins[i].id == id) {
+            return &run->origins[i];
+        }
+    }
+    return NULL;
+}
+
 /* The cursor rule for one row. *full: the page has no room for it. */
 static tw_err apply_row(page_run *run, const log_found *found, bool *full)
 {
@@ -450,10 +494,7 @@ static tw_err apply_row(page_run *run, const log_found *found, bool *full)
     if (err != TW_OK) {
         return err == TW_E_NOT_FOUND ? TW_OK : err;
     }
-    const page_origin *origin = NULL;
-    for (size_t i = 0; i < run->origins_count && origin == NULL; i++) {
-        origin = run->origins[i].id == row.origin ? &run->origins[i] : NULL;
-    }
+    const page_origin *origin = origin_of(run, row.origin);
     if (origin == NULL) {
         return TW_OK; /* came after the page began: the next one has it */
     }
@@ -462,31 +503,26 @@ static tw_err apply_row(page_run *run, const log_found *found, bool *full)
         return TW_OK; /* the client has it */
     }
     bool is_fresh = origin->pos == 0 && row.n <= run->page->w0;
+    bool has_nothing = origin->pos == 0 && run->page->w0 == 0 && run->page->since.count > 0;
+    bool is_untold = (row.flags & TW_ROW_SILENT) != 0 && !is_fresh && !has_nothing;
     bool is_put = (row.flags & TW_ROW_PUT) != 0;
     size_t part = found->part;
-    if ((is_fresh && (!is_put || found->superseded)) ||
+    if (is_untold || (is_fresh && (!is_put || found->hidden)) ||
         (run->taker->part_of != NULL && !place_row(run, &row, &part))) {
         return TW_OK;
     }
     run->page->old_told = false;
-    tw_bson old = {0};
-    log_row before;
-    if (!is_fresh && row.prev != 0) {
-        err = log_view_read(run->view, row.prev, &before);
-        if (err != TW_OK && err != TW_E_NOT_FOUND) {
-            return err;
-        }
-        old = err == TW_OK ? before.doc : old;
-        run->page->old_told = err == TW_OK && was_told(run, &before);
+    unsigned meaning = 0;
+    if (is_fresh) {
+        meaning =
+            run->taker->meaning(run->taker->context, part, &row, (tw_bson){0}, origin->srv, false);
+    } else {
+        err = weigh(run, &row, part, origin, &meaning);
     }
-    if (!is_fresh && (row.flags & TW_ROW_SILENT) != 0 &&
-        !hides_another(run, &row, origin->pos, &before)) {
-        return TW_OK;
-    }
-    unsigned meaning =
-        run->taker->meaning(run->taker->context, part, &row, old, origin->srv, !is_fresh);
-    if (meaning == 0 || (meaning == TW_MEANS_PUT && found->superseded)) {
-        return TW_OK;
+    bool is_squashed =
+        meaning == TW_MEANS_PUT && !is_fresh && (has_nothing ? found->superseded : found->covered);
+    if (err != TW_OK || meaning == 0 || is_squashed) {
+        return err;
     }
     *full = !run->taker->take(run->taker->context, part, meaning, &row, origin->srv);
     return TW_OK;
@@ -597,6 +633,7 @@ tw_err log_page_read(log_view *view, tw_arena *arena, const log_part *parts, siz
                      .parts_count = parts_count,
                      .after = page->after,
                      .newest_upto = page->since.count == 0 ? page->w0 : 0,
+                     .w0 = page->w0,
                      .drops = true,
                      .every = taker->part_of != NULL,
                      .looked_max = TW_PAGE_SCAN_MAX};

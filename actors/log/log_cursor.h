@@ -1,5 +1,22 @@
 /* log_cursor.h - reading the log: scans by row number, and the cursor rule that makes one forward
- * scan snapshot, resume and live at once (LOG.md 2).
+ * scan snapshot, resume and live at once.
+ *
+ * The rule for a row that matches: told as a put unless a newer row that is told supersedes it. For
+ * one that does not: told as a leave where the version before it matched, also when it is itself
+ * superseded. Puts may be squashed, leaves never.
+ *
+ * Silent rows (TW_ROW_SILENT, written with dispatch: false)
+ * 1. A snapshot shows the newest version of a key, silent or not: of those up to W0, its head.
+ * 2. Streams behind their snapshot are told of silent rows never: neither live, nor as they catch
+ *    up. So they squash nothing: a put is squashed for a newer row that is told, and a reader ends
+ *    with the last version that is told (or that its snapshot showed), as one does that was never
+ *    away. Page sizes and pauses change nothing of it.
+ * 3. A row that is told, and does not match, is a leave where any version matched from the last
+ *    that is told on: the reader may hold that one, or a silent one that its snapshot showed. That
+ *    is so while the log has them: what left by a silent row that the floor has passed may stay.
+ * 4. A reader that names no position of an origin has nothing of it: until it has caught up, the
+ *    origin's silent rows are told to it as all others, or its first copy would lack them.
+ * 5. A silent drop is not told; what its collection held before it is not told any more either.
  *
  * A view is one reader's own connection. It follows the store through restarts: what was read
  * across one is thrown away with TW_E_UNAVAILABLE. Thread: the reader's own; blocks for the disk.
@@ -37,13 +54,16 @@ typedef struct log_found {
     uint64_t n;
     uint32_t part;
     bool superseded;
+    bool covered; /* superseded by a row that is told */
+    bool hidden;  /* a snapshot does not show it */
 } log_found;
 
 typedef struct log_scan {
     const log_part *parts;
     size_t parts_count;
     uint64_t after;       /* in and out: rows above it; then the last that was looked at */
-    uint64_t newest_upto; /* of rows up to here only those that nothing supersedes */
+    uint64_t newest_upto; /* of rows up to here only those that a snapshot shows */
+    uint64_t w0;          /* head of the snapshot; UINT64_MAX: what is newest now */
     bool drops;           /* drops too */
     bool every;           /* rows of all collections, drops too; parts are unread, part is 0 */
     size_t looked;        /* in and out: entries of the index looked at */

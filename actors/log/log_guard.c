@@ -47,7 +47,7 @@ tw_err log_guard_open(log_guard *guard, const char *directory, char *why, size_t
 {
     TW_ASSERT(guard != NULL && directory != NULL);
     char path[4096];
-    *guard = (log_guard){-1, -1};
+    *guard = (log_guard){.lock = -1, .seen = -1};
     if (mkdir(directory, 0700) != 0 && errno != EEXIST) {
         tw_format(why, size, "%s: %s", directory, strerror(errno));
         return TW_E_DISK;
@@ -81,26 +81,50 @@ void log_guard_close(log_guard *guard)
     if (guard->lock >= 0) {
         close(guard->lock); /* and with it the lock */
     }
-    *guard = (log_guard){-1, -1};
+    *guard = (log_guard){.lock = -1, .seen = -1};
+}
+
+static bool read_seen(const log_guard *guard, seen_record *out)
+{
+    return pread(guard->seen, out, sizeof *out, 0) == (ssize_t)sizeof *out &&
+           out->check == seen_check(out);
 }
 
 bool log_guard_fits(const log_guard *guard, const char *file, uint64_t srv, uint64_t head)
 {
     seen_record record, now;
-    if (pread(guard->seen, &record, sizeof record, 0) != (ssize_t)sizeof record ||
-        record.check != seen_check(&record) || !identify(file, &now)) {
+    if (!read_seen(guard, &record) || !identify(file, &now)) {
         return false;
     }
     return record.inode == now.inode && record.born == now.born && record.srv == srv &&
            record.head <= head;
 }
 
+bool log_guard_knows(const log_guard *guard, uint64_t srv)
+{
+    seen_record record;
+    return guard->seen >= 0 && read_seen(guard, &record) && record.srv == srv;
+}
+
 void log_guard_write(log_guard *guard, const char *file, uint64_t srv, uint64_t head)
 {
-    seen_record record = {.srv = srv, .head = head};
-    if (guard->seen < 0 || !identify(file, &record)) {
+    seen_record now;
+    guard->inode = 0;
+    if (guard->seen < 0 || !identify(file, &now)) {
         return; /* the next start then takes a new srv_id: safe */
     }
+    guard->inode = now.inode;
+    guard->born = now.born;
+    guard->srv = srv;
+    log_guard_raise(guard, head);
+}
+
+void log_guard_raise(log_guard *guard, uint64_t head)
+{
+    if (guard->inode == 0) {
+        return;
+    }
+    seen_record record = {guard->inode, guard->born, guard->srv, head, 0};
     record.check = seen_check(&record);
     if (pwrite(guard->seen, &record, sizeof record, 0) != (ssize_t)sizeof record) {
         (void)ftruncate(guard->seen, 0); /* half a record is none */

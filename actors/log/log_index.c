@@ -7,7 +7,9 @@
  * Invariants
  * 1. A row is in `present` from its commit until it is swept; superseded and dead are subsets.
  * 2. entry.n_op names the newest row of its key, also after older rows were swept.
- * 3. Lists are ascending; what they name may be gone: readers check `present`. */
+ * 3. Lists are ascending; what they name may be gone: readers check `present`.
+ * 4. A row that is told after silent ones is listed under their scopes too: who was told the
+ *    version before them is shown that it left. */
 #include "actors/log/log_index.h"
 
 enum {
@@ -29,7 +31,7 @@ typedef struct key_shard {
 } key_shard;
 
 typedef struct row_chunk {
-    uint64_t present[WORDS], superseded[WORDS], dead[WORDS];
+    uint64_t present[WORDS], superseded[WORDS], covered[WORDS], dead[WORDS];
     uint16_t present_count, dead_count;
     uint16_t blocked;       /* dead rows that could not go */
     uint64_t blocked_floor; /* when the floor was this; looked at anew when it has risen */
@@ -46,6 +48,14 @@ typedef struct scoped_slot { /* (incarnation, scope) -> list */
     log_list *list;          /* own */
 } scoped_slot;
 
+typedef struct silent_slot { /* of a silent row, and of the row that one supersedes */
+    uint64_t n;              /* 0: empty */
+    uint64_t after;          /* the silent row that supersedes it; 0: none */
+    uint64_t prev;
+    uint32_t scope, lscope;
+    bool is_silent; /* the three above are set */
+} silent_slot;
+
 struct log_index {
     key_shard shards[SHARDS];
     row_chunk **chunks; /* own; by n / 256 - chunks_first */
@@ -60,6 +70,8 @@ struct log_index {
     uint32_t scope_last;
     scoped_slot *scoped; /* own; hash */
     size_t scoped_slots, scoped_count;
+    silent_slot *silent; /* own; hash by n */
+    size_t silent_slots, silent_count;
     log_origin origins[TW_ORIGINS_MAX];
     size_t origins_count;
     log_list drops;
@@ -149,6 +161,7 @@ void log_index_free(log_index **index)
         }
     }
     tw_free(self->scoped);
+    tw_free(self->silent);
     for (size_t i = 0; i < self->origins_count; i++) {
         tw_free(self->origins[i].samples);
     }
@@ -625,6 +638,12 @@ bool log_index_superseded(const log_index *index, uint64_t n)
     return chunk != NULL && bit_get(chunk->superseded, n);
 }
 
+bool log_index_covered(const log_index *index, uint64_t n)
+{
+    const row_chunk *chunk = chunk_of(index, n);
+    return chunk != NULL && bit_get(chunk->covered, n);
+}
+
 bool log_index_dead(const log_index *index, uint64_t n)
 {
     const row_chunk *chunk = chunk_of(index, n);
@@ -715,6 +734,86 @@ static size_t scoped_slot_of(const log_index *index, uint64_t id)
     return at;
 }
 
+/* ---- silent rows ---- */
+
+static size_t silent_slot_of(const log_index *index, uint64_t n)
+{
+    size_t at = tw_hash(&n, sizeof n, 5) & (index->silent_slots - 1);
+    while (index->silent[at].n != 0 && index->silent[at].n != n) {
+        at = (at + 1) & (index->silent_slots - 1);
+    }
+    return at;
+}
+
+static silent_slot *silent_find(const log_index *index, uint64_t n)
+{
+    if (index->silent_slots == 0) {
+        return NULL;
+    }
+    silent_slot *slot = &index->silent[silent_slot_of(index, n)];
+    return slot->n == 0 ? NULL : slot;
+}
+
+static tw_err silent_grow(log_index *index)
+{
+    size_t old_slots = index->silent_slots;
+    silent_slot *old = index->silent;
+    size_t slots = old_slots == 0 ? 64 : old_slots * 2;
+    silent_slot *bigger = tw_alloc_zero(slots, sizeof *bigger);
+    if (bigger == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    index->silent = bigger;
+    index->silent_slots = slots;
+    for (size_t i = 0; i < old_slots; i++) {
+        if (old[i].n != 0) {
+            index->silent[silent_slot_of(index, old[i].n)] = old[i];
+        }
+    }
+    tw_free(old);
+    return TW_OK;
+}
+
+/* The slot of a row, added when it was not there. */
+static tw_err silent_add(log_index *index, uint64_t n, silent_slot **out)
+{
+    TW_ASSERT(n > 0);
+    if (index->silent_count * 2 >= index->silent_slots && silent_grow(index) != TW_OK) {
+        return TW_E_NO_MEMORY;
+    }
+    *out = &index->silent[silent_slot_of(index, n)];
+    index->silent_count += (*out)->n == 0 ? 1 : 0;
+    (*out)->n = n;
+    return TW_OK;
+}
+
+/* Removes a slot and moves those behind it back, so that no search stops too early. */
+static void silent_remove(log_index *index, uint64_t n)
+{
+    if (silent_find(index, n) == NULL) {
+        return;
+    }
+    size_t mask = index->silent_slots - 1;
+    size_t hole = silent_slot_of(index, n);
+    for (size_t i = (hole + 1) & mask; index->silent[i].n != 0; i = (i + 1) & mask) {
+        size_t home = tw_hash(&index->silent[i].n, sizeof n, 5) & mask;
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            index->silent[hole] = index->silent[i];
+            hole = i;
+        }
+    }
+    index->silent[hole] = (silent_slot){0};
+    index->silent_count--;
+}
+
+uint64_t log_index_silent_after(const log_index *index, uint64_t n)
+{
+    const silent_slot *slot = silent_find(index, n);
+    return slot == NULL ? 0 : slot->after;
+}
+
+/* ---- lists of scopes ---- */
+
 static log_list *scoped_find(const log_index *index, uint32_t coll, uint32_t scope)
 {
     if (index->scoped_slots == 0) {
@@ -760,6 +859,9 @@ static tw_err scoped_add(log_index *index, uint32_t coll, uint32_t scope, uint64
         }
         slot->id = id;
         index->scoped_count++;
+    }
+    if (slot->list->count > 0 && slot->list->at[slot->list->count - 1] == n) {
+        return TW_OK; /* there already */
     }
     return list_add(slot->list, n);
 }
@@ -823,6 +925,49 @@ static tw_err add_drop(log_index *index, const log_row *row, log_incarnation *in
     return err;
 }
 
+/* A silent row covers nothing. */
+static tw_err add_silent(log_index *index, const log_row *row)
+{
+    TW_ASSERT(row->prev != 0);
+    silent_slot *slot;
+    tw_err err = silent_add(index, row->prev, &slot);
+    if (err == TW_OK) {
+        slot->after = row->n;
+        err = silent_add(index, row->n, &slot);
+    }
+    if (err == TW_OK) {
+        slot->prev = row->prev;
+        slot->scope = row->scope;
+        slot->lscope = row->lscope;
+        slot->is_silent = true;
+    }
+    return err;
+}
+
+/* A row that is told covers the one before it, and where that is silent those up to and with the
+ * last that was told. */
+static tw_err cover(log_index *index, const log_row *row)
+{
+    tw_err err = TW_OK;
+    uint64_t n = row->prev;
+    while (err == TW_OK && n != 0) {
+        row_chunk *chunk = chunk_of(index, n);
+        if (chunk != NULL && bit_get(chunk->present, n)) {
+            bit_set(chunk->covered, n);
+        }
+        const silent_slot *slot = silent_find(index, n);
+        bool is_silent = slot != NULL && slot->is_silent;
+        n = is_silent ? slot->prev : 0;
+        if (is_silent) {
+            err = scoped_add(index, row->coll, slot->scope, row->n);
+        }
+        if (is_silent && err == TW_OK) {
+            err = scoped_add(index, row->coll, slot->lscope, row->n);
+        }
+    }
+    return err;
+}
+
 static tw_err add_version(log_index *index, const log_row *row, log_incarnation *incarnation)
 {
     log_entry *entry;
@@ -849,6 +994,9 @@ static tw_err add_version(log_index *index, const log_row *row, log_incarnation 
     }
     if (err == TW_OK && row->lscope != row->scope) {
         err = scoped_add(index, row->coll, row->lscope, row->n);
+    }
+    if (err == TW_OK && row->prev != 0) {
+        err = (row->flags & TW_ROW_SILENT) != 0 ? add_silent(index, row) : cover(index, row);
     }
     return err;
 }
@@ -936,6 +1084,8 @@ void log_index_remove(log_index *index, const log_row *row)
         bit_clear(chunk->superseded, row->n);
         index->stats.superseded--;
     }
+    bit_clear(chunk->covered, row->n);
+    silent_remove(index, row->n);
     if (chunk->present_count == 0) {
         index->chunks[row->n / LOG_CHUNK_ROWS - index->chunks_first] = NULL;
         tw_free(chunk);

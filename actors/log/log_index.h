@@ -121,6 +121,11 @@ bool log_index_kill(log_index *index, uint32_t coll, uint64_t upto, size_t *at, 
 void log_index_remove(log_index *index, const log_row *row);
 bool log_index_present(const log_index *index, uint64_t n);
 bool log_index_superseded(const log_index *index, uint64_t n);
+/* Superseded by a row that streams are told of: by the next one, or over silent ones
+ * (TW_ROW_SILENT). */
+bool log_index_covered(const log_index *index, uint64_t n);
+/* The silent row that supersedes row n; 0: none, or what supersedes it is told. */
+uint64_t log_index_silent_after(const log_index *index, uint64_t n);
 bool log_index_dead(const log_index *index, uint64_t n);
 /* The first row above n that is there; UINT64_MAX: none. */
 uint64_t log_index_next(const log_index *index, uint64_t n);

@@ -19,7 +19,7 @@ tw_err log_store_new(log_store **out)
         return TW_E_NO_MEMORY;
     }
     (*out)->magic = LOG_STORE_MAGIC;
-    (*out)->guard = (log_guard){-1, -1};
+    (*out)->guard = (log_guard){.lock = -1, .seen = -1};
     tw_rwlock_init(&(*out)->lock);
     return TW_OK;
 }
@@ -64,6 +64,12 @@ static tw_err each_incarnation(void *context, const log_table_incarnation *store
 {
     log_store *store = context;
     log_incarnation *incarnation;
+    size_t count = log_index_incarnations(store->index);
+    uint32_t last = count == 0 ? 0 : log_index_slot(store->index, count - 1)->id;
+    if (stored->id <= last || stored->db.len == 0 || stored->db.len > TW_NAME_MAX ||
+        stored->name.len == 0 || stored->name.len > TW_NAME_MAX) {
+        return TW_E_CORRUPT;
+    }
     tw_err err = log_index_add_incarnation(store->index, stored->id, stored->db, stored->name,
                                            stored->scope_field, &incarnation);
     if (err == TW_OK) {
@@ -81,7 +87,8 @@ static tw_err each_scope(void *context, uint32_t code, tw_key value)
 {
     log_store *store = context;
     uint32_t same;
-    bool is_good = code >= LOG_SCOPE_FIRST && value.len > 0 && value.len <= LOG_KEY_BYTES_MAX;
+    bool is_good = code >= LOG_SCOPE_FIRST && code < INT32_MAX && value.len > 0 &&
+                   value.len <= LOG_KEY_BYTES_MAX && log_index_scope(store->index, value) == 0;
     return is_good ? log_index_add_scope(store->index, code, value, &same) : TW_E_CORRUPT;
 }
 
@@ -89,7 +96,8 @@ static tw_err each_origin(void *context, const log_table_origin *stored)
 {
     log_store *store = context;
     log_origin *origin;
-    if (stored->srv > TW_SEQNO_MAX || log_index_origin(store->index, stored->id) != NULL) {
+    if (stored->srv > TW_SEQNO_MAX || log_index_origin(store->index, stored->id) != NULL ||
+        stored->id == 0 || log_index_origins(store->index) == TW_ORIGINS_MAX) {
         return TW_E_CORRUPT;
     }
     tw_err err = log_index_add_origin(store->index, stored->id, stored->srv, &origin);
@@ -116,16 +124,22 @@ static tw_err each_mark(void *context, const log_mark *mark)
     return TW_OK;
 }
 
+bool log_store_may_be_row(log_index *names, const log_row *row)
+{
+    const log_origin *origin = log_index_origin(names, row->origin);
+    bool is_drop = (row->flags & TW_ROW_DROP) != 0;
+    bool is_own = row->origin == LOG_ORIGIN_OWN;
+    return log_index_incarnation(names, row->coll) != NULL && origin != NULL && row->n > 0 &&
+           row->n <= TW_SEQNO_MAX && row->prev < row->n && (!is_own || row->seqno == row->n) &&
+           (row->key.len == 0) == is_drop && row->key.len <= LOG_KEY_BYTES_MAX;
+}
+
 /* A row of the table. What could not have been written by us is damage, checksum or not. */
 static tw_err each_row(void *context, const log_row *row)
 {
     log_store *store = context;
-    const log_incarnation *incarnation = log_index_incarnation(store->index, row->coll);
-    const log_origin *origin = log_index_origin(store->index, row->origin);
-    bool is_drop = (row->flags & TW_ROW_DROP) != 0;
-    if (incarnation == NULL || origin == NULL || row->seqno < origin->head || row->n == 0 ||
-        row->n <= log_index_head(store->index) || row->prev >= row->n ||
-        (row->key.len == 0) != is_drop || row->key.len > LOG_KEY_BYTES_MAX) {
+    if (!log_store_may_be_row(store->index, row) || row->n <= log_index_head(store->index) ||
+        row->seqno < log_index_origin(store->index, row->origin)->head) {
         tw_format(store->why, sizeof store->why, "%s: row %llu of the log is damaged", store->path,
                   (unsigned long long)row->n);
         return TW_E_CORRUPT;
@@ -135,6 +149,28 @@ static tw_err each_row(void *context, const log_row *row)
         log_index_pass_floor(store->index, row);
     }
     return err;
+}
+
+/* Rows are numbered without holes and only sweeping takes them away, below the floor: so that a
+ * page that was replaced by an older state of itself, a pointer that skips some, a short count of
+ * cells, each in order for SQLite, are seen as what they are. */
+static tw_err check_complete(log_store *store, uint64_t head)
+{
+    uint64_t rows = log_index_figures(store->index).rows;
+    uint64_t floor = log_index_floor(store->index);
+    uint64_t above = floor;
+    while (above < head && log_index_present(store->index, above + 1)) {
+        above++;
+    }
+    if (above == head && rows + store->swept_rows == head) {
+        return TW_OK;
+    }
+    tw_format(store->why, sizeof store->why,
+              "%s: rows are missing: there are %llu of %llu, %llu were swept, and row %llu is %s",
+              store->path, (unsigned long long)rows, (unsigned long long)head,
+              (unsigned long long)store->swept_rows, (unsigned long long)(above + 1),
+              above == head ? "not due" : "not there");
+    return TW_E_CORRUPT;
 }
 
 /* Marks the rows of collections whose drop the floor has passed. */
@@ -161,6 +197,12 @@ tw_err log_store_load(log_store *store, uint64_t unix_ms)
         err = log_table_number(store->table, "head", &head);
     }
     if (err == TW_OK) {
+        err = log_table_number(store->table, "swept", &store->swept_rows);
+    }
+    if (err == TW_OK && (floor > TW_SEQNO_MAX || head > TW_SEQNO_MAX)) {
+        err = TW_E_CORRUPT;
+    }
+    if (err == TW_OK) {
         log_index_set_floor(store->index, floor);
         err = log_table_incarnations(store->table, store, each_incarnation);
     }
@@ -178,7 +220,7 @@ tw_err log_store_load(log_store *store, uint64_t unix_ms)
         err = log_index_add_origin(store->index, LOG_ORIGIN_OWN, 0, &own);
     }
     if (err == TW_OK) {
-        err = log_table_load(store->table, false, each_row, store);
+        err = log_table_load(store->table, each_row, store);
     }
     if (err != TW_OK) {
         return err;
@@ -187,6 +229,10 @@ tw_err log_store_load(log_store *store, uint64_t unix_ms)
     newest = floor > newest ? floor : newest; /* so that no number is given twice */
     newest = head > newest ? head : newest;
     log_index_set_head(store->index, newest);
+    err = check_complete(store, newest);
+    if (err != TW_OK) {
+        return err;
+    }
     kill_dropped(store);
     store->passed = floor;
     store->bytes = store->marks_count == 0 ? 0 : store->marks[store->marks_count - 1].bytes;
@@ -245,7 +291,9 @@ static tw_err settle_srv(log_store *store, char *why, size_t size)
                    !log_guard_fits(&store->guard, store->path, own->srv, head);
     if (is_new || is_copy) {
         uint64_t before = own->srv;
-        bool is_given = is_new && store->options.srv_id != 0;
+        /* A configured one is taken once: a log that had it and is gone gave positions under it. */
+        bool is_given = is_new && store->options.srv_id != 0 &&
+                        !log_guard_knows(&store->guard, store->options.srv_id);
         own->srv = is_given ? store->options.srv_id : log_store_draw_srv();
         const log_table_origin stored = {.id = LOG_ORIGIN_OWN, .srv = own->srv};
         tw_err err = log_table_begin(store->table);
@@ -258,8 +306,15 @@ static tw_err settle_srv(log_store *store, char *why, size_t size)
         }
         if (is_copy) {
             tw_format(why, size,
-                      "%s is a copy or was restored: its srv_id was %llu and is now %llu",
+                      "%s is a copy, was restored, or has lost its newest rows: its srv_id was "
+                      "%llu and is now %llu",
                       store->path, (unsigned long long)before, (unsigned long long)own->srv);
+        } else if (store->options.srv_id != 0 && !is_given) {
+            tw_format(why, size,
+                      "%s is new, but there was one before it: its srv_id is %llu, not the %llu "
+                      "that is configured",
+                      store->path, (unsigned long long)own->srv,
+                      (unsigned long long)store->options.srv_id);
         }
     }
     store->own_srv = own->srv;
@@ -308,8 +363,12 @@ tw_err log_store_open(log_store *store, const log_store_options *options, uint64
     tw_err err = make_directory(store, options, why, size);
     tw_format(store->path, sizeof store->path, "%s/log.db", store->directory);
     if (err == TW_OK) {
+        err = log_store_finish_rebuild(store);
+        tw_format(why, size, "%s", err == TW_OK ? "" : store->why);
+    }
+    if (err == TW_OK) {
         err = allocate(store);
-        tw_format(why, size, "no memory");
+        tw_format(why, size, "%s", err == TW_OK ? "" : "no memory");
     }
     if (err == TW_OK) {
         err = log_index_new(&store->index);

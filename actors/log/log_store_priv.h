@@ -54,9 +54,10 @@ struct log_store {
 
     log_mark *marks; /* own; ascending */
     size_t marks_count, marks_cap;
-    uint64_t bytes;     /* of superseded versions since the log began */
-    uint64_t passed;    /* rows up to here were looked at for what the floor made dead */
-    uint32_t kill_coll; /* incarnation whose rows are being marked; 0: none */
+    uint64_t bytes;      /* of superseded versions since the log began */
+    uint64_t swept_rows; /* since the log began: rows and these are all numbers up to the head */
+    uint64_t passed;     /* rows up to here were looked at for what the floor made dead */
+    uint32_t kill_coll;  /* incarnation whose rows are being marked; 0: none */
     uint64_t kill_upto;
     size_t kill_at;
     uint64_t sweep_at;             /* chunk to look at next */
@@ -73,4 +74,8 @@ tw_err log_store_sweep(log_store *store);
 void log_store_swept(log_store *store, bool committed); /* after the transaction; takes the lock */
 tw_err log_store_load(log_store *store, uint64_t unix_ms);
 tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t size);
+/* Goes on with a rebuild that a kill broke off once the new file was whole. TW_E_DISK. */
+tw_err log_store_finish_rebuild(log_store *store);
+/* False: a row that we could not have written, under these names. */
+bool log_store_may_be_row(log_index *names, const log_row *row);
 uint64_t log_store_draw_srv(void);

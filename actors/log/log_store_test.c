@@ -351,6 +351,70 @@ static void test_kill_at_each_point_keeps_what_was_committed(void **state)
     open_log(f);
 }
 
+/* A rebuild that is killed anywhere is gone on with by the next start: no good row is lost. */
+static void test_kill_in_a_rebuild_loses_no_good_row(void **state)
+{
+    fixture *f = *state;
+    static const char *const points[] = {"store_rebuild_copy:1",  "store_rebuild_copy:150",
+                                         "store_rebuild_made:1",  "store_rebuild_ready:1",
+                                         "store_rebuild_aside:1", "store_rebuild_aside:2",
+                                         "store_rebuild_aside:3", "store_rebuild_aside:4"};
+    for (uint8_t i = 0; i < 200; i++) {
+        assert_int_equal(put(f, i, 300, i), TW_OK);
+    }
+    char path[128];
+    path_of(f, "log.db", path, sizeof path);
+    uint64_t srv = f->srv;
+    uint64_t rows = 200;
+    for (size_t i = 0; i < TW_COUNT(points); i++) {
+        close_log(f);
+        int file = open(path, O_RDWR);
+        assert_true(file >= 0);
+        static uint8_t all[1 << 20];
+        ssize_t len = pread(file, all, sizeof all, 0);
+        uint8_t wanted[64];
+        memset(wanted, (int)(10 + 7 * i), sizeof wanted);
+        uint8_t *at = memmem(all, (size_t)len, wanted, sizeof wanted);
+        assert_non_null(at);
+        while (at != NULL) { /* the row, and what a page that was split has left of it */
+            *at ^= 1;
+            assert_int_equal(pwrite(file, at, 1, at - all), 1);
+            at = memmem(at, (size_t)(all + len - at), wanted, sizeof wanted);
+        }
+        close(file);
+        rows--;
+        pid_t child = fork();
+        if (child == 0) {
+            tw_fault_arm(points[i]);
+            open_log(f);
+            _exit(0);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        open_log(f);
+        assert_int_equal(rows_of(f), rows);
+        assert_int_equal(log_index_head(log_store_index(f->log)), 200);
+        assert_int_not_equal(f->srv, srv);
+        srv = f->srv;
+    }
+}
+
+static void test_configured_srv_id_is_not_taken_again_after_its_log_is_gone(void **state)
+{
+    fixture *f = *state;
+    const log_store_options options = {.directory = f->directory, .srv_id = f->srv};
+    char path[128];
+    close_log(f);
+    path_of(f, "log.db", path, sizeof path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(log_store_new(&f->log), TW_OK);
+    assert_int_equal(log_store_open(f->log, &options, NOW_MS, f->why, WHY), TW_OK);
+    assert_int_not_equal(log_index_origin(log_store_index(f->log), LOG_ORIGIN_OWN)->srv,
+                         options.srv_id);
+    assert_non_null(strstr(f->why, "configured"));
+}
+
 static void test_ring_wraps_and_gives_only_what_it_has(void **state)
 {
     (void)state;
@@ -387,6 +451,8 @@ int main(void)
         T(test_numbers_are_not_given_twice_after_all_rows_are_swept),
         T(test_swept_tombstone_does_not_bring_its_key_back),
         T(test_kill_at_each_point_keeps_what_was_committed),
+        T(test_kill_in_a_rebuild_loses_no_good_row),
+        T(test_configured_srv_id_is_not_taken_again_after_its_log_is_gone),
         cmocka_unit_test(test_ring_wraps_and_gives_only_what_it_has),
     };
 #undef T

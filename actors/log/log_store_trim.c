@@ -345,6 +345,10 @@ tw_err log_store_sweep(log_store *store)
     for (size_t i = 0; err == TW_OK && i < store->swept_count; i++) {
         err = log_table_delete(store->table, store->swept[i].n);
     }
+    tw_fault("store_sweep");
+    if (err == TW_OK) {
+        err = log_table_save_number(store->table, "swept", store->swept_rows + store->swept_count);
+    }
     if (err == TW_OK && chunk * LOG_CHUNK_ROWS + LOG_CHUNK_ROWS > log_index_head(store->index)) {
         /* The newest rows go: what was numbered must stay known. */
         err = log_table_save_number(store->table, "head",
@@ -377,6 +381,7 @@ void log_store_swept(log_store *store, bool committed)
         log_index_remove(store->index, &store->swept[i]);
     }
     store->sweeping = 0;
+    store->swept_rows += committed ? store->swept_count : 0;
     for (size_t i = 0; committed && i < store->swept_count; i++) {
         if (i == 0 || store->swept[i].coll != store->swept[i - 1].coll) {
             retire(store, store->swept[i].coll);

@@ -501,6 +501,7 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
         return err;
     }
     tw_fault("store_after_commit");
+    log_guard_raise(&store->guard, head);
     store->bytes = mark.bytes;
     forget_stored(store);
     log_store_overlay_clear(store);

@@ -2,7 +2,9 @@
  *
  * body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes), numbers
  * little endian. The checksum covers every column of the row, so that a flipped bit anywhere is
- * seen. */
+ * seen. Where the body is long, the start does not read it: a checksum of the other columns stands
+ * in the upper half of flags. What stands beside the rows has a column `sum` (NULL: written before
+ * there was one). */
 #include "actors/log/log_table.h"
 
 #include <errno.h>
@@ -30,31 +32,35 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_READ] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n = ?",
     [SQL_SCAN] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
     [SQL_SCAN_HEAD] = "SELECT " ROW_COLUMNS " FROM log WHERE n >= ? AND n <= ? ORDER BY n",
-    [SQL_LOAD] = "SELECT " ROW_COLUMNS ", CASE WHEN length(body) <= 4096 THEN body END FROM log"
-                 " ORDER BY n",
-    [SQL_LOAD_ALL] = "SELECT " ROW_COLUMNS ", body FROM log ORDER BY n",
+    [SQL_LOAD] = "SELECT " ROW_COLUMNS ", CASE WHEN length(body) > 4096 THEN length(body)"
+                 " ELSE body END FROM log ORDER BY n",
     [SQL_INCARNATIONS] =
-        "SELECT id, db, name, scope_field, dropped, base FROM incarnation ORDER BY id",
-    [SQL_INCARNATION_SAVE] = "REPLACE INTO incarnation(id, db, name, scope_field, dropped, base)"
-                             " VALUES(?,?,?,?,?,?)",
+        "SELECT id, db, name, scope_field, dropped, base, sum FROM incarnation ORDER BY id",
+    [SQL_INCARNATION_SAVE] =
+        "REPLACE INTO incarnation(id, db, name, scope_field, dropped, base, sum)"
+        " VALUES(?,?,?,?,?,?,?)",
     [SQL_INCARNATION_DELETE] = "DELETE FROM incarnation WHERE id = ?",
-    [SQL_SCOPES] = "SELECT id, value FROM scope ORDER BY id",
-    [SQL_SCOPE_SAVE] = "REPLACE INTO scope(id, value) VALUES(?,?)",
-    [SQL_ORIGINS] = "SELECT id, srv, floor, floor_multi, token, applied FROM origin ORDER BY id",
-    [SQL_ORIGIN_SAVE] = "REPLACE INTO origin(id, srv, floor, floor_multi, token, applied)"
-                        " VALUES(?,?,?,?,?,?)",
-    [SQL_MARKS] = "SELECT n, ts, bytes FROM mark ORDER BY n",
-    [SQL_MARK_SAVE] = "REPLACE INTO mark(n, ts, bytes) VALUES(?,?,?)",
+    [SQL_SCOPES] = "SELECT id, value, sum FROM scope ORDER BY id",
+    [SQL_SCOPE_SAVE] = "REPLACE INTO scope(id, value, sum) VALUES(?,?,?)",
+    [SQL_ORIGINS] =
+        "SELECT id, srv, floor, floor_multi, token, applied, sum FROM origin ORDER BY id",
+    [SQL_ORIGIN_SAVE] = "REPLACE INTO origin(id, srv, floor, floor_multi, token, applied, sum)"
+                        " VALUES(?,?,?,?,?,?,?)",
+    [SQL_MARKS] = "SELECT n, ts, bytes, sum FROM mark ORDER BY n",
+    [SQL_MARK_SAVE] = "REPLACE INTO mark(n, ts, bytes, sum) VALUES(?,?,?,?)",
     [SQL_MARKS_FORGET] = "DELETE FROM mark WHERE n < ?",
-    [SQL_NUMBER] = "SELECT v FROM meta WHERE k = ?",
-    [SQL_NUMBER_SAVE] = "REPLACE INTO meta(k, v) VALUES(?,?)",
-    [SQL_OPID] = "SELECT ts, key, ver, seqno, count FROM opid WHERE id = ?",
-    [SQL_OPID_SAVE] = "REPLACE INTO opid(id, ts, key, ver, seqno, count) VALUES(?,?,?,?,?,?)",
+    [SQL_NUMBER] = "SELECT v, sum FROM meta WHERE k = ?",
+    [SQL_NUMBER_SAVE] = "REPLACE INTO meta(k, v, sum) VALUES(?,?,?)",
+    [SQL_OPID] = "SELECT id, ts, key, ver, seqno, count, sum FROM opid WHERE id = ?",
+    [SQL_OPIDS] = "SELECT id, ts, key, ver, seqno, count, sum FROM opid ORDER BY k",
+    [SQL_OPID_SAVE] =
+        "REPLACE INTO opid(id, ts, key, ver, seqno, count, sum) VALUES(?,?,?,?,?,?,?)",
     [SQL_OPID_LAST] = "SELECT ifnull(max(k), 0) FROM opid",
     [SQL_OPIDS_FORGET] = "DELETE FROM opid WHERE k IN (SELECT k FROM opid ORDER BY k LIMIT ?)"
                          " AND (ts < ? OR k <= ?)",
     [SQL_SALVAGE_UP] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
-    [SQL_SALVAGE_LAST] = "SELECT n FROM log ORDER BY n DESC LIMIT 1",
+    [SQL_SALVAGE_DOWN] =
+        "SELECT " ROW_COLUMNS ", body FROM log WHERE n > ? AND n < ? ORDER BY n DESC",
 };
 
 static const char schema[] =
@@ -70,6 +76,16 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v);"
     "CREATE TABLE IF NOT EXISTS opid(k INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, ts INT,"
     " key BLOB, ver INT, seqno INT, count INT);";
+
+/* Version 1: checksums beside the rows, and how many rows were swept. */
+static const char schema_1[] =
+    "ALTER TABLE incarnation ADD COLUMN sum INT; ALTER TABLE scope ADD COLUMN sum INT;"
+    "ALTER TABLE origin ADD COLUMN sum INT; ALTER TABLE mark ADD COLUMN sum INT;"
+    "ALTER TABLE meta ADD COLUMN sum INT; ALTER TABLE opid ADD COLUMN sum INT;"
+    "REPLACE INTO meta(k, v) SELECT 'swept', max(ifnull((SELECT max(n) FROM log), 0),"
+    " ifnull((SELECT v FROM meta WHERE k = 'head'), 0),"
+    " ifnull((SELECT v FROM meta WHERE k = 'floor'), 0)) - (SELECT count(*) FROM log);"
+    "PRAGMA user_version = 1;";
 
 /* ---- the connection ---- */
 
@@ -139,10 +155,38 @@ static int on_wal(void *context, sqlite3 *db, const char *name, int pages)
     return SQLITE_OK;
 }
 
+static int on_version(void *context, int columns, char **values, char **names)
+{
+    (void)names;
+    bool *is_first = context;
+    *is_first = columns == 1 && values[0] != NULL && strcmp(values[0], "0") == 0;
+    return 0;
+}
+
+static int create(sqlite3 *db)
+{
+    bool is_first = false;
+    int code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    if (code == SQLITE_OK) {
+        code = sqlite3_exec(db, schema, NULL, NULL, NULL);
+    }
+    if (code == SQLITE_OK) {
+        code = sqlite3_exec(db, "PRAGMA user_version", on_version, &is_first, NULL);
+    }
+    if (code == SQLITE_OK && is_first) {
+        code = sqlite3_exec(db, schema_1, NULL, NULL, NULL);
+    }
+    return code == SQLITE_OK ? sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) : code;
+}
+
 static tw_err set_up(log_table *table, log_table_use use)
 {
     char pragmas[512];
     bool is_reader = !table->is_writer;
+    if (is_reader) { /* first of all: also one that fails below must not checkpoint as it closes */
+        sqlite3_db_config(table->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        sqlite3_busy_timeout(table->db, 1000);
+    }
     tw_format(pragmas, sizeof pragmas,
               "%s%sPRAGMA synchronous=%s; PRAGMA cache_size=-%d; PRAGMA mmap_size=0;"
               "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY;%s",
@@ -153,15 +197,12 @@ static tw_err set_up(log_table *table, log_table_use use)
               is_reader ? "PRAGMA query_only=ON;" : "");
     int code = sqlite3_exec(table->db, pragmas, NULL, NULL, NULL);
     if (code == SQLITE_OK && !is_reader) {
-        code = sqlite3_exec(table->db, schema, NULL, NULL, NULL);
+        code = create(table->db);
     }
     if (code != SQLITE_OK) {
         return log_table_fail(table, code);
     }
-    if (is_reader) {
-        sqlite3_db_config(table->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        sqlite3_busy_timeout(table->db, 1000);
-    } else {
+    if (!is_reader) {
         sqlite3_wal_hook(table->db, on_wal, table); /* in place of the automatic checkpoint */
     }
     return TW_OK;
@@ -179,6 +220,7 @@ tw_err log_table_open(log_table **out, const char *path, log_table_use use, char
     tw_format(table->path, sizeof table->path, "%s", path);
     tw_buf_init(&table->body, TW_DOCUMENT_MAX + 65536);
     table->is_writer = use == LOG_TABLE_WRITER || use == LOG_TABLE_VOLATILE;
+    table->is_salvage = use == LOG_TABLE_SALVAGE;
     int flags =
         table->is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
     int code = sqlite3_open_v2(path, &table->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
@@ -288,6 +330,17 @@ tw_err log_table_checkpoint(log_table *table, bool now)
 
 /* ---- rows ---- */
 
+/* Of the columns before the body; never 0. */
+static uint32_t head_checksum(const log_row *row)
+{
+    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
+                       row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
+                       row->seqno};
+    uint64_t hash = tw_hash(row->key.ptr, row->key.len, tw_hash(head, sizeof head, 6));
+    uint32_t folded = (uint32_t)(hash ^ hash >> 32);
+    return folded == 0 ? 1 : folded;
+}
+
 static uint32_t checksum(const log_row *row, const void *body, size_t len)
 {
     uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
@@ -338,7 +391,9 @@ tw_err log_table_insert(log_table *table, const log_row *row)
     }
     sqlite3_bind_int64(to, 1, (sqlite3_int64)row->n);
     sqlite3_bind_int64(to, 2, row->coll);
-    sqlite3_bind_int64(to, 3, row->flags);
+    bool is_long = body->len > BODY_CHECKED_MAX;
+    uint64_t head = is_long ? head_checksum(row) : 0;
+    sqlite3_bind_int64(to, 3, (sqlite3_int64)(head << 32 | row->flags));
     sqlite3_bind_int64(to, 4, row->ver);
     sqlite3_bind_int64(to, 5, row->scope);
     sqlite3_bind_int64(to, 6, row->lscope);
@@ -471,14 +526,18 @@ void log_table_scan_end(log_table *table)
     table->scan_next = 0;
 }
 
-tw_err log_table_load(log_table *table, bool all, log_table_each each, void *context)
+tw_err log_table_load(log_table *table, log_table_each each, void *context)
 {
-    sqlite3_stmt *from = log_table_statement(table, all ? SQL_LOAD_ALL : SQL_LOAD);
+    sqlite3_stmt *from = log_table_statement(table, SQL_LOAD);
     tw_err err;
     while ((err = log_table_step(table, from)) == TW_OK) {
         log_row row;
-        bool checked = all || sqlite3_column_type(from, 10) != SQLITE_NULL;
-        err = log_table_row(table, from, checked, &row);
+        bool is_long = sqlite3_column_type(from, 10) == SQLITE_INTEGER;
+        err = log_table_row(table, from, !is_long, &row);
+        uint32_t head = (uint32_t)((uint64_t)sqlite3_column_int64(from, 2) >> 32);
+        if (err == TW_OK && is_long && head != 0 && head != head_checksum(&row)) {
+            err = damaged(table, row.n);
+        }
         if (err == TW_OK) {
             err = each(context, &row);
         }

@@ -46,12 +46,13 @@ tw_err log_table_read(log_table *table, uint64_t n, log_row *out);
 tw_err log_table_scan(log_table *table, uint64_t n, log_row *out);
 tw_err log_table_scan_head(log_table *table, uint64_t n, uint64_t upto, log_row *out);
 void log_table_scan_end(log_table *table);
-/* All rows in order, for the start: short bodies are checked, long ones are left for when they are
- * read. all: long ones too. */
+/* All rows in order, for the start: rows with short bodies are wholly checked; of those with long
+ * ones all but the body, which is left for when it is read. */
 typedef tw_err (*log_table_each)(void *context, const log_row *row);
-tw_err log_table_load(log_table *table, bool all, log_table_each each, void *context);
+tw_err log_table_load(log_table *table, log_table_each each, void *context);
 
-/* ---- what stands beside the rows ---- */
+/* ---- what stands beside the rows: each with a checksum; one that does not fit is TW_E_CORRUPT, or
+ * left out where the table was opened to salvage ---- */
 typedef struct log_table_incarnation {
     uint32_t id;
     tw_str db, name, scope_field;
@@ -99,12 +100,12 @@ typedef struct log_opid {
 tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id,
                       log_opid *out); /* TW_E_NOT_FOUND */
 tw_err log_table_save_opid(log_table *table, const log_opid *opid);
+tw_err log_table_opids(log_table *table, void *context, tw_err (*each)(void *, const log_opid *));
 /* Forgets at most `most` of the oldest: those before before_ms, and those beyond count_max. */
 tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max,
                               uint64_t most);
 
 /* ---- damage ---- */
-tw_err log_table_run(log_table *table, const char *sql); /* constant text, for rebuilding */
-/* Reads what can still be read of a damaged file, row by row, each wholly checked; *bad counts what
- * was skipped. The file is not changed. */
+/* Reads what can still be read of a damaged file, row by row, each once and wholly checked, in no
+ * order; *bad counts what was skipped. The file is not changed. */
 tw_err log_table_salvage(log_table *table, log_table_each each, void *context, uint64_t *bad);

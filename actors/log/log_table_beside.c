@@ -29,6 +29,74 @@ static tw_err finish(log_table *table, sqlite3_stmt *statement)
     return err == TW_E_END ? TW_OK : err;
 }
 
+/* ---- checksums ---- */
+
+enum { SUM_TEXTS = 3 };
+
+static sqlite3_int64 sum_of(const uint64_t *numbers, size_t count, const tw_str texts[SUM_TEXTS])
+{
+    uint64_t hash = tw_hash(numbers, count * sizeof *numbers, 7);
+    for (size_t i = 0; i < SUM_TEXTS; i++) { /* with its length: a byte must not change sides */
+        hash = tw_hash(texts[i].len == 0 ? "" : texts[i].ptr, texts[i].len, hash + texts[i].len);
+    }
+    return (sqlite3_int64)(uint32_t)(hash ^ hash >> 32);
+}
+
+/* Compares what is stored in a column with what it should be. */
+static tw_err check_sum(log_table *table, sqlite3_stmt *from, int column, sqlite3_int64 sum)
+{
+    if (sqlite3_column_type(from, column) == SQLITE_NULL ||
+        sqlite3_column_int64(from, column) == sum) {
+        return TW_OK;
+    }
+    tw_format(table->why, sizeof table->why, "%s: what stands beside the rows is damaged",
+              table->path);
+    return TW_E_CORRUPT;
+}
+
+static sqlite3_int64 sum_of_incarnation(const log_table_incarnation *of)
+{
+    const uint64_t numbers[] = {of->id, of->dropped, (uint64_t)of->ver_base};
+    const tw_str texts[SUM_TEXTS] = {of->db, of->name, of->scope_field};
+    return sum_of(numbers, TW_COUNT(numbers), texts);
+}
+
+static sqlite3_int64 sum_of_scope(uint32_t code, tw_key value)
+{
+    const uint64_t numbers[] = {code};
+    const tw_str texts[SUM_TEXTS] = {{(const char *)value.ptr, value.len}};
+    return sum_of(numbers, TW_COUNT(numbers), texts);
+}
+
+static sqlite3_int64 sum_of_origin(const log_table_origin *of)
+{
+    const uint64_t numbers[] = {of->id, of->srv, of->floor, of->floor_multi, of->applied_ms};
+    const tw_str texts[SUM_TEXTS] = {of->token};
+    return sum_of(numbers, TW_COUNT(numbers), texts);
+}
+
+static sqlite3_int64 sum_of_mark(const log_mark *of)
+{
+    const uint64_t numbers[] = {of->n, of->time_ms, of->bytes};
+    const tw_str texts[SUM_TEXTS] = {0};
+    return sum_of(numbers, TW_COUNT(numbers), texts);
+}
+
+static sqlite3_int64 sum_of_number(const char *name, uint64_t value)
+{
+    const tw_str texts[SUM_TEXTS] = {tw_str_of(name)};
+    return sum_of(&value, 1, texts);
+}
+
+static sqlite3_int64 sum_of_opid(const log_opid *of)
+{
+    const uint64_t numbers[] = {of->time_ms, (uint64_t)of->version, of->seqno, of->count};
+    const tw_str texts[SUM_TEXTS] = {of->id, {(const char *)of->key.ptr, of->key.len}};
+    return sum_of(numbers, TW_COUNT(numbers), texts);
+}
+
+/* ---- reading and writing ---- */
+
 /* After a loop over rows: the end of the rows is no error. */
 static tw_err ended(sqlite3_stmt *from, tw_err err)
 {
@@ -50,7 +118,12 @@ tw_err log_table_incarnations(log_table *table, void *context,
             .dropped = (uint64_t)sqlite3_column_int64(from, 4),
             .ver_base = sqlite3_column_int64(from, 5),
         };
-        err = each(context, &incarnation);
+        err = check_sum(table, from, 6, sum_of_incarnation(&incarnation));
+        if (err == TW_OK) {
+            err = each(context, &incarnation);
+        } else if (table->is_salvage) {
+            continue;
+        }
         if (err != TW_OK) {
             break;
         }
@@ -68,6 +141,7 @@ tw_err log_table_save_incarnation(log_table *table, const log_table_incarnation 
     bind_text(to, 4, incarnation->scope_field);
     sqlite3_bind_int64(to, 5, (sqlite3_int64)incarnation->dropped);
     sqlite3_bind_int64(to, 6, incarnation->ver_base);
+    sqlite3_bind_int64(to, 7, sum_of_incarnation(incarnation));
     return finish(table, to);
 }
 
@@ -84,9 +158,15 @@ tw_err log_table_scopes(log_table *table, void *context,
     sqlite3_stmt *from = log_table_statement(table, SQL_SCOPES);
     tw_err err;
     while ((err = log_table_step(table, from)) == TW_OK) {
-        tw_str value = column_text(from, 1);
-        err = each(context, (uint32_t)sqlite3_column_int64(from, 0),
-                   (tw_key){(const uint8_t *)value.ptr, value.len});
+        tw_str text = column_text(from, 1);
+        tw_key value = {(const uint8_t *)text.ptr, text.len};
+        uint32_t code = (uint32_t)sqlite3_column_int64(from, 0);
+        err = check_sum(table, from, 2, sum_of_scope(code, value));
+        if (err == TW_OK) {
+            err = each(context, code, value);
+        } else if (table->is_salvage) {
+            continue;
+        }
         if (err != TW_OK) {
             break;
         }
@@ -100,6 +180,7 @@ tw_err log_table_save_scope(log_table *table, uint32_t code, tw_key value)
     TW_ASSERT(code >= LOG_SCOPE_FIRST);
     sqlite3_bind_int64(to, 1, code);
     bind_blob(to, 2, value.ptr, value.len);
+    sqlite3_bind_int64(to, 3, sum_of_scope(code, value));
     return finish(table, to);
 }
 
@@ -117,7 +198,12 @@ tw_err log_table_origins(log_table *table, void *context,
             .token = column_text(from, 4),
             .applied_ms = (uint64_t)sqlite3_column_int64(from, 5),
         };
-        err = each(context, &origin);
+        err = check_sum(table, from, 6, sum_of_origin(&origin));
+        if (err == TW_OK) {
+            err = each(context, &origin);
+        } else if (table->is_salvage) {
+            continue;
+        }
         if (err != TW_OK) {
             break;
         }
@@ -135,6 +221,7 @@ tw_err log_table_save_origin(log_table *table, const log_table_origin *origin)
     sqlite3_bind_int(to, 4, origin->floor_multi);
     bind_blob(to, 5, origin->token.ptr, origin->token.len);
     sqlite3_bind_int64(to, 6, (sqlite3_int64)origin->applied_ms);
+    sqlite3_bind_int64(to, 7, sum_of_origin(origin));
     return finish(table, to);
 }
 
@@ -146,7 +233,12 @@ tw_err log_table_marks(log_table *table, void *context, tw_err (*each)(void *, c
         const log_mark mark = {(uint64_t)sqlite3_column_int64(from, 0),
                                (uint64_t)sqlite3_column_int64(from, 1),
                                (uint64_t)sqlite3_column_int64(from, 2)};
-        err = each(context, &mark);
+        err = check_sum(table, from, 3, sum_of_mark(&mark));
+        if (err == TW_OK) {
+            err = each(context, &mark);
+        } else if (table->is_salvage) {
+            continue;
+        }
         if (err != TW_OK) {
             break;
         }
@@ -160,6 +252,7 @@ tw_err log_table_save_mark(log_table *table, const log_mark *mark)
     sqlite3_bind_int64(to, 1, (sqlite3_int64)mark->n);
     sqlite3_bind_int64(to, 2, (sqlite3_int64)mark->time_ms);
     sqlite3_bind_int64(to, 3, (sqlite3_int64)mark->bytes);
+    sqlite3_bind_int64(to, 4, sum_of_mark(mark));
     return finish(table, to);
 }
 
@@ -176,6 +269,9 @@ tw_err log_table_number(log_table *table, const char *name, uint64_t *out)
     sqlite3_bind_text(from, 1, name, -1, SQLITE_STATIC);
     tw_err err = log_table_step(table, from);
     *out = err == TW_OK ? (uint64_t)sqlite3_column_int64(from, 0) : 0;
+    if (err == TW_OK) {
+        err = check_sum(table, from, 1, sum_of_number(name, *out));
+    }
     return ended(from, err);
 }
 
@@ -184,10 +280,25 @@ tw_err log_table_save_number(log_table *table, const char *name, uint64_t value)
     sqlite3_stmt *to = log_table_statement(table, SQL_NUMBER_SAVE);
     sqlite3_bind_text(to, 1, name, -1, SQLITE_STATIC);
     sqlite3_bind_int64(to, 2, (sqlite3_int64)value);
+    sqlite3_bind_int64(to, 3, sum_of_number(name, value));
     return finish(table, to);
 }
 
 /* ---- operation ids ---- */
+
+static tw_err opid_row(log_table *table, sqlite3_stmt *from, log_opid *out)
+{
+    tw_str key = column_text(from, 2);
+    *out = (log_opid){
+        .id = column_text(from, 0),
+        .time_ms = (uint64_t)sqlite3_column_int64(from, 1),
+        .key = {(const uint8_t *)key.ptr, key.len},
+        .version = sqlite3_column_int64(from, 3),
+        .seqno = (uint64_t)sqlite3_column_int64(from, 4),
+        .count = (uint64_t)sqlite3_column_int64(from, 5),
+    };
+    return check_sum(table, from, 6, sum_of_opid(out));
+}
 
 tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id, log_opid *out)
 {
@@ -197,17 +308,30 @@ tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id, log_opid *ou
     if (err != TW_OK) {
         return err == TW_E_END ? TW_E_NOT_FOUND : err;
     }
-    tw_str key = column_text(from, 1);
-    *out = (log_opid){
-        .id = id,
-        .time_ms = (uint64_t)sqlite3_column_int64(from, 0),
-        .key = tw_arena_key(arena, (tw_key){(const uint8_t *)key.ptr, key.len}),
-        .version = sqlite3_column_int64(from, 2),
-        .seqno = (uint64_t)sqlite3_column_int64(from, 3),
-        .count = (uint64_t)sqlite3_column_int64(from, 4),
-    };
+    err = opid_row(table, from, out);
+    out->id = id;
+    out->key = tw_arena_key(arena, out->key);
     sqlite3_reset(from);
-    return out->key.len > 0 && out->key.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    return err == TW_OK && out->key.len > 0 && out->key.ptr == NULL ? TW_E_NO_MEMORY : err;
+}
+
+tw_err log_table_opids(log_table *table, void *context, tw_err (*each)(void *, const log_opid *))
+{
+    sqlite3_stmt *from = log_table_statement(table, SQL_OPIDS);
+    tw_err err;
+    while ((err = log_table_step(table, from)) == TW_OK) {
+        log_opid opid;
+        err = opid_row(table, from, &opid);
+        if (err == TW_OK) {
+            err = each(context, &opid);
+        } else if (table->is_salvage) {
+            continue;
+        }
+        if (err != TW_OK) {
+            break;
+        }
+    }
+    return ended(from, err);
 }
 
 tw_err log_table_save_opid(log_table *table, const log_opid *opid)
@@ -220,6 +344,7 @@ tw_err log_table_save_opid(log_table *table, const log_opid *opid)
     sqlite3_bind_int64(to, 4, opid->version);
     sqlite3_bind_int64(to, 5, (sqlite3_int64)opid->seqno);
     sqlite3_bind_int64(to, 6, (sqlite3_int64)opid->count);
+    sqlite3_bind_int64(to, 7, sum_of_opid(opid));
     return finish(table, to);
 }
 
@@ -242,51 +367,87 @@ tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t cou
 
 /* ---- damage ---- */
 
-tw_err log_table_run(log_table *table, const char *sql)
+typedef struct salvage {
+    log_table *table;
+    log_table_each each;
+    void *context;
+    uint64_t bad;
+} salvage;
+
+/* Takes rows of a statement from the last that was taken on, upwards or downwards, up to the first
+ * page that cannot be read. The end of the rows, or TW_E_CORRUPT, or what `each` says. */
+static tw_err salvage_some(salvage *self, sqlite3_stmt *from, bool is_up, uint64_t *last)
 {
-    TW_ASSERT(table->is_writer && table->in_transaction);
-    int code = sqlite3_exec(table->db, sql, NULL, NULL, NULL);
-    return code == SQLITE_OK ? TW_OK : log_table_fail(table, code);
+    tw_err err;
+    while ((err = log_table_step(self->table, from)) == TW_OK) {
+        log_row row;
+        err = log_table_row(self->table, from, true, &row);
+        bool is_next = is_up ? row.n > *last : row.n < *last; /* a damaged tree may go in circles */
+        if (!is_next) {
+            sqlite3_reset(from);
+            return TW_E_CORRUPT;
+        }
+        *last = row.n;
+        if (err != TW_OK) {
+            self->bad++;
+            continue;
+        }
+        err = self->each(self->context, &row);
+        if (err != TW_OK) {
+            sqlite3_reset(from);
+            return err == TW_E_CORRUPT ? TW_E_INTERNAL : err;
+        }
+    }
+    return err;
+}
+
+/* What stands behind a hole was found at a guess: goes down from there to the hole's other side. */
+static tw_err salvage_down(salvage *self, uint64_t low, uint64_t high)
+{
+    sqlite3_stmt *from = log_table_statement(self->table, SQL_SALVAGE_DOWN);
+    if (from == NULL || low + 1 >= high) {
+        return TW_OK;
+    }
+    sqlite3_bind_int64(from, 1, (sqlite3_int64)low);
+    sqlite3_bind_int64(from, 2, (sqlite3_int64)high);
+    tw_err err = salvage_some(self, from, false, &high);
+    return err == TW_E_END || err == TW_E_CORRUPT ? TW_OK : err;
+}
+
+/* What is worth trying again behind it; all else (no memory, a failed device) ends the salvage. */
+static bool is_hole(tw_err err)
+{
+    return err == TW_E_CORRUPT || err == TW_E_INTERNAL;
 }
 
 tw_err log_table_salvage(log_table *table, log_table_each each, void *context, uint64_t *bad)
 {
     TW_ASSERT(bad != NULL);
-    *bad = 0;
-    sqlite3_stmt *last = log_table_statement(table, SQL_SALVAGE_LAST);
-    tw_err err = log_table_step(table, last);
-    uint64_t upto = err == TW_OK ? (uint64_t)sqlite3_column_int64(last, 0) : TW_SEQNO_MAX;
-    if (last != NULL) {
-        sqlite3_reset(last);
-    }
-    sqlite3_stmt *from = log_table_statement(table, SQL_SALVAGE_UP);
-    uint64_t next = 1;
-    uint64_t skip = 1; /* doubles while nothing can be read, so that a large hole costs little */
-    while (from != NULL && next <= upto && skip < 1ULL << 40) {
-        sqlite3_reset(from);
-        sqlite3_bind_int64(from, 1, (sqlite3_int64)next);
-        log_row row;
-        while ((err = log_table_step(table, from)) == TW_OK) {
-            err = log_table_row(table, from, true, &row);
-            next = row.n + 1 > next ? row.n + 1 : next;
-            skip = 1;
+    salvage self = {table, each, context, 0};
+    sqlite3_stmt *up = log_table_statement(table, SQL_SALVAGE_UP);
+    uint64_t taken = 0; /* the last row before the hole */
+    uint64_t skip = 0;  /* doubles while nothing can be read: a large hole costs little */
+    tw_err err = up == NULL ? TW_E_END : TW_E_CORRUPT;
+    while (is_hole(err) && skip < 1ULL << 40) {
+        uint64_t from = taken + skip + 1;
+        uint64_t last = from - 1;
+        sqlite3_reset(up);
+        sqlite3_bind_int64(up, 1, (sqlite3_int64)from);
+        err = log_table_step(table, up);
+        uint64_t first = err == TW_OK ? (uint64_t)sqlite3_column_int64(up, 0) : 0;
+        sqlite3_reset(up);
+        if (err == TW_OK && first >= from && first <= TW_SEQNO_MAX) {
+            err = salvage_down(&self, taken, first);
             if (err == TW_OK) {
-                err = each(context, &row);
-            } else {
-                ++*bad;
-                continue;
+                err = salvage_some(&self, up, true, &last);
             }
-            if (err != TW_OK) {
-                sqlite3_reset(from);
-                return err;
-            }
+            taken = last >= from ? last : taken;
+        } else if (err == TW_OK) {
+            err = TW_E_CORRUPT;
         }
-        if (err == TW_E_END) {
-            break;
-        }
-        ++*bad; /* a page that cannot be read: look behind it */
-        next += skip;
-        skip *= 2;
+        skip = last >= from ? 0 : skip * 2 + 1;
+        self.bad += is_hole(err) ? 1 : 0;
     }
-    return TW_OK;
+    *bad = self.bad;
+    return err == TW_E_END || is_hole(err) ? TW_OK : err;
 }

@@ -15,7 +15,6 @@ typedef enum log_sql {
     SQL_SCAN,
     SQL_SCAN_HEAD,
     SQL_LOAD,
-    SQL_LOAD_ALL,
     SQL_INCARNATIONS,
     SQL_INCARNATION_SAVE,
     SQL_INCARNATION_DELETE,
@@ -29,11 +28,12 @@ typedef enum log_sql {
     SQL_NUMBER,
     SQL_NUMBER_SAVE,
     SQL_OPID,
+    SQL_OPIDS,
     SQL_OPID_SAVE,
     SQL_OPID_LAST,
     SQL_OPIDS_FORGET,
     SQL_SALVAGE_UP,
-    SQL_SALVAGE_LAST,
+    SQL_SALVAGE_DOWN,
     SQL_COUNT
 } log_sql;
 
@@ -41,6 +41,7 @@ struct log_table {
     sqlite3 *db;                       /* own */
     sqlite3_stmt *prepared[SQL_COUNT]; /* own; made when first needed */
     bool is_writer;
+    bool is_salvage; /* what is damaged beside the rows is left out */
     bool in_transaction;
     int wal_pages;      /* pages in the write-ahead log after the last commit */
     uint64_t scan_next; /* where SQL_SCAN stands; 0: nowhere */

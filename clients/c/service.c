@@ -1,106 +1,149 @@
-/* service.c - nng REQ and SUB of a client of the service socket. */
+/* service.c - nng REQ of a client of the service socket.
+ *
+ * A request is sent again in two ways. nng does it when the connection breaks (its contexts keep
+ * the message); this file does it when a server answers that it cannot now (busy, draining,
+ * unavailable, ...), after a pause. Both need the opid that a write carries. */
 #include "clients/c/service.h"
 
 #include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/random.h>
 #include <time.h>
 
-#include <nng/nng.h>
-#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/req.h>
 
 #include "protocol/codec.h"
-#include "protocol/limits.h"
 
 enum {
-    URL_MAX = 160,
-    FEED_QUEUE = 256,    /* messages that wait for service_feed_next */
-    FEED_IDLE_MS = 1000, /* silence after which the log is asked: the last message may be lost */
-    FEED_TOPIC_MAX = 2 * TW_NAME_MAX + 2,
-    SEND_TIMEOUT_MS = 1000,
+    RECONNECT_MIN_MS = 10,
+    RECONNECT_MAX_MS = 250,
+    BACKOFF_FIRST_MS = 20,
+    BACKOFF_MAX_MS = 1000,
+    ANSWER_MEMORY = 4 * TW_ACTOR_MESSAGE_MAX, /* bytes of an answer as BSON */
 };
 
-struct service_client {
-    nng_socket socket;
-    nng_msg *last;  /* own; the reply */
-    tw_arena arena; /* own; the reply as BSON */
-    tw_buf request; /* own */
-    tw_buf built;   /* own; BSON of the shorthands */
+static const struct nng_row {
+    int rv;
+    tw_err err;
+} nng_rows[] = {
+    {0, TW_OK},
+    {NNG_ENOMEM, TW_E_NO_MEMORY},
+    {NNG_ETIMEDOUT, TW_E_TIMEOUT},
+    {NNG_EAGAIN, TW_E_TIMEOUT},
+    {NNG_EMSGSIZE, TW_E_TOO_BIG},
+    {NNG_EADDRINVAL, TW_E_BAD_MESSAGE},
+    {NNG_EINVAL, TW_E_BAD_MESSAGE},
+    {NNG_ENOTSUP, TW_E_BAD_MESSAGE},
 };
 
-struct service_feed {
-    service_client *client; /* own */
-    nng_socket socket;
-    int fd;
-    char database[TW_NAME_MAX + 1];
-    char collection[TW_NAME_MAX + 1];
-    char topic[FEED_TOPIC_MAX];
-    size_t topic_len;
-    uint64_t position;
-    bool from_now;
-    bool behind;        /* the log is to be asked */
-    uint64_t page_upto; /* position when the page is told */
-    tw_bson_iter rows;  /* of the page; in the client's arena or in arena */
-    tw_arena arena;     /* own; of a published message */
-    uint64_t heard_ms;  /* when a message or a replay came last */
-    uint64_t replays;
-};
-
-static tw_err failure_of(int rv)
+tw_err service_failure_of(int rv)
 {
-    switch (rv) {
-    case 0:
-        return TW_OK;
-    case NNG_ENOMEM:
-        return TW_E_NO_MEMORY;
-    case NNG_ETIMEDOUT:
-    case NNG_EAGAIN:
-        return TW_E_TIMEOUT;
-    case NNG_EMSGSIZE:
-        return TW_E_TOO_BIG;
-    case NNG_EADDRINVAL:
-    case NNG_EINVAL:
-    case NNG_ENOTSUP:
-        return TW_E_BAD_MESSAGE;
-    default: /* nng's own numbers, which may grow */
-        return TW_E_UNAVAILABLE;
+    for (size_t i = 0; i < TW_COUNT(nng_rows); i++) {
+        if (nng_rows[i].rv == rv) {
+            return nng_rows[i].err;
+        }
     }
+    return TW_E_UNAVAILABLE;
 }
 
-static int dial(nng_socket s, const char *url)
+uint64_t service_clock_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+tw_err service_opid(char out[17])
+{
+    uint64_t random;
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
+        return TW_E_INTERNAL;
+    }
+    tw_format(out, 17, "%016llx", (unsigned long long)random);
+    return TW_OK;
+}
+
+tw_err service_fail(service_failure *failure, tw_err code, const char *hint, const char *format,
+                    ...)
+{
+    va_list args;
+    *failure = (service_failure){.code = code};
+    va_start(args, format);
+    (void)vsnprintf(failure->message, sizeof failure->message, format, args);
+    va_end(args);
+    tw_format(failure->hint, sizeof failure->hint, "%s", hint == NULL ? "" : hint);
+    tw_format(failure->name, sizeof failure->name, "%s", tw_err_code(code));
+    tw_format(failure->retry, sizeof failure->retry, "%s", tw_err_retry(code));
+    return code;
+}
+
+/* ---- the client ---- */
+int service_dial(nng_socket socket, const char *url, nng_dialer *out)
 {
     nng_dialer dialer;
-    int rv = nng_dialer_create(&dialer, s, url);
+    int rv = nng_dialer_create(&dialer, socket, url);
     if (rv != 0) {
         return rv;
     }
     rv = nng_dialer_set_size(dialer, NNG_OPT_RECVMAXSZ, TW_ACTOR_MESSAGE_MAX);
-    rv = rv != 0 ? rv : nng_dialer_start(dialer, 0);
+    rv = rv != 0 ? rv : nng_dialer_set_ms(dialer, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
+    rv = rv != 0 ? rv : nng_dialer_set_ms(dialer, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS);
+    rv = rv != 0 ? rv : nng_dialer_start(dialer, NNG_FLAG_NONBLOCK);
     if (rv != 0) {
         nng_dialer_close(dialer);
+        return rv;
     }
-    return rv;
+    *out = dialer;
+    return 0;
 }
 
-/* ---- requests ---- */
-tw_err service_client_open(service_client **out, const char *url)
+static const char how[] = "An address is ipc:///PATH or tcp://127.0.0.1:PORT.";
+
+/* nng resolves in the background, and would try a port that is none for ever. */
+static bool has_port(const char *url)
+{
+    uint64_t port = 0;
+    const char *colon = strrchr(url, ':');
+    return strncmp(url, "tcp://", 6) != 0 ||
+           (tw_parse_u64(tw_str_of(colon + 1), UINT16_MAX, &port) == TW_OK && port != 0);
+}
+
+static tw_err client_start(service_client *client, const char *url, service_failure *failure)
+{
+    size_t len = strlen(url);
+    if (!has_port(url)) {
+        return service_fail(failure, TW_E_BAD_MESSAGE, how, "\"%.100s\" has no port.", url);
+    }
+    client->url = tw_alloc(len + 1);
+    if (client->url == NULL) {
+        return service_fail(failure, TW_E_NO_MEMORY, NULL, "There is no memory for a client.");
+    }
+    memcpy(client->url, url, len + 1);
+    int rv = nng_req0_open(&client->socket);
+    /* To repeat on a broken connection is enough; but nng does so only where it may repeat by its
+     * clock too, so that is set far away. */
+    rv = rv != 0 ? rv : nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, INT32_MAX);
+    rv = rv != 0 ? rv : service_dial(client->socket, url, &client->dialer);
+    if (rv == 0) {
+        return TW_OK;
+    }
+    return service_fail(failure, service_failure_of(rv), how,
+                        "\"%.100s\" cannot be connected to: %s.", url, nng_strerror(rv));
+}
+
+tw_err service_client_open(service_client **out, const char *url, service_failure *failure)
 {
     *out = NULL;
     service_client *client = tw_alloc_zero(1, sizeof *client);
     if (client == NULL) {
-        return TW_E_NO_MEMORY;
+        return service_fail(failure, TW_E_NO_MEMORY, NULL, "There is no memory for a client.");
     }
-    tw_arena_init(&client->arena, (size_t)TW_ACTOR_MESSAGE_MAX * 4);
-    tw_buf_init(&client->request, TW_ACTOR_MESSAGE_MAX);
-    tw_buf_init(&client->built, TW_ACTOR_MESSAGE_MAX);
-    int rv = nng_req0_open(&client->socket);
-    /* nng would repeat a request by itself after a minute; here only the caller does, by opid. */
-    rv = rv != 0 ? rv
-                 : nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
-    rv = rv != 0 ? rv : nng_socket_set_ms(client->socket, NNG_OPT_SENDTIMEO, SEND_TIMEOUT_MS);
-    rv = rv != 0 ? rv : dial(client->socket, url);
-    if (rv != 0) {
+    client->random = service_clock_ms() ^ (uint64_t)(uintptr_t)client;
+    tw_err err = client_start(client, url, failure);
+    if (err != TW_OK) {
         service_client_close(&client);
-        return failure_of(rv);
+        return err;
     }
     *out = client;
     return TW_OK;
@@ -116,327 +159,265 @@ void service_client_close(service_client **out)
     if (nng_socket_id(client->socket) > 0) {
         (void)nng_close(client->socket);
     }
-    if (client->last != NULL) {
-        nng_msg_free(client->last);
-    }
-    tw_arena_fini(&client->arena);
-    tw_buf_fini(&client->request);
-    tw_buf_fini(&client->built);
+    tw_free(client->url);
     tw_free(client);
 }
 
-static int exchange(service_client *client, uint32_t timeout_ms)
+/* ---- why there is no connection ---- */
+static uint64_t figure(nng_stat *of_dialer, const char *name)
+{
+    for (nng_stat *at = nng_stat_child(of_dialer); at != NULL; at = nng_stat_next(at)) {
+        if (strcmp(nng_stat_name(at), name) == 0) {
+            return nng_stat_value(at);
+        }
+    }
+    return 0;
+}
+
+/* nng tells no caller why a connection failed in the background; its figures do. */
+static const char *why_unconnected(service_client *client)
+{
+    nng_stat *all;
+    if (nng_stats_get(&all) != 0) {
+        return "no answer came";
+    }
+    nng_stat *own = nng_stat_find_dialer(all, client->dialer);
+    const char *why = "no answer came";
+    if (own != NULL && figure(own, "connect") == 0) {
+        why = figure(own, "refused") != 0 ? "nobody listens there" : "nobody answers there";
+    } else if (own != NULL && figure(own, "refused") != 0) {
+        why = "the server went away";
+    }
+    nng_stats_free(all);
+    return why;
+}
+
+static tw_err fail_waiting(service_client *client, int rv)
+{
+    tw_err err = service_failure_of(rv);
+    if (err != TW_E_TIMEOUT) {
+        return service_fail(&client->failure, err, NULL, "%s: %s.", client->url, nng_strerror(rv));
+    }
+    return service_fail(&client->failure, err,
+                        "Is the server running, with --service and this address?",
+                        "%.120s: %s before the deadline.", client->url, why_unconnected(client));
+}
+
+/* ---- calls ---- */
+tw_err service_call_init(service_call *call, service_client *client)
+{
+    *call = (service_call){.client = client};
+    tw_buf_init(&call->request, TW_ACTOR_MESSAGE_MAX);
+    tw_arena_init(&call->arena, ANSWER_MEMORY);
+    int rv = nng_ctx_open(&call->context, client->socket);
+    rv = rv != 0 ? rv : nng_aio_alloc(&call->aio, NULL, NULL);
+    if (rv != 0) {
+        service_call_fini(call);
+        return service_fail(&client->failure, service_failure_of(rv), NULL, "%s.",
+                            nng_strerror(rv));
+    }
+    return TW_OK;
+}
+
+void service_call_fini(service_call *call)
+{
+    if (nng_ctx_id(call->context) > 0) {
+        (void)nng_ctx_close(call->context);
+    }
+    if (call->aio != NULL) {
+        nng_aio_stop(call->aio);
+        nng_msg *late = call->is_sent && nng_aio_result(call->aio) == 0
+                            ? nng_aio_get_msg(call->aio)
+                            : NULL; /* an answer that nobody waited for */
+        nng_aio_free(call->aio);
+        if (late != NULL) {
+            nng_msg_free(late);
+        }
+    }
+    if (call->last != NULL) {
+        nng_msg_free(call->last);
+    }
+    tw_buf_fini(&call->request);
+    tw_arena_fini(&call->arena);
+    *call = (service_call){0};
+}
+
+static nng_duration time_left(const service_call *call)
+{
+    uint64_t now = service_clock_ms();
+    uint64_t left = call->deadline_ms > now ? call->deadline_ms - now : 1;
+    return (nng_duration)(left < INT32_MAX ? left : INT32_MAX);
+}
+
+/* Hands the request to nng, and begins to wait for its answer. Both operations of a context are
+ * never under way at once: nng 1.5.2 crashes where a receive ends while its send waits. */
+static int call_send(service_call *call)
 {
     nng_msg *msg;
-    int rv = nng_msg_alloc(&msg, 0);
+    int rv = nng_msg_alloc(&msg, call->request.len);
     if (rv != 0) {
         return rv;
     }
-    rv = nng_msg_append(msg, client->request.ptr, client->request.len);
-    rv = rv != 0 ? rv
-                 : nng_socket_set_ms(client->socket, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
-    rv = rv != 0 ? rv : nng_sendmsg(client->socket, msg, 0);
+    memcpy(nng_msg_body(msg), call->request.ptr, call->request.len);
+    nng_aio_set_timeout(call->aio, time_left(call));
+    nng_aio_set_msg(call->aio, msg);
+    nng_ctx_send(call->context, call->aio);
+    nng_aio_wait(call->aio);
+    rv = nng_aio_result(call->aio);
     if (rv != 0) {
         nng_msg_free(msg);
         return rv;
     }
-    if (client->last != NULL) {
-        nng_msg_free(client->last);
-        client->last = NULL;
-    }
-    rv = nng_recvmsg(client->socket, &client->last, 0);
-    client->last = rv == 0 ? client->last : NULL;
-    return rv;
+    nng_aio_set_msg(call->aio, NULL);
+    nng_aio_set_timeout(call->aio, time_left(call));
+    nng_ctx_recv(call->context, call->aio);
+    call->is_sent = true;
+    return 0;
 }
 
-tw_err service_client_ask(service_client *client, tw_bson request, uint32_t timeout_ms,
-                          tw_bson *reply)
+tw_err service_call_begin(service_call *call, tw_bson request, uint64_t deadline_ms)
 {
-    *reply = (tw_bson){0};
-    tw_buf_clear(&client->request);
-    tw_msgpack_from_bson(&client->request, request);
-    if (client->request.err != TW_OK) {
-        return client->request.err;
+    service_client *client = call->client;
+    TW_ASSERT(!call->is_sent);
+    tw_buf_clear(&call->request);
+    tw_msgpack_from_bson(&call->request, request);
+    call->deadline_ms = deadline_ms;
+    if (call->request.err != TW_OK || call->request.len > TW_SERVICE_MESSAGE_MAX) {
+        tw_err err = call->request.err != TW_OK ? call->request.err : TW_E_TOO_BIG;
+        return service_fail(&client->failure, err, "Send fewer or smaller records at once.",
+                            "The request has %zu bytes; %d are allowed.", call->request.len,
+                            TW_SERVICE_MESSAGE_MAX);
     }
-    if (client->request.len > TW_SERVICE_MESSAGE_MAX) {
-        return TW_E_TOO_BIG; /* the server would close the connection */
+    int rv = call_send(call);
+    return rv == 0 ? TW_OK : fail_waiting(client, rv);
+}
+
+static void copy_text(char *out, size_t size, tw_bson reply, tw_str name, const char *fallback)
+{
+    tw_str text = tw_bson_get_str(reply, name);
+    if (text.ptr == NULL) {
+        text = tw_str_of(fallback);
     }
-    int rv = exchange(client, timeout_ms);
+    tw_format(out, size, "%.*s", (int)text.len, text.ptr);
+}
+
+static tw_err take_refusal(service_client *client, tw_bson reply)
+{
+    service_failure *failure = &client->failure;
+    char name[TW_MUX_ID_MAX];
+    copy_text(name, sizeof name, reply, TW_STR("code"), "internal");
+    *failure = (service_failure){.code = tw_err_by_code(name)};
+    tw_format(failure->name, sizeof failure->name, "%s", name);
+    copy_text(failure->message, sizeof failure->message, reply, TW_STR("message"),
+              tw_err_text(failure->code));
+    copy_text(failure->hint, sizeof failure->hint, reply, TW_STR("hint"), "");
+    copy_text(failure->retry, sizeof failure->retry, reply, TW_STR("retry"), "no");
+    failure->version = tw_bson_get_i64_or(reply, TW_STR("version"), 0);
+    return failure->code;
+}
+
+/* A batch of which some operations could not be done now: whether to send it again, by its opid. */
+static bool is_undone(tw_bson reply)
+{
+    tw_bson_iter iter;
+    if (tw_bson_get_i64_or(reply, TW_STR("failed"), 0) == 0) {
+        return false;
+    }
+    tw_bson_iter_init(&iter, tw_bson_get_doc(reply, TW_STR("results")));
+    while (tw_bson_iter_next(&iter)) {
+        char code[TW_MUX_ID_MAX];
+        copy_text(code, sizeof code, tw_bson_value_doc(iter.value), TW_STR("code"), "ok");
+        tw_err err = tw_err_by_code(code);
+        if (strcmp(tw_err_code(err), code) == 0 && strcmp(tw_err_retry(err), "no") != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Waits a random part of a pause that doubles, but not beyond the deadline. False: no time left. */
+static bool pause_before(service_call *call, unsigned attempt)
+{
+    service_client *client = call->client;
+    uint64_t pause = (uint64_t)BACKOFF_FIRST_MS << (attempt < 6 ? attempt : 6);
+    pause = pause < BACKOFF_MAX_MS ? pause : BACKOFF_MAX_MS;
+    client->random = client->random * 6364136223846793005ULL + 1442695040888963407ULL;
+    pause = pause / 2 + (client->random >> 33) % (pause / 2 + 1);
+    if (service_clock_ms() + pause >= call->deadline_ms) {
+        return false;
+    }
+    (void)poll(NULL, 0, (int)pause);
+    client->repeats++;
+    return true;
+}
+
+/* One answer. TW_OK also for a refusal: reply says which. */
+static tw_err call_receive(service_call *call, tw_bson *reply)
+{
+    service_client *client = call->client;
+    nng_aio_wait(call->aio);
+    call->is_sent = false;
+    int rv = nng_aio_result(call->aio);
     if (rv != 0) {
-        return failure_of(rv);
+        return fail_waiting(client, rv);
     }
-    tw_str bytes = {nng_msg_body(client->last), nng_msg_len(client->last)};
-    tw_arena_reset(&client->arena);
-    tw_err err = tw_msgpack_to_bson(&client->arena, bytes, TW_DEPTH_MAX, reply);
+    if (call->last != NULL) {
+        nng_msg_free(call->last);
+    }
+    call->last = nng_aio_get_msg(call->aio);
+    nng_aio_set_msg(call->aio, NULL);
+    tw_str bytes = {nng_msg_body(call->last), nng_msg_len(call->last)};
+    tw_arena_reset(&call->arena);
+    tw_err err = tw_msgpack_to_bson(&call->arena, bytes, TW_DEPTH_MAX, reply);
     if (err != TW_OK) {
         *reply = (tw_bson){0};
-        return err;
-    }
-    if (tw_bson_get_bool_or(*reply, TW_STR("ok"), false)) {
-        return TW_OK;
-    }
-    char code[64];
-    tw_str text = tw_bson_get_str(*reply, TW_STR("code"));
-    tw_format(code, sizeof code, "%.*s", (int)text.len, text.ptr == NULL ? "" : text.ptr);
-    return tw_err_by_code(code);
-}
-
-static void begin(service_client *client, tw_bson_builder *b, const char *op, tw_str collection)
-{
-    tw_buf_clear(&client->built);
-    tw_bson_begin(b, &client->built);
-    tw_bson_add_str(b, TW_STR("op"), tw_str_of(op));
-    if (collection.len != 0) {
-        tw_bson_add_str(b, TW_STR("collection"), collection);
-    }
-}
-
-static tw_err end(service_client *client, tw_bson_builder *b, uint32_t timeout_ms, tw_bson *reply)
-{
-    tw_bson request = tw_bson_end(b);
-    if (client->built.err != TW_OK) {
-        return client->built.err;
-    }
-    return service_client_ask(client, request, timeout_ms, reply);
-}
-
-tw_err service_client_put(service_client *client, tw_str collection, tw_bson doc, tw_str opid,
-                          uint32_t timeout_ms, tw_bson *reply)
-{
-    tw_bson_builder b;
-    begin(client, &b, "put", collection);
-    tw_bson_add_doc(&b, TW_STR("doc"), doc);
-    if (opid.len != 0) {
-        tw_bson_add_str(&b, TW_STR("opid"), opid);
-    }
-    return end(client, &b, timeout_ms, reply);
-}
-
-tw_err service_client_batch(service_client *client, tw_str collection, tw_bson ops, bool atomic,
-                            uint32_t timeout_ms, tw_bson *reply)
-{
-    tw_bson_builder b;
-    begin(client, &b, "batch", collection);
-    if (atomic) {
-        tw_bson_add_bool(&b, TW_STR("atomic"), true);
-    }
-    tw_bson_add_array(&b, TW_STR("ops"), ops);
-    return end(client, &b, timeout_ms, reply);
-}
-
-tw_err service_client_get(service_client *client, tw_str collection, tw_bson_value ids,
-                          uint32_t timeout_ms, tw_bson *reply)
-{
-    tw_bson_builder b;
-    begin(client, &b, "getByIds", collection);
-    tw_bson_add_value(&b, TW_STR("ids"), ids);
-    return end(client, &b, timeout_ms, reply);
-}
-
-/* ---- feed ---- */
-static uint64_t clock_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static void page_begin(service_feed *feed, tw_bson page, uint64_t upto)
-{
-    tw_bson_iter_init(&feed->rows, tw_bson_get_doc(page, TW_STR("rows")));
-    feed->page_upto = upto;
-}
-
-/* Asks the log for what is behind position. */
-static tw_err replay(service_feed *feed, uint32_t timeout_ms)
-{
-    service_client *client = feed->client;
-    tw_bson_builder b;
-    tw_bson reply;
-    begin(client, &b, "replay", tw_str_of(feed->collection));
-    if (feed->database[0] != '\0') {
-        tw_bson_add_str(&b, TW_STR("database"), tw_str_of(feed->database));
-    }
-    if (!feed->from_now) {
-        tw_bson_add_i64(&b, TW_STR("after"), (int64_t)feed->position);
-    }
-    tw_err err = end(client, &b, timeout_ms, &reply);
-    if (err != TW_OK) {
-        return err;
-    }
-    uint64_t upto = (uint64_t)tw_bson_get_i64_or(reply, TW_STR("upto"), 0);
-    uint64_t head = (uint64_t)tw_bson_get_i64_or(reply, TW_STR("head"), 0);
-    tw_str topic = tw_bson_get_str(reply, TW_STR("topic"));
-    if (topic.ptr == NULL || topic.len + 1 >= sizeof feed->topic) {
-        return TW_E_BAD_MESSAGE;
-    }
-    if (feed->topic_len == 0) {
-        feed->topic_len =
-            tw_format(feed->topic, sizeof feed->topic, "%.*s", (int)topic.len, topic.ptr) +
-            1; /* with its NUL, so that no longer name fits */
-    }
-    feed->position = feed->from_now ? upto : feed->position;
-    feed->from_now = false;
-    feed->behind = upto < head;
-    feed->replays++;
-    feed->heard_ms = clock_ms();
-    page_begin(feed, reply, upto);
-    return TW_OK;
-}
-
-static tw_err feed_url(const char *url, char out[URL_MAX])
-{
-    const char *colon = strrchr(url, ':');
-    uint64_t port;
-    if (strlen(url) + sizeof ".feed" > URL_MAX) {
-        return TW_E_BAD_MESSAGE;
-    }
-    if (strncmp(url, "tcp://", 6) != 0) {
-        tw_format(out, URL_MAX, "%s.feed", url);
-        return TW_OK;
-    }
-    if (tw_parse_u64(tw_str_of(colon + 1), UINT16_MAX - 1, &port) != TW_OK) {
-        return TW_E_BAD_MESSAGE;
-    }
-    tw_format(out, URL_MAX, "%.*s:%u", (int)(colon - url), url, (unsigned)port + 1);
-    return TW_OK;
-}
-
-static tw_err follow(service_feed *feed, const char *url)
-{
-    char address[URL_MAX];
-    tw_err err = feed_url(url, address);
-    if (err != TW_OK) {
-        return err;
-    }
-    int rv = nng_sub0_open(&feed->socket);
-    rv = rv != 0 ? rv : nng_socket_set_int(feed->socket, NNG_OPT_RECVBUF, FEED_QUEUE);
-    rv = rv != 0 ? rv : nng_socket_get_int(feed->socket, NNG_OPT_RECVFD, &feed->fd);
-    rv = rv != 0
-             ? rv
-             : nng_socket_set(feed->socket, NNG_OPT_SUB_SUBSCRIBE, feed->topic, feed->topic_len);
-    return failure_of(rv != 0 ? rv : dial(feed->socket, address));
-}
-
-tw_err service_feed_open(service_feed **out, const char *url, const char *database,
-                         const char *collection, uint64_t after, uint32_t timeout_ms)
-{
-    *out = NULL;
-    service_feed *feed = tw_alloc_zero(1, sizeof *feed);
-    if (feed == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    tw_arena_init(&feed->arena, (size_t)TW_ACTOR_MESSAGE_MAX * 4);
-    tw_format(feed->database, sizeof feed->database, "%s", database == NULL ? "" : database);
-    tw_format(feed->collection, sizeof feed->collection, "%s", collection);
-    feed->from_now = after == SERVICE_FEED_NOW;
-    feed->position = feed->from_now ? 0 : after;
-    tw_err err = service_client_open(&feed->client, url);
-    err = err != TW_OK ? err : replay(feed, timeout_ms);
-    err = err != TW_OK ? err : follow(feed, url);
-    if (err != TW_OK) {
-        service_feed_close(&feed);
-        return err;
-    }
-    feed->behind = true; /* what came between the reply and the subscription */
-    *out = feed;
-    return TW_OK;
-}
-
-void service_feed_close(service_feed **out)
-{
-    service_feed *feed = *out;
-    *out = NULL;
-    if (feed == NULL) {
-        return;
-    }
-    if (nng_socket_id(feed->socket) > 0) {
-        (void)nng_close(feed->socket);
-    }
-    service_client_close(&feed->client);
-    tw_arena_fini(&feed->arena);
-    tw_free(feed);
-}
-
-/* Takes one published message as the next page, or finds that something was lost. */
-static tw_err take_published(service_feed *feed)
-{
-    nng_msg *msg;
-    tw_bson map;
-    int rv = nng_recvmsg(feed->socket, &msg, NNG_FLAG_NONBLOCK);
-    if (rv != 0) {
-        return failure_of(rv);
-    }
-    feed->heard_ms = clock_ms();
-    tw_str bytes = {nng_msg_body(msg), nng_msg_len(msg)};
-    bool ours = bytes.len >= feed->topic_len; /* nng has compared the topic */
-    tw_arena_reset(&feed->arena);
-    bytes = ours ? (tw_str){bytes.ptr + feed->topic_len, bytes.len - feed->topic_len} : bytes;
-    tw_err err =
-        ours ? tw_msgpack_to_bson(&feed->arena, bytes, TW_DEPTH_MAX, &map) : TW_E_BAD_MESSAGE;
-    nng_msg_free(msg);
-    if (err != TW_OK) {
-        feed->behind = true; /* whatever it was, the log has it */
-        return TW_OK;
-    }
-    uint64_t n_prev = (uint64_t)tw_bson_get_i64_or(map, TW_STR("n_prev"), INT64_MAX);
-    uint64_t n = (uint64_t)tw_bson_get_i64_or(map, TW_STR("n"), 0);
-    if (n_prev > feed->position) {
-        feed->behind = true;
-    } else if (n > feed->position) {
-        page_begin(feed, map, n);
+        return service_fail(&client->failure, err, "Is this the address of a Tidewire?",
+                            "%.120s: the answer cannot be understood.", client->url);
     }
     return TW_OK;
 }
 
-/* Waits until a message may have come; after silence the log is asked. */
-static tw_err wait_published(service_feed *feed, uint64_t until_ms)
+/* No answer to a repeat: what the server said before tells more than that. */
+static tw_err fail_repeat(service_client *client, const service_failure *refused, tw_err err)
 {
-    uint64_t now = clock_ms();
-    if (now >= until_ms) {
-        return TW_E_TIMEOUT;
+    if (err == TW_E_TIMEOUT && refused->code != TW_OK) {
+        client->failure = *refused;
     }
-    uint64_t idle_at = feed->heard_ms + FEED_IDLE_MS;
-    if (now >= idle_at) {
-        feed->behind = true;
-        return TW_OK;
-    }
-    uint64_t left = (until_ms < idle_at ? until_ms : idle_at) - now;
-    struct pollfd fd = {.fd = feed->fd, .events = POLLIN};
-    (void)poll(&fd, 1, (int)left); /* whatever woke it, the caller looks again */
-    return TW_OK;
+    return client->failure.code;
 }
 
-tw_err service_feed_next(service_feed *feed, uint32_t timeout_ms, tw_bson *row)
+tw_err service_call_end(service_call *call, tw_bson *reply)
 {
-    uint64_t until_ms = clock_ms() + timeout_ms;
-    for (;;) {
-        while (feed->page_upto != 0 && tw_bson_iter_next(&feed->rows)) {
-            *row = tw_bson_value_doc(feed->rows.value);
-            uint64_t n = (uint64_t)tw_bson_get_i64_or(*row, TW_STR("n"), 0);
-            if (n > feed->position) {
-                feed->position = n;
-                return TW_OK;
-            }
-        }
-        feed->position = feed->page_upto > feed->position ? feed->page_upto : feed->position;
-        feed->page_upto = 0;
-        tw_err err = feed->behind ? replay(feed, timeout_ms) : take_published(feed);
-        if (err == TW_E_TIMEOUT && !feed->behind) {
-            err = wait_published(feed, until_ms);
-        }
+    service_failure refused = {.code = TW_OK};
+    TW_ASSERT(call->is_sent);
+    for (unsigned attempt = 0;; attempt++) {
+        *reply = (tw_bson){0};
+        tw_err err = call_receive(call, reply);
         if (err != TW_OK) {
+            return fail_repeat(call->client, &refused, err);
+        }
+        bool again;
+        if (tw_bson_get_bool_or(*reply, TW_STR("ok"), false)) {
+            again = is_undone(*reply);
+        } else {
+            err = take_refusal(call->client, *reply);
+            refused = call->client->failure;
+            again = strcmp(refused.retry, "no") != 0;
+        }
+        if (!again || !pause_before(call, attempt)) {
             return err;
         }
+        int rv = call_send(call);
+        if (rv != 0) {
+            *reply = (tw_bson){0};
+            return fail_repeat(call->client, &refused, fail_waiting(call->client, rv));
+        }
     }
 }
 
-uint64_t service_feed_position(const service_feed *feed)
+tw_err service_call_ask(service_call *call, tw_bson request, uint64_t deadline_ms, tw_bson *reply)
 {
-    return feed->position;
-}
-
-uint64_t service_feed_replays(const service_feed *feed)
-{
-    return feed->replays;
+    *reply = (tw_bson){0};
+    tw_err err = service_call_begin(call, request, deadline_ms);
+    return err != TW_OK ? err : service_call_end(call, reply);
 }

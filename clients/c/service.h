@@ -1,49 +1,76 @@
-/* service.h - a client of the service socket: writes, reads, and a feed that resumes.
+/* service.h - requests to the service socket: what libtidewire (tidewire.h) and the feed stand on.
  *
- * Requests and replies are the msgpack maps of the service socket, seen here as BSON. A reply is a
- * view until the next call. Thread: one at a time per client or feed; calls block up to their
- * timeout. A request that timed out may or may not have had its effect: repeat it with its opid. */
+ * Requests and replies are msgpack maps on the wire, BSON here. A request that was sent is repeated
+ * by itself, byte for byte, when its server goes away or asks for patience, until its deadline; so
+ * a write must carry an opid. Thread: one at a time for a client and all that was opened of it;
+ * different clients are independent. Calls block up to their deadline, close for a moment. */
 #pragma once
 
+#include <nng/nng.h>
+
 #include "protocol/bson.h"
+#include "protocol/limits.h"
 
-typedef struct service_client service_client;
+/* Why a call failed. code: of the server, or of this side where no answer came. */
+typedef struct service_failure {
+    tw_err code;
+    char name[TW_MUX_ID_MAX];        /* the code's word; a later server may have more of them */
+    char message[TW_ERROR_TEXT_MAX]; /* the cause, for people */
+    char hint[TW_ERROR_TEXT_MAX];    /* what to do; "" where nothing is known */
+    char retry[TW_SHOWN_INPUT_MAX];  /* no, now, backoff */
+    int64_t version;                 /* conflict: the version that stands; else 0 */
+} service_failure;
 
-/* url  ipc:///path or tcp://127.0.0.1:port. TW_E_UNAVAILABLE: nobody listens there. */
-tw_err service_client_open(service_client **out, const char *url);
+typedef struct service_client {
+    char *url; /* own */
+    nng_socket socket;
+    nng_dialer dialer;
+    uint64_t random;         /* state of the back-off's jitter */
+    uint64_t repeats;        /* requests sent again because the server asked for patience */
+    service_failure failure; /* of the last call that failed */
+} service_client;
+
+/* One request under way. Several of one client may be: the answers come in any order. */
+typedef struct service_call {
+    service_client *client; /* borrow; outlives the call */
+    nng_ctx context;
+    nng_aio *aio;   /* own */
+    nng_msg *last;  /* own; the answer that reply points into */
+    tw_buf request; /* own; as it is sent, and sent again */
+    tw_arena arena; /* own; the answer as BSON */
+    bool is_sent;
+    uint64_t deadline_ms; /* by service_clock_ms */
+} service_call;
+
+/* Milliseconds of a clock that never goes back. */
+uint64_t service_clock_ms(void);
+
+/* Connects to url (ipc:///path, tcp://host:port, inproc://name) in the background, and goes on
+ * trying for as long as it is open. TW_E_BAD_MESSAGE: no such address; TW_E_NO_MEMORY. failure says
+ * it in words, and is all there is when *out is NULL. */
+tw_err service_client_open(service_client **out, const char *url, service_failure *failure);
+/* Every call and feed of it is closed before. */
 void service_client_close(service_client **client);
 
-/* Asks {"op":...} and waits. TW_OK: the reply says ok. Otherwise the code of the refusal (the reply
- * then tells message, hint, version, rule), or TW_E_TIMEOUT, TW_E_UNAVAILABLE, TW_E_BAD_MESSAGE
- * with an empty reply. */
-tw_err service_client_ask(service_client *client, tw_bson request, uint32_t timeout_ms,
-                          tw_bson *reply);
-/* Replaces or inserts; opid (len 0: none) makes it safe to repeat. Reply: key, version, since. */
-tw_err service_client_put(service_client *client, tw_str collection, tw_bson doc, tw_str opid,
-                          uint32_t timeout_ms, tw_bson *reply);
-/* ops  array of {"op":"put","doc":...}, {"op":"remove","id":...} ...; at most TW_WRITE_OPS_MAX of
- * them and TW_SERVICE_MESSAGE_MAX bytes. Reply: count, failed, since, results. */
-tw_err service_client_batch(service_client *client, tw_str collection, tw_bson ops, bool atomic,
-                            uint32_t timeout_ms, tw_bson *reply);
-/* ids  one value or an array. Reply: docs, count, missing. TW_E_NOT_FOUND: none is there. */
-tw_err service_client_get(service_client *client, tw_str collection, tw_bson_value ids,
-                          uint32_t timeout_ms, tw_bson *reply);
+tw_err service_call_init(service_call *call, service_client *client);
+void service_call_fini(service_call *call);
+/* Takes a request that replaces call->request, and puts it on its way; blocks while nobody is
+ * connected. TW_E_TOO_BIG: over TW_SERVICE_MESSAGE_MAX, not sent; TW_E_TIMEOUT; the client's
+ * failure tells why. */
+tw_err service_call_begin(service_call *call, tw_bson request, uint64_t deadline_ms);
+/* Waits for the answer. TW_OK: it says ok (a batch may count some as failed even so). Otherwise the
+ * code of its refusal, TW_E_TIMEOUT or TW_E_BAD_MESSAGE (it is no answer), with client->failure;
+ * reply then is what was said, or empty. A view until the next begin. */
+tw_err service_call_end(service_call *call, tw_bson *reply);
+/* Both. */
+tw_err service_call_ask(service_call *call, tw_bson request, uint64_t deadline_ms, tw_bson *reply);
 
-/* ---- feed ---- */
-typedef struct service_feed service_feed;
-
-#define SERVICE_FEED_NOW UINT64_MAX
-
-/* Follows a collection (database NULL: the server's default). after: rows above it are told; 0: all
- * that is stored first; SERVICE_FEED_NOW: what comes from now on. Errors as of service_client_ask;
- * TW_E_AHEAD, TW_E_COMPACTED: this position cannot be served, open again at 0. */
-tw_err service_feed_open(service_feed **out, const char *url, const char *database,
-                         const char *collection, uint64_t after, uint32_t timeout_ms);
-void service_feed_close(service_feed **feed);
-/* The next row {"n","op","key","version","srv_id","seqno","doc"}, each once, in order of n; what
- * was lost on the way is read again. A view until the next call. TW_E_TIMEOUT: none came. */
-tw_err service_feed_next(service_feed *feed, uint32_t timeout_ms, tw_bson *row);
-/* Every row up to here was told: the `after` of a later feed. */
-uint64_t service_feed_position(const service_feed *feed);
-/* Times that the feed read again what was lost or late. */
-uint64_t service_feed_replays(const service_feed *feed);
+/* Notes a failure of this side: code, and the cause in words; hint may be NULL. Returns code. */
+tw_err service_fail(service_failure *failure, tw_err code, const char *hint, const char *format,
+                    ...) TW_PRINTF(4, 5);
+/* What nng's number means here. */
+tw_err service_failure_of(int rv);
+/* A dialer with the bounds of every connection of this client, started in the background. */
+int service_dial(nng_socket socket, const char *url, nng_dialer *out);
+/* An operation id that nobody else has: 16 hex digits and a NUL. TW_E_INTERNAL: no random bytes. */
+tw_err service_opid(char out[17]);

@@ -70,6 +70,10 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "reindex",
+<<<<<<< HEAD
+=======
+     .patient = true,
+>>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
@@ -85,11 +89,19 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fix_shards",
+<<<<<<< HEAD
+=======
+     .patient = true,
+>>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "wipe",
+<<<<<<< HEAD
+=======
+     .patient = true,
+>>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_STORE,
@@ -107,6 +119,10 @@ static const request_action actions[] = {
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "require",
+<<<<<<< HEAD
+=======
+     .patient = true,
+>>>>>>> search
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
@@ -280,7 +296,11 @@ tw_err request_search_place(request *self, request_why *why)
     int64_t asked_ms;
     if (tw_bson_value_i64(self->given.at[FIELD_deadline_ms], &asked_ms)) {
         wait_ms = (uint64_t)asked_ms;
+<<<<<<< HEAD
     } else if (tw_str_equal(tw_str_of(self->action->name), TW_STR("require"))) {
+=======
+    } else if (self->action->patient) {
+>>>>>>> search
         wait_ms = TW_SEARCH_DEADLINE_MAX_MS;
     }
     self->deadline_ms = tw_now_ms(options->actor) + wait_ms;

@@ -299,6 +299,16 @@ static uint64_t running(world *w)
     return in->body->done.count;
 }
 
+/* A forgotten request ends when its reader has answered, which nobody waits for. */
+static void assert_all_end(world *w)
+{
+    uint64_t left = running(w);
+    for (int asked = 0; left > 0 && asked < 100000; asked++) {
+        left = running(w);
+    }
+    assert_int_equal(left, 0);
+}
+
 /* ---- the validator ---- */
 static void test_request_wrong_fields_refused_by_name(void **state)
 {
@@ -458,7 +468,7 @@ static void test_request_forgotten_gives_no_reply_and_ends(void **state)
                      1);
     assert_int_equal(run(&w, "{\"action\":\"detail\",\"collection\":\"open\",\"id\":\"sent\"}"), 1);
     assert_int_equal(number_of(&w, "version"), 1);
-    assert_int_equal(running(&w), 0);
+    assert_all_end(&w);
     end(&w);
 }
 

@@ -109,7 +109,7 @@ def keys_of(server, index, query="*"):
 
 ALL = [f"b{i}" for i in range(len(DOCS))]
 
-# (function, fields, what the reply is to hold: a value for each name, or a function of reply, index)
+# (function, fields, what the reply is to hold: a value for each name, or a function of both)
 CASES = [
     ("search", {"query": "title:red"}, lambda r, i: sorted(ids(r, i)) == ["b0", "b3", "b6"]),
     ("search", {"query": "title:red"}, {"total": 3, "offset": 0, "rows": 25}),

@@ -1,0 +1,300 @@
+/* copy.ts - the local copy of one database in IndexedDB: records, outbox, conflicts, position.
+ *
+ * Invariants
+ * 1. A write's record and its outbox entry change in one transaction; so do what a stream told and
+ *    the position up to which it was told.
+ * 2. What is shown of a record is `local` where there is one (a write of ours that the stream has not
+ *    shown yet), else `server`.
+ * 3. An entry leaves the outbox when the stream's position covers the fence that the server answered
+ *    with, so a record never falls back to an older version in between.
+ * 4. A snapshot that begins anew counts a generation up; at its end, records of older generations go.
+ *    Until then they stay visible: a reset does not flicker. */
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+
+import { TidewireError } from "../errors.js";
+import type { StreamEvent } from "../stream.js";
+import { covers, keyText } from "../wire.js";
+import type { Doc, Frame, Json, Since } from "../wire.js";
+
+export interface Schema {
+  name: string;
+  version: number;
+  collections: { name: string; keyPath: string }[];
+}
+
+export interface Row {
+  id: string;
+  collection: string;
+  key: Json;
+  /** As the server has it; null: it has none. */
+  server: Doc | null;
+  /** As our unconfirmed writes leave it; null: deleted; absent: no such write. */
+  local?: Doc | null;
+  /** The snapshot that told `server`. */
+  generation: number;
+}
+
+export type LocalAction = "put" | "insert" | "remove";
+
+export interface Entry {
+  n?: number;
+  opid: string;
+  action: LocalAction;
+  id: string;
+  collection: string;
+  key: Json;
+  doc: Doc | null;
+  if_version?: number;
+  /** The server's fence: it has the write, the stream may not have shown it yet. */
+  since?: Since;
+  /** Set with `since`, for the index. */
+  acknowledged?: 1;
+}
+
+/** A write that the server refused for good. */
+export interface Conflict {
+  n?: number;
+  entry: Entry;
+  code: string;
+  message: string;
+  frame: Frame | null;
+}
+
+export interface Position {
+  since?: Since;
+  query?: string;
+  generation: number;
+}
+
+interface Stores extends DBSchema {
+  records: { key: string; value: Row; indexes: { collection: string } };
+  outbox: { key: number; value: Entry; indexes: { id: string; acknowledged: number } };
+  conflicts: { key: number; value: Conflict };
+  meta: { key: string; value: unknown };
+}
+const ALL = ["records", "outbox", "conflicts", "meta"] as const;
+type Write = IDBPTransaction<Stores, typeof ALL, "readwrite">;
+
+export function rowId(collection: string, key: Json): string {
+  return `${collection}\n${keyText(key)}`;
+}
+
+export function shown(row: Row | undefined): Doc | undefined {
+  const doc = row === undefined ? null : row.local !== undefined ? row.local : row.server;
+  return doc ?? undefined;
+}
+
+export class Copy {
+  private constructor(private readonly idb: IDBPDatabase<Stores>) {}
+
+  /** `onGone`: the browser closed or deleted the database under us. */
+  static async open(name: string, onGone: () => void): Promise<Copy> {
+    const idb = await openDB<Stores>(`tidewire:${name}`, 1, {
+      upgrade(made) {
+        made.createObjectStore("records", { keyPath: "id" }).createIndex("collection", "collection");
+        const outbox = made.createObjectStore("outbox", { keyPath: "n", autoIncrement: true });
+        outbox.createIndex("id", "id");
+        outbox.createIndex("acknowledged", "acknowledged");
+        made.createObjectStore("conflicts", { keyPath: "n", autoIncrement: true });
+        made.createObjectStore("meta");
+      },
+      blocking: (_current, _blocked, event) => {
+        (event.target as IDBDatabase).close();
+        onGone();
+      },
+      terminated: onGone,
+    });
+    return new Copy(idb);
+  }
+
+  close(): void {
+    this.idb.close();
+  }
+
+  /* ---- reading ---- */
+
+  get(id: string): Promise<Row | undefined> {
+    return this.idb.get("records", id);
+  }
+
+  rows(collection: string): Promise<Row[]> {
+    return this.idb.getAllFromIndex("records", "collection", collection);
+  }
+
+  /** Oldest first, at most `max`. */
+  entries(max?: number): Promise<Entry[]> {
+    return this.idb.getAll("outbox", null, max);
+  }
+
+  async waiting(): Promise<number> {
+    const tx = this.idb.transaction("outbox");
+    const all = await tx.store.count();
+    return all - (await tx.store.index("acknowledged").count());
+  }
+
+  conflicts(): Promise<Conflict[]> {
+    return this.idb.getAll("conflicts");
+  }
+
+  async forgetConflict(n: number): Promise<void> {
+    await this.idb.delete("conflicts", n);
+  }
+
+  async position(): Promise<Position> {
+    return ((await this.idb.get("meta", "position")) as Position | undefined) ?? { generation: 0 };
+  }
+
+  /* ---- our own writes ---- */
+
+  /** Adds writes to records and outbox; ids of what changed. `insert` of what is there: `conflict`. */
+  async write(entries: Entry[]): Promise<string[]> {
+    const tx = this.idb.transaction(ALL, "readwrite", { durability: "strict" });
+    for (const entry of entries) {
+      const row = await tx.objectStore("records").get(entry.id);
+      if (entry.action === "insert" && shown(row) !== undefined) {
+        tx.abort();
+        await tx.done.catch(() => {});
+        throw new TidewireError("conflict", `${entry.id.replace("\n", "/")} is there already`);
+      }
+      await tx.objectStore("outbox").add(entry);
+      await tx.objectStore("records").put({
+        ...(row ?? blank(entry.collection, entry.key)),
+        local: entry.doc,
+      });
+    }
+    await tx.done;
+    return entries.map((entry) => entry.id);
+  }
+
+  /** The server has these writes. */
+  async acknowledge(entries: Entry[], since: Since): Promise<string[]> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const outbox = tx.objectStore("outbox");
+    for (const entry of entries) {
+      if ((await outbox.getKey(entry.n as number)) === undefined) continue; // discarded meanwhile
+      await outbox.put({ ...entry, since, acknowledged: 1 });
+    }
+    const changed = await settle(tx);
+    await tx.done;
+    return changed;
+  }
+
+  /** The server refuses the write for good: it is kept as a conflict. */
+  async refuse(entry: Entry, error: TidewireError): Promise<string[]> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const { code, message, frame = null } = error;
+    await tx.objectStore("conflicts").add({ entry, code, message, frame });
+    await takeOut(tx, entry);
+    await tx.done;
+    return [entry.id];
+  }
+
+  /* ---- what the stream tells ---- */
+
+  /** Begins a snapshot anew; gives the new generation. */
+  async begin(): Promise<number> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const old = (await tx.objectStore("meta").get("position")) as Position | undefined;
+    const generation = (old?.generation ?? 0) + 1;
+    await tx.objectStore("meta").put({ generation } satisfies Position, "position");
+    await tx.done;
+    return generation;
+  }
+
+  /** Applies events in order, and the position behind them. */
+  async apply(events: StreamEvent[], position: Position): Promise<string[]> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const changed = new Set<string>();
+    for (const event of events) {
+      if (event.kind === "put" || event.kind === "remove") {
+        const id = rowId(event.collection, event.key);
+        const row = (await tx.objectStore("records").get(id)) ?? blank(event.collection, event.key);
+        row.server = event.kind === "put" ? event.doc : null;
+        row.generation = position.generation;
+        await keep(tx, row);
+        changed.add(id);
+      } else if (event.kind === "drop") {
+        await forgetServer(tx, (row) => row.collection === event.collection, changed);
+      } else if (event.kind === "sync") {
+        await forgetServer(tx, (row) => row.generation < position.generation, changed);
+      }
+    }
+    if (position.since !== undefined) await tx.objectStore("meta").put(position, "position");
+    for (const id of await settle(tx)) changed.add(id);
+    await tx.done;
+    return [...changed];
+  }
+
+  /* ---- schema ---- */
+
+  /** Empties the copy when the schema's version is another than the one it was made for. Refused
+   * while writes wait, as they would be lost: `false`. */
+  async adopt(schema: Schema): Promise<boolean> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const meta = tx.objectStore("meta");
+    const old = (await meta.get("schema")) as Schema | undefined;
+    const isOther = old !== undefined && old.version !== schema.version;
+    const isFree = !isOther || (await tx.objectStore("outbox").count()) === 0;
+    if (isFree) {
+      if (isOther) {
+        await tx.objectStore("records").clear();
+        await meta.delete("position");
+      }
+      await meta.put(schema, "schema");
+    }
+    await tx.done;
+    return isFree;
+  }
+
+  async clearOutbox(): Promise<void> {
+    await this.idb.clear("outbox");
+  }
+}
+
+function blank(collection: string, key: Json): Row {
+  return { id: rowId(collection, key), collection, key, server: null, generation: 0 };
+}
+
+/** A row of which neither server nor we know anything goes. */
+async function keep(tx: Write, row: Row): Promise<void> {
+  const records = tx.objectStore("records");
+  if (row.server === null && row.local === undefined) await records.delete(row.id);
+  else await records.put(row);
+}
+
+async function forgetServer(
+  tx: Write,
+  isMeant: (row: Row) => boolean,
+  changed: Set<string>,
+): Promise<void> {
+  for await (const cursor of tx.objectStore("records")) {
+    if (cursor.value.server === null || !isMeant(cursor.value)) continue;
+    changed.add(cursor.value.id);
+    await keep(tx, { ...cursor.value, server: null });
+  }
+}
+
+/** Takes an entry out of the outbox; the record shows the newest write that is left. */
+async function takeOut(tx: Write, entry: Entry): Promise<void> {
+  const outbox = tx.objectStore("outbox");
+  await outbox.delete(entry.n as number);
+  const row = await tx.objectStore("records").get(entry.id);
+  if (row === undefined) return;
+  const left = (await outbox.index("id").getAll(entry.id)).at(-1);
+  if (left === undefined) delete row.local;
+  else row.local = left.doc;
+  await keep(tx, row);
+}
+
+/** Ends the entries whose fence the stream has passed. */
+async function settle(tx: Write): Promise<string[]> {
+  const { since } = ((await tx.objectStore("meta").get("position")) ?? {}) as Partial<Position>;
+  if (since === undefined) return [];
+  const ended: string[] = [];
+  for (const entry of await tx.objectStore("outbox").index("acknowledged").getAll()) {
+    if (entry.since === undefined || !covers(since, entry.since)) continue;
+    await takeOut(tx, entry);
+    ended.push(entry.id);
+  }
+  return ended;
+}

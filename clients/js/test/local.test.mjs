@@ -1,0 +1,194 @@
+// The local database against the real server, on an IndexedDB in memory.
+import "fake-indexeddb/auto";
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { WebSocket } from "ws";
+
+import { RealtimeDb } from "../dist/local/index.js";
+import { open, Proxy, Server, until } from "./harness.mjs";
+
+const schema = {
+  name: "crm",
+  version: 12,
+  collections: [
+    { name: "person", keyPath: "_id" },
+    { name: "company", keyPath: "_id" },
+  ],
+};
+let server, proxy, direct;
+before(async () => {
+  server = await new Server().start();
+  proxy = await new Proxy().start(server.port);
+  direct = open(server.url);
+});
+after(async () => {
+  direct.close();
+  await proxy.close();
+  await server.close();
+});
+
+let names = 0;
+function realtime(url = server.url, more = {}) {
+  return new RealtimeDb(url, {
+    schemas: [schema],
+    name: `test ${names++}`,
+    WebSocket,
+    backoff: { baseMs: 10, maxMs: 50 },
+    ...more,
+  });
+}
+const crmOf = (id) => direct.db.get("person", id, { database: "crm" });
+
+test("put, add, get, select, first, forEach, count, delete: local first, then everywhere", async () => {
+  const [one, two] = [realtime(), realtime()];
+  const [a, b] = [await one.open("crm"), await two.open("crm")];
+  const { _id } = await a.put("person", { name: "Rodrigo Portela", title: "Juggernaut" });
+  assert.equal((await a.get("person", _id)).name, "Rodrigo Portela"); // at once
+  await until(() => b.get("person", _id), "the other client");
+  await a.add("person", { _id: "ada", name: "Ada", age: 36 });
+  await assert.rejects(a.add("person", { _id: "ada" }), { code: "conflict" });
+  await a.put("person", { _id: "grace", name: "Grace", age: 85 });
+  assert.deepEqual(
+    (await a.select("person", { where: (p) => p.age > 30, sort: "age" })).map((p) => p.name),
+    ["Ada", "Grace"],
+  );
+  assert.equal((await a.first("person", { where: { name: "Grace" } })).age, 85);
+  assert.equal(await a.count("person", (p) => p.age === undefined), 1);
+  let visited = 0;
+  await a.forEach("person", () => visited++);
+  assert.equal(visited, 3);
+  await a.delete("person", "ada");
+  assert.equal(await a.get("person", "ada"), undefined);
+  await until(async () => (await b.count("person")) === 2, "the deletion");
+  await assert.rejects(a.get("nothing", 1), { code: "unknown_collection" });
+  one.close();
+  two.close();
+});
+
+test("writes made offline wait in the outbox, survive the page, and are applied once", async () => {
+  const name = "offline";
+  const dead = realtime("ws://127.0.0.1:1", { name });
+  const before = await dead.open("crm");
+  for (let n = 0; n < 50; n++) await before.put("person", { _id: "off", n });
+  await before.put("person", { _id: "off2" });
+  assert.equal((await before.outbox()).length, 51);
+  dead.close(); // the tab is closed
+
+  const back = realtime(server.url, { name });
+  const after = await back.open("crm");
+  assert.equal((await after.get("person", "off")).n, 49);
+  await until(async () => (await after.outbox()).length === 0, "the outbox");
+  const stored = await crmOf("off");
+  assert.deepEqual([stored.n, stored._version], [49, 50]);
+  back.close();
+});
+
+test("a refused write becomes a conflict, and the server's record is shown", async () => {
+  await direct.db.put("person", { _id: "c", by: "other" }, { database: "crm" });
+  const one = realtime("ws://127.0.0.1:1", { name: "conflict" });
+  const crm = await one.open("crm");
+  await crm.add("person", { _id: "c", by: "me" });
+  await crm.put("person", { _id: "d", by: "me" }, { if_version: 7 });
+  one.close();
+  const two = realtime(server.url, { name: "conflict" });
+  const same = await two.open("crm");
+  const heard = [];
+  same.on("conflict", (conflict) => heard.push(conflict));
+  await until(async () => (await same.conflicts()).length === 2, "two conflicts");
+  const [first] = await same.conflicts();
+  assert.equal(first.code, "conflict");
+  assert.equal(first.entry.doc.by, "me");
+  await until(async () => (await same.get("person", "c"))?.by === "other", "the server's record");
+  assert.equal(await same.get("person", "d"), undefined);
+  await same.forgetConflict(first);
+  assert.equal((await same.conflicts()).length, 1);
+  two.close();
+});
+
+test("a live query is stable and true", async () => {
+  const one = realtime();
+  const crm = await one.open("crm");
+  const query = crm.watch("company", { where: (c) => c.size > 10, sort: "size" });
+  await until(() => query.isReady, "ready");
+  assert.equal(query.records, query.records);
+  let calls = 0;
+  query.subscribe(() => calls++);
+  await direct.db.put("company", { _id: 1, size: 20 }, { database: "crm" });
+  await direct.db.put("company", { _id: 2, size: 15 }, { database: "crm" });
+  await direct.db.put("company", { _id: 3, size: 5 }, { database: "crm" });
+  await until(() => query.records.length === 2, "two companies");
+  assert.deepEqual(query.records.map((c) => c._id), [2, 1]);
+  await crm.put("company", { _id: 1, size: 1 });
+  await until(() => query.records.length === 1, "one company");
+  assert.ok(calls > 0);
+  query.close();
+  one.close();
+});
+
+test("another schema version empties the copy, but never a waiting write", async () => {
+  const name = "schema";
+  const one = realtime("ws://127.0.0.1:1", { name });
+  await (await one.open("crm")).put("person", { _id: "waits" });
+  one.close();
+  const newer = { ...schema, version: 13 };
+  const two = realtime(server.url, { name, schemas: [newer] });
+  await assert.rejects(two.open("crm"), { code: "schema_changed" });
+  two.close();
+  const three = realtime(server.url, { name });
+  const old = await three.open("crm");
+  await until(async () => (await old.outbox()).length === 0, "the outbox");
+  await until(() => crmOf("waits"), "the write");
+  await until(() => old.isSynced, "synced");
+  three.close();
+  const four = realtime(server.url, { name, schemas: [newer] });
+  const fresh = await four.open("crm");
+  await until(() => fresh.get("person", "waits"), "the copy, made anew");
+  four.close();
+});
+
+test("partitions: no write lost, none applied twice, all copies equal", async () => {
+  const rounds = Number(process.env.TIDEWIRE_PARTITIONS ?? 30);
+  const names = ["left", "right"];
+  const make = () => names.map((name) => realtime(proxy.url, { name }));
+  let clients = make();
+  let copies = await Promise.all(clients.map((client) => client.open("crm")));
+  let seed = 12345;
+  const random = (below) => (seed = (seed * 1103515245 + 12345) % 2 ** 31) % below;
+  const last = new Map(); // of each key that one client alone writes
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < 4; i++) {
+      const who = random(2);
+      const mine = `${names[who]} ${random(8)}`;
+      if (random(4) === 0) {
+        await copies[who].delete("person", mine);
+        last.set(mine, undefined);
+      } else {
+        await copies[who].put("person", { _id: mine, round, i });
+        last.set(mine, `${round} ${i}`);
+      }
+      await copies[who].put("person", { _id: `both ${random(4)}`, round, by: names[who] });
+    }
+    if (random(2) === 0) proxy.cut();
+    if (random(5) === 0) {
+      const who = random(2); // the page is reloaded
+      clients[who].close();
+      clients[who] = realtime(proxy.url, { name: names[who] });
+      copies[who] = await clients[who].open("crm");
+    }
+  }
+  for (const copy of copies) await until(async () => (await copy.outbox()).length === 0, "the outbox", 60);
+  const wanted = async () =>
+    JSON.stringify((await direct.db.find("person", {}, { database: "crm", sort: { _id: 1 } })).filter(isOurs));
+  const isOurs = ({ _id }) => /^(left|right|both) /.test(_id);
+  const held = async (copy) =>
+    JSON.stringify((await copy.select("person", { where: isOurs, sort: "_id" })));
+  const truth = await wanted();
+  for (const copy of copies) await until(async () => (await held(copy)) === truth, "equal copies");
+  for (const doc of JSON.parse(truth)) {
+    if (last.has(doc._id)) assert.equal(`${doc.round} ${doc.i}`, last.get(doc._id));
+  }
+  for (const [key, value] of last) {
+    if (value !== undefined) assert.ok(JSON.parse(truth).some((doc) => doc._id === key), key);
+  }
+  for (const client of clients) client.close();
+});

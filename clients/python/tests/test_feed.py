@@ -1,0 +1,106 @@
+"""The feed: each row once and in order, whatever was lost on the way."""
+
+import threading
+
+import pytest
+
+from tidewire import NOW, BadInput, Client, Refused
+
+
+def take(feed, count):
+    rows = []
+    for row in feed:
+        rows.append(row)
+        if len(rows) == count:
+            return rows
+    raise AssertionError(f"the feed ended after {len(rows)} rows")
+
+
+def test_what_is_stored_and_what_comes_then(client):
+    client.put("c", {"_id": 1, "n": 1})
+    with client.feed("c", idle=20) as feed:
+        (first,) = take(feed, 1)
+        assert (first.op, first.key, first.version, first.doc["n"]) == ("put", 1, 1, 1)
+        written = client.put("c", {"_id": 2})
+        client.put("other", {"_id": 3})
+        client.put("c", {"_id": 4}, dispatch=False)
+        client.remove("c", 1)
+        second, third = take(feed, 2)
+        assert [[second.srv_id, second.seqno]] == written.since
+        assert (third.op, third.key, third.doc) == ("remove", 1, None)
+        assert feed.position == third.position > second.position > first.position
+        position = feed.position
+    with client.feed("c", second.position, idle=20) as later:
+        assert take(later, 1)[0].op == "remove"
+    client.put("c", {"_id": 5})
+    with client.feed("c", position, idle=20) as later:
+        assert take(later, 1)[0].key == 5
+
+
+def test_an_idle_feed_ends_and_one_from_now_tells_nothing_old(client):
+    client.put("c", {"_id": 1})
+    with client.feed("c", NOW, idle=0.2) as feed:
+        assert list(feed) == [] and feed.position > 0
+        client.put("c", {"_id": 2})
+        assert feed.poll(20).key == 2
+        assert feed.poll(0.05) is None
+
+
+def test_lost_messages_are_read_again(client):
+    with client.feed("c", NOW) as feed:
+        for number in range(400):  # it does not read meanwhile: more than all queues hold
+            client.put("c", {"_id": number, "t": "z" * 4000})
+        assert [row.key for row in take(feed, 400)] == list(range(400))
+        assert feed.replays > 1
+
+
+def test_a_position_is_kept_in_a_file(server, url, backend, tmp_path):
+    path = str(tmp_path / "position")
+    with Client(url, backend=backend) as client:
+        for number in range(3):
+            client.put("c", {"_id": number})
+            with client.feed("c", position_file=path, idle=20) as feed:
+                assert take(feed, 1)[0].key == number
+                feed.save()
+        with client.feed("c", position_file=path, idle=0.2) as feed:
+            assert list(feed) == []
+        (tmp_path / "position").write_text("soon")
+        with pytest.raises(BadInput, match="holds no position"):
+            client.feed("c", position_file=path)
+        with client.feed("c") as feed, pytest.raises(BadInput):
+            feed.save()
+
+
+def test_wrong_positions_and_names_are_refused(client):
+    client.put("c", {"_id": 1})
+    with pytest.raises(Refused) as ahead:
+        client.feed("c", 10**6)
+    assert ahead.value.code == "ahead"
+    for since in (-1, "yesterday"):
+        with pytest.raises(BadInput):
+            client.feed("c", since)
+    with pytest.raises(Refused):
+        client.feed("$c")
+
+
+def test_the_feed_goes_on_over_kills(server, client):
+    rows, failures = [], []
+
+    def follow():
+        try:
+            with Client(client.url, backend=client._backend) as other, other.feed("c") as feed:
+                rows.extend(take(feed, 3000))
+        except BaseException as failure:
+            failures.append(failure)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    for part in range(3):
+        ops = ({"_id": part * 1000 + i} for i in range(1000))
+        client.put_many("c", ops, batch_records=20)
+        server.kill()
+        server.start()
+    follower.join(60)
+    assert not failures
+    assert sorted(row.key for row in rows) == list(range(3000))
+    assert [row.position for row in rows] == sorted({row.position for row in rows})
