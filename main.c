@@ -97,7 +97,8 @@ static bool is_served(const char *name, const char *search)
 {
     static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
                                          "service"};
-    if (search != NULL && (strcmp(name, search) == 0 || strcmp(name, "indexer") == 0)) {
+    bool indexed = strcmp(search, "es_proxy") == 0 && strcmp(name, "indexer") == 0;
+    if (strcmp(name, search) == 0 || indexed) {
         return true;
     }
     for (size_t i = 0; i < TW_COUNT(served); i++) {
@@ -253,6 +254,30 @@ static int fill_search(struct program *program, const char *verb)
     return 0;
 }
 
+/* The proxy and its indexer, or the embedded search. Returns 1 when the configuration is wrong
+ * (told). */
+static int add_search(struct program *program, const char *verb, tw_err *err)
+{
+    const config_options *option = &program->config.option;
+    if (option->search_urls[0] == '\0') {
+        program->embedded = (embedded_search_options){.catalog = &program->config.catalog,
+                                                      .directory = option->data,
+                                                      .memory = option->memory};
+        *err = tw_system_add(program->system, &embedded_search_class, -1, &program->embedded);
+        return 0;
+    }
+    if (fill_search(program, verb) != 0) {
+        return 1;
+    }
+    program->indexer =
+        (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
+    *err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
+    if (*err == TW_OK) {
+        *err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
+    }
+    return 0;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -269,15 +294,9 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         err = tw_system_add(program->system, &subscription_manager_class, -1, &program->manager);
         count++;
     }
-    if (err == TW_OK && search_actor(program) != NULL && is_wanted(program, named, "es_proxy")) {
-        if (fill_search(program, verb) != 0) {
+    if (err == TW_OK && is_wanted(program, named, search_actor(program))) {
+        if (add_search(program, verb, &err) != 0) {
             return 0;
-        }
-        program->indexer =
-            (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
-        err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
-        if (err == TW_OK) {
-            err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
         }
         count++;
     }
@@ -306,7 +325,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         return 0;
     }
     if (count == 0) {
-        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy gateway",
+        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy embedded_search gateway",
                        "nothing to run: '%s'", named != NULL ? named : option->only);
     }
     return count;
@@ -333,6 +352,16 @@ static const char *absolute(const char *path, char *out, size_t size)
     return out;
 }
 
+/* Without a cluster the log keeps what would be kept in one alone, and everything is searched. */
+static void search_embedded(config *loaded)
+{
+    catalog_collection *at = (catalog_collection *)(uintptr_t)loaded->catalog.at;
+    for (size_t i = 0; i < loaded->catalog.count; i++) {
+        at[i].search_store = false;
+    }
+    loaded->catalog.embedded = true;
+}
+
 static int prepare(struct program *program, const char *verb)
 {
     const config_options *option = &program->config.option;
@@ -353,6 +382,9 @@ static int prepare(struct program *program, const char *verb)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     absolute(option->data, data, sizeof(data));
+    if (option->search_urls[0] == '\0') {
+        search_embedded(&program->config);
+    }
     if (!option->memory && make_directory(verb, option->data) != 0) {
         return 1;
     }
@@ -389,7 +421,8 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
-            argp_error(state, "name an actor: store, subscription_manager, es_proxy or gateway");
+            argp_error(state, "name an actor: store, subscription_manager, es_proxy, embedded_search or "
+                       "gateway");
         }
         return 0;
     default:
@@ -412,9 +445,8 @@ static void print_listeners(const struct program *program)
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
     }
-    if (search_actor(program) != NULL) {
-        printf("  search     %s\n", program->config.option.search_urls);
-    }
+    const char *cluster = program->config.option.search_urls;
+    printf("  search     %s\n", cluster[0] != '\0' ? cluster : "embedded");
 }
 
 static void print_start(const struct program *program)

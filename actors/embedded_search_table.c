@@ -33,8 +33,7 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_NUMBER_ADD] = "INSERT OR IGNORE INTO number(field, value, doc) VALUES(?1, ?2, ?3)",
     [SQL_NUMBER_DELETE] = "DELETE FROM number WHERE field = ?1 AND value = ?2 AND doc = ?3",
     [SQL_META] = "REPLACE INTO meta(k, v) VALUES(?1, ?2)",
-    [SQL_FIELD] = "REPLACE INTO field(number, coll, name, path, told, above, docs, terms)"
-                  " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [SQL_FIELD] = "REPLACE INTO field VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [SQL_COLLECTION] = "REPLACE INTO collection(number, db, name, docs) VALUES(?1, ?2, ?3, ?4)",
     [SQL_DF] = "SELECT doc FROM vocab WHERE term = ?1",
 };

@@ -163,11 +163,7 @@ static bool begins_anew(es_work *work, const es_reply *reply)
     tw_str why = {NULL, 0};
     tw_bson error = tw_bson_get_doc(reply->body, TW_STR("error"));
     bool gone =
-<<<<<<< HEAD
-        reply->status == 404 && work->start != NULL && !work->restarted &&
-=======
         reply->status == 404 && work->start != NULL && !work->ensuring && !work->restarted &&
->>>>>>> search
         es_error_of(reply->status, error, &why) == TW_E_NOT_FOUND &&
         tw_str_equal(tw_bson_get_str(error, TW_STR("type")), TW_STR("index_not_found_exception"));
     if (!gone) {

@@ -231,8 +231,6 @@ static void send_ops(es_work *work)
     es_call_send(work, &call, on_written);
 }
 
-<<<<<<< HEAD
-=======
 static void on_begun(es_work *work, const es_reply *reply)
 {
     (void)reply;
@@ -267,7 +265,6 @@ static void begin_filling(es_work *work)
     es_call_send(work, &call, on_begun);
 }
 
->>>>>>> search
 void es_index_write(es_work *work)
 {
     const tw_msg_index_write *asked = &work->asked.index_write;
@@ -285,11 +282,7 @@ void es_index_write(es_work *work)
     } else if (work->indices[0]->busy) {
         es_fail(work, TW_E_BUSY, "The index is being copied; writes wait.");
     } else if (asked->empty) {
-<<<<<<< HEAD
-        es_empty(work, send_ops);
-=======
         es_empty(work, begin_filling);
->>>>>>> search
     } else {
         send_ops(work);
     }
@@ -559,17 +552,7 @@ static void save(es_proxy *self, es_index *index)
     index->saving = true;
     index->unsaved = false;
     index->saved_ms = tw_now_ms(self->actor);
-<<<<<<< HEAD
-    es_begin(work, &b);
-    tw_bson_open_doc(&b, TW_STR("_tw"));
-    tw_bson_add_str(&b, TW_STR("state"), TW_STR("indexed"));
-    tw_bson_add_i64(&b, TW_STR("srv"), (int64_t)index->srv);
-    tw_bson_add_i64(&b, TW_STR("n"), (int64_t)index->n);
-    tw_bson_add_vector(&b, TW_STR("at"), position_set_view(&index->written));
-    tw_bson_close(&b);
-=======
     add_state(work, &b, index);
->>>>>>> search
     const es_call call = {.method = "PUT",
                           .path = es_text(work, "/%s/_doc/" STATE_ID, index->alias),
                           .body = es_json(work, &b),

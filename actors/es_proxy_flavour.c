@@ -21,11 +21,7 @@ static const es_flavour flavours[] = {
      .pit_open = "/_pit?keep_alive=",
      .pit_id = "id",
      .pit_close = "/_pit",
-<<<<<<< HEAD
-     .tie = "_shard_doc",
-=======
      .tie = "_id",
->>>>>>> search
      .reindex = true,
      .lifecycle = "index.lifecycle.name"},
     {.name = "Elasticsearch 7 OSS", .tie = "_id", .reindex = true},

@@ -79,8 +79,6 @@ void es_add_index_body(es_proxy *self, tw_bson_builder *b, const es_index *index
 }
 
 /* ---- every target has its index ---- */
-<<<<<<< HEAD
-=======
 /* The first (and only) value of a reply {"index-000001": {...}}; its name in *index. */
 static tw_bson only_of(const es_reply *reply, tw_str *index)
 {
@@ -102,7 +100,6 @@ static tw_str setting_of(const es_reply *reply, const char *name)
     return tw_bson_get_str(settings, tw_str_of(name));
 }
 
->>>>>>> search
 static void next_index(es_work *work);
 
 static es_index *current(es_work *work)
@@ -110,13 +107,6 @@ static es_index *current(es_work *work)
     return work->indices[work->index_at];
 }
 
-<<<<<<< HEAD
-static void on_active(es_work *work, const es_reply *reply)
-{
-    (void)reply; /* one that is not there yet says so itself */
-    current(work)->ready = true;
-    next_index(work);
-=======
 static void on_let_go(es_work *work, const es_reply *reply)
 {
     (void)reply; /* writes that are refused still say so themselves */
@@ -154,7 +144,6 @@ static void on_active(es_work *work, const es_reply *reply)
         .idempotent = true,
         .tolerant = true};
     es_call_send(work, &call, on_blocks);
->>>>>>> search
 }
 
 /* A new index is there before its shards are. */
@@ -264,10 +253,7 @@ static void next_index(es_work *work)
         work->index_at++;
     }
     if (work->index_at == work->indices_count) {
-<<<<<<< HEAD
-=======
         work->ensuring = false;
->>>>>>> search
         work->ready(work);
         return;
     }
@@ -292,10 +278,7 @@ static void on_flavour(es_work *work, const es_reply *reply)
 void es_need_indices(es_work *work, es_step ready)
 {
     work->ready = ready;
-<<<<<<< HEAD
-=======
     work->ensuring = true;
->>>>>>> search
     work->index_at = 0;
     if (work->proxy->flavour != NULL) {
         next_index(work);
@@ -339,22 +322,6 @@ static void add_field_rows(es_work *work, tw_bson_builder *b, tw_bson properties
     }
 }
 
-<<<<<<< HEAD
-/* The first (and only) value of a reply {"index-000001": {...}}; its name in *index. */
-static tw_bson only_of(const es_reply *reply, tw_str *index)
-{
-    tw_bson_iter iter;
-    tw_bson_iter_init(&iter, reply->body);
-    *index = (tw_str){NULL, 0};
-    if (!tw_bson_iter_next(&iter)) {
-        return (tw_bson){NULL, 0};
-    }
-    *index = iter.name;
-    return tw_bson_value_doc(iter.value);
-}
-
-=======
->>>>>>> search
 static void on_fields(es_work *work, const es_reply *reply)
 {
     tw_str name;
@@ -406,17 +373,6 @@ void es_commit(es_work *work)
 }
 
 /* ---- settings ---- */
-<<<<<<< HEAD
-/* A value of the flat settings of an index: a text. */
-static tw_str setting_of(const es_reply *reply, const char *name)
-{
-    tw_str index;
-    tw_bson settings = tw_bson_get_doc(only_of(reply, &index), TW_STR("settings"));
-    return tw_bson_get_str(settings, tw_str_of(name));
-}
-
-=======
->>>>>>> search
 static void ask_settings(es_work *work, es_answered answered)
 {
     const es_call call = {.method = "GET",
@@ -516,10 +472,7 @@ typedef struct copy {
     tw_err err;
     char why[TW_ERROR_TEXT_MAX];
     bool copies; /* wipe does not */
-<<<<<<< HEAD
-=======
     bool stale;  /* what stood in its place was removed */
->>>>>>> search
     const fix *fix;
     es_step done; /* NULL: the asker is answered */
     void *kept;   /* state of who goes on with done */
@@ -609,8 +562,6 @@ static void copy_lost(es_work *work)
     es_wait(work, ES_LOST_MS, unblock);
 }
 
-<<<<<<< HEAD
-=======
 /* Back to who wanted an empty index. */
 static void go_on(es_work *work)
 {
@@ -621,7 +572,6 @@ static void go_on(es_work *work)
     done(work);
 }
 
->>>>>>> search
 static void on_old_gone(es_work *work, const es_reply *reply)
 {
     (void)reply; /* an old index that stays costs room only */
@@ -633,19 +583,10 @@ static void on_old_gone(es_work *work, const es_reply *reply)
     tw_log(TW_LOG_INFO, tw_actor_name(work->proxy->actor), "%s: %s is now %s, %lld documents",
            self->what, index->alias, self->to, (long long)self->documents);
     if (self->done != NULL) {
-<<<<<<< HEAD
-        work->state = self->kept;
-        work->lost = NULL;
-        self->done(work);
-        return;
-    }
-    answer_copy(work, true);
-=======
         go_on(work);
     } else {
         answer_copy(work, true);
     }
->>>>>>> search
 }
 
 static void on_swapped(es_work *work, const es_reply *reply)
@@ -766,11 +707,6 @@ static void on_blocked(es_work *work, const es_reply *reply)
                  on_copying);
 }
 
-<<<<<<< HEAD
-static void on_target_made(es_work *work, const es_reply *reply)
-{
-    const copy *self = work->state;
-=======
 static void make_target(es_work *work);
 
 static void on_stale_gone(es_work *work, const es_reply *reply)
@@ -790,7 +726,6 @@ static void on_target_made(es_work *work, const es_reply *reply)
                      on_stale_gone);
         return;
     }
->>>>>>> search
     if (reply->status >= 400) {
         work->indices[0]->busy = false;
         es_fail_reply(work, reply);
@@ -835,11 +770,6 @@ static void on_counted(es_work *work, const es_reply *reply)
         es_fail(work, TW_E_BUSY, "The index is being copied already.");
         return;
     }
-<<<<<<< HEAD
-    work->indices[0]->busy = true;
-    work->lost = copy_lost;
-    work->start = NULL; /* what is not found is not to be made now */
-=======
     if (self->done != NULL && self->documents == 0) { /* it is empty */
         go_on(work);
         return;
@@ -853,7 +783,6 @@ static void on_counted(es_work *work, const es_reply *reply)
 static void make_target(es_work *work)
 {
     const copy *self = work->state;
->>>>>>> search
     tw_bson_builder b;
     es_begin(work, &b);
     es_add_index_body(work->proxy, &b, work->indices[0], NULL);

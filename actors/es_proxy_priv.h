@@ -114,10 +114,7 @@ struct es_work {
     position_set sent;      /* what the refresh on its way will make visible */
     bool tolerant;
     bool own;        /* nobody asked: it is the proxy's own */
-<<<<<<< HEAD
-=======
     bool ensuring;   /* es_need_indices: what is not there is about to be made */
->>>>>>> search
     bool restarted;  /* the index had gone; once */
     tw_vector as_of; /* of the answer */
     tw_buf out;      /* own; a request on its way */

@@ -791,12 +791,8 @@ static void page_ask(es_work *work)
     tw_bson_add_bool(&b, TW_STR("track_total_hits"), false);
     tw_bson_open_array(&b, TW_STR("sort"));
     tw_bson_open_doc(&b, TW_STR(""));
-<<<<<<< HEAD
-    tw_bson_add_str(&b, tw_str_of(flavour->tie), TW_STR("asc"));
-=======
     tw_bson_add_str(&b, self->pit.ptr != NULL ? tw_str_of(flavour->tie) : TW_STR("_id"),
                     TW_STR("asc"));
->>>>>>> search
     tw_bson_close(&b);
     tw_bson_close(&b);
     if (self->after.len > 0) {

@@ -158,13 +158,10 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
     const tw_msg_log_rows *rows = &in->body->log_rows;
     self->upto = rows->upto;
     self->head = rows->head > self->head ? rows->head : self->head;
-<<<<<<< HEAD
-=======
     if (rows->upto <= self->read) { /* the reader has not seen them yet; the tick reads again */
         self->reading = false;
         return;
     }
->>>>>>> search
     for (size_t i = 0; i < self->feeds_count; i++) {
         feed *feed = &self->feeds[i];
         if (feed->phase != FEED_FOLLOW || feed->n >= rows->upto || feed->n < self->read) {
@@ -188,36 +185,11 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
                on_written, NULL, i);
     }
     if (self->writes == 0) {
-<<<<<<< HEAD
-        self->read = self->upto;
-=======
->>>>>>> search
         self->reading = false;
         read_on(self);
     }
 }
 
-<<<<<<< HEAD
-static bool is_followed(const indexer *self)
-{
-    for (size_t i = 0; i < self->feeds_count; i++) {
-        if (self->feeds[i].phase == FEED_FOLLOW) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void read_on(indexer *self)
-{
-    if (self->reading || self->read >= self->head || !is_followed(self)) {
-        return;
-    }
-    self->reading = true;
-    tw_ask(self->actor, self->reader, TW_MSG_log_read,
-           &(tw_msg_log_read){
-               .after = self->read, .rows_max = INDEXER_READ_ROWS, .bytes_max = INDEXER_READ_BYTES},
-=======
 /* Reads behind the least advanced of those that follow. */
 static void read_on(indexer *self)
 {
@@ -234,7 +206,6 @@ static void read_on(indexer *self)
     tw_ask(self->actor, self->reader, TW_MSG_log_read,
            &(tw_msg_log_read){
                .after = least, .rows_max = INDEXER_READ_ROWS, .bytes_max = INDEXER_READ_BYTES},
->>>>>>> search
            TW_ASK_TIMEOUT_MS, on_rows, NULL, 0);
 }
 

@@ -6,7 +6,9 @@
 
 #include "protocol/limits.h"
 
-enum { SLOTS = 1024, MANY = TW_SEARCH_BUCKETS_MAX, HOUR_MS = 3600000 };
+#define DAY_MS 86400000.0
+
+enum { SLOTS = 1024, MANY = TW_SEARCH_BUCKETS_MAX };
 
 typedef struct agg agg;
 typedef struct state state;
@@ -127,9 +129,9 @@ static double month_begin(double ms, char unit)
     int64_t year;
     unsigned month;
     unsigned mday;
-    search_civil_of((int64_t)floor(ms / (24.0 * HOUR_MS)), &year, &month, &mday);
+    search_civil_of((int64_t)floor(ms / DAY_MS), &year, &month, &mday);
     month = unit == 'y' ? 1 : unit == 'q' ? (month - 1) / 3 * 3 + 1 : month;
-    return (double)search_day_of(year, month, 1) * 24 * HOUR_MS;
+    return (double)search_day_of(year, month, 1) * DAY_MS;
 }
 
 static double next_begin(const agg *self, double from)
@@ -140,9 +142,9 @@ static double next_begin(const agg *self, double from)
     if (self->calendar == 0) {
         return from + self->interval;
     }
-    search_civil_of((int64_t)floor(from / (24.0 * HOUR_MS)), &year, &month, &mday);
+    search_civil_of((int64_t)floor(from / DAY_MS), &year, &month, &mday);
     month += self->calendar == 'y' ? 12 : self->calendar == 'q' ? 3 : 1;
-    return (double)search_day_of(year + (month - 1) / 12, (month - 1) % 12 + 1, 1) * 24 * HOUR_MS;
+    return (double)search_day_of(year + (month - 1) / 12, (month - 1) % 12 + 1, 1) * DAY_MS;
 }
 
 static double step_of(const agg *self, double number)
@@ -513,9 +515,9 @@ static bool read_interval(tw_str text, agg *out)
         double ms;
         char calendar;
     } units[] = {{"ms", 1, 0},          {"s", 1000, 0},         {"m", 60000, 0},
-                 {"h", HOUR_MS, 0},     {"d", 86400000, 0},     {"w", 604800000, 0},
+                 {"h", 3600000, 0},     {"d", 86400000, 0},     {"w", 604800000, 0},
                  {"M", 0, 'M'},         {"q", 0, 'q'},          {"y", 0, 'y'},
-                 {"second", 1000, 0},   {"minute", 60000, 0},   {"hour", HOUR_MS, 0},
+                 {"second", 1000, 0},   {"minute", 60000, 0},   {"hour", 3600000, 0},
                  {"day", 86400000, 0},  {"week", 604800000, 0}, {"month", 0, 'M'},
                  {"quarter", 0, 'q'},   {"year", 0, 'y'}};
     size_t digits = 0;

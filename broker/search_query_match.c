@@ -148,16 +148,16 @@ static uint32_t count_phrases(const text_state *self)
 /* A length as one byte keeps it: exact below 24, then four bits of it. */
 static double kept_length(uint32_t length)
 {
-    enum { FREE = 24 };
-    if (length < FREE) {
+    const uint32_t exact = 24;
+    if (length < exact) {
         return length;
     }
-    uint32_t rest = length - FREE;
+    uint32_t rest = length - exact;
     int shift = 0;
     while (rest >> shift > 15) {
         shift++;
     }
-    return FREE + (double)(rest >> shift << shift);
+    return (double)(exact + (rest >> shift << shift));
 }
 
 static double gain(const search_node *node, double weight, double times, double length)

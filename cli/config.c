@@ -506,6 +506,28 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
     return collection_search(loader, from, to);
 }
 
+/* An archive is a collection whose records are kept where those of its source are. */
+static tw_err check_archives(struct loader *loader, const catalog_collection *at, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const catalog_collection *archive = NULL;
+        for (size_t k = 0; at[i].search_archive != NULL && k < count; k++) {
+            bool named = strcmp(at[k].name, at[i].search_archive) == 0 &&
+                         strcmp(at[k].database, at[i].database) == 0;
+            archive = named && k != i ? &at[k] : archive;
+        }
+        bool fits = archive != NULL && archive->search_store == at[i].search_store;
+        if (at[i].search_archive != NULL && !fits) {
+            tw_buf_format(loader->why,
+                          "collection %s: archive is '%.60s', wanted is another declared "
+                          "collection with store: %s\n",
+                          at[i].name, at[i].search_archive, at[i].search_store ? "search" : "log");
+            return TW_E_BAD_CONFIG;
+        }
+    }
+    return TW_OK;
+}
+
 static tw_err set_collections(struct loader *loader, const struct file_content *content)
 {
     config *self = loader->config;
@@ -539,6 +561,10 @@ static tw_err set_collections(struct loader *loader, const struct file_content *
             }
         }
         count++;
+    }
+    tw_err err = check_archives(loader, at, count);
+    if (err != TW_OK) {
+        return err;
     }
     const char *fallback = self->option.default_collection;
     self->catalog = (catalog){

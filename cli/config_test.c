@@ -284,6 +284,63 @@ static void test_config_no_memory_is_an_error(void **state)
     assert_int_equal(f->err, TW_OK);
 }
 
+static void test_config_search_is_read_written_and_read_again(void **state)
+{
+    struct fixture *f = *state;
+    static const char good[] =
+        "search:\n  urls: http://127.0.0.1:9200\n  replicas: 2\n"
+        "collections:\n  - name: Books\n    store: search\n    search:\n      index: books-v1\n"
+        "      mapping: '{\"properties\":{\"n\":{\"type\":\"long\"}}}'\n      shards: 3\n"
+        "      archive: old\n      lifecycle: weekly\n"
+        "  - name: old\n    store: search\n    search: {replicas: 0}\n  - name: plain\n";
+    assert_int_equal(load(f, good), TW_OK);
+    for (int round = 0; round < 2; round++) {
+        const catalog_collection *books = &f->config.catalog.at[0];
+        assert_true(books->searched && books->search_store);
+        assert_string_equal(books->search_index, "books-v1");
+        assert_true(tw_bson_get_doc(books->search_mapping, TW_STR("properties")).len > 0);
+        assert_int_equal(books->search_shards, 3);
+        assert_int_equal(books->search_replicas, -1);
+        assert_string_equal(books->search_archive, "old");
+        assert_string_equal(books->search_lifecycle, "weekly");
+        assert_string_equal(f->config.catalog.at[1].search_index, "old");
+        assert_int_equal(f->config.catalog.at[1].search_replicas, 0);
+        assert_false(f->config.catalog.at[2].searched);
+        assert_int_equal(f->config.option.search_replicas, 2);
+        tw_buf_clear(&f->out);
+        config_write(&f->config, false, &f->out);
+        tw_buf_add_byte(&f->out, '\0');
+        assert_int_equal(load(f, f->out.ptr), TW_OK);
+    }
+}
+
+static void test_config_bad_search_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *yaml, *named;
+    } refused[] = {
+        {"collections:\n  - name: a\n    store: search\n", "needs a key search"},
+        {"collections:\n  - name: a\n    store: disk\n", "store is 'disk'"},
+        {"collections:\n  - name: Big\n    search: {shards: 1}\n", "no name for an index"},
+        {"collections:\n  - name: a\n    search: {index: _a}\n", "no name for an index"},
+        {"collections:\n  - name: a\n    search: {mapping: '['}\n", "mapping"},
+        {"collections:\n  - name: a\n    search: {shards: many}\n", "shards is 'many'"},
+        {"collections:\n  - name: a\n    search: {archive: a}\n", "archive is 'a'"},
+        {"collections:\n  - name: a\n    search: {archive: b}\n  - name: b\n    store: search\n"
+         "    search: {shards: 1}\n",
+         "store: log"},
+        {"collections:\n  - name: a\n    search: {maping: '{}'}\n", "mapping"},
+        {"search:\n  urlz: x\n", "urls"},
+    };
+    for (size_t i = 0; i < TW_COUNT(refused); i++) {
+        assert_int_equal(load(f, refused[i].yaml), TW_E_BAD_CONFIG);
+        if (strstr(f->why.ptr, refused[i].named) == NULL) {
+            fail_msg("%s: %s", refused[i].yaml, f->why.ptr);
+        }
+    }
+}
+
 static int make_file(void **state)
 {
     (void)state;
@@ -313,6 +370,8 @@ int main(void)
         TEST(test_config_collections_are_read_written_and_read_again),
         TEST(test_config_preset_declares_and_is_written_as_preset),
         TEST(test_config_bad_collection_is_refused),
+        TEST(test_config_search_is_read_written_and_read_again),
+        TEST(test_config_bad_search_is_refused),
         TEST(test_config_no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

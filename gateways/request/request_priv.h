@@ -134,10 +134,7 @@ typedef struct request_action {
     bool default_collection; /* may be left out where the catalog names one */
     uint64_t op;             /* of a write: enum tw_op */
     request_search_kind search;
-<<<<<<< HEAD
-=======
     bool patient; /* waits TW_SEARCH_DEADLINE_MAX_MS where no deadline is given */
->>>>>>> search
     request_step start;
 } request_action;
 #define FIELDS_ANY UINT64_MAX

@@ -70,10 +70,7 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "reindex",
-<<<<<<< HEAD
-=======
      .patient = true,
->>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
@@ -89,19 +86,13 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fix_shards",
-<<<<<<< HEAD
-=======
      .patient = true,
->>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "wipe",
-<<<<<<< HEAD
-=======
      .patient = true,
->>>>>>> search
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_STORE,
@@ -119,10 +110,7 @@ static const request_action actions[] = {
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "require",
-<<<<<<< HEAD
-=======
      .patient = true,
->>>>>>> search
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
@@ -246,6 +234,9 @@ static tw_err place_all(request *self, request_why *why)
         at[count++] = (tw_item_search_target){
             .db = self->db, .coll = tw_str_of(one->name), .filter = one->filter};
     }
+    if (known->embedded && !known->strict && count < TW_SEARCH_TARGETS_MAX) {
+        at[count++] = (tw_item_search_target){.db = self->db}; /* all that is not declared */
+    }
     if (count == 0) {
         tw_format(why->hint, sizeof why->hint, "Declare a collection with the key search.");
         return broker_refuse(&why->why, TW_E_NOT_FOUND, "No collection has an index.");
@@ -270,7 +261,8 @@ static tw_err place_one(request *self, request_why *why)
     if (err != TW_OK) {
         return err;
     }
-    if (self->action->search != SEARCH_STORE && !self->rules->searched) {
+    if (self->action->search != SEARCH_STORE && !self->rules->searched &&
+        !(self->engine->options.catalog->embedded && self->rules == &catalog_undeclared)) {
         tw_format(why->hint, sizeof why->hint, "Declare it with the key search.");
         return broker_refuse(&why->why, TW_E_UNSUPPORTED, "\"%s\" has no index.",
                              request_show(self->coll).text);
@@ -296,11 +288,7 @@ tw_err request_search_place(request *self, request_why *why)
     int64_t asked_ms;
     if (tw_bson_value_i64(self->given.at[FIELD_deadline_ms], &asked_ms)) {
         wait_ms = (uint64_t)asked_ms;
-<<<<<<< HEAD
-    } else if (tw_str_equal(tw_str_of(self->action->name), TW_STR("require"))) {
-=======
     } else if (self->action->patient) {
->>>>>>> search
         wait_ms = TW_SEARCH_DEADLINE_MAX_MS;
     }
     self->deadline_ms = tw_now_ms(options->actor) + wait_ms;

@@ -143,36 +143,11 @@ static void dropped(request *self)
     }
     tw_bson_builder b;
     request_reply_begin(self, &b, self->action->name);
-<<<<<<< HEAD
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)result->count);
-=======
     tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
->>>>>>> search
     request_add_since(&b, &self->since);
     (void)request_reply_end(self, &b, true);
 }
 
-<<<<<<< HEAD
-static void counted(request *self, const tw_envelope *in)
-{
-    if (in->id != TW_MSG_counted) {
-        request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
-        return;
-    }
-    tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_bool(&b, TW_STR("dry_run"), true);
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)in->body->counted.count);
-    (void)request_reply_end(self, &b, true);
-}
-
-static void ask_count(request *self)
-{
-    request_ask(self, TW_MSG_count, &(tw_msg_count){.db = self->db, .coll = self->coll});
-}
-
-=======
->>>>>>> search
 static void drop(request *self)
 {
     tw_item_write_op op = request_op(self, &self->given, TW_OP_DROP);
@@ -182,12 +157,6 @@ static void drop(request *self)
     }
 }
 
-<<<<<<< HEAD
-/* The engine has begun the collection anew; its streams are told by the log. */
-static void engine_wiped(request *self, const tw_envelope *in)
-{
-    (void)in;
-=======
 static void counted(request *self, const tw_envelope *in)
 {
     if (in->id != TW_MSG_counted) {
@@ -216,7 +185,6 @@ static void engine_wiped(request *self, const tw_envelope *in)
 {
     int64_t count = tw_bson_get_i64_or(in->body->search_answer.result, TW_STR("count"), 0);
     self->count = count < 0 ? 0 : (uint64_t)count;
->>>>>>> search
     drop(self);
 }
 
@@ -236,18 +204,9 @@ void request_search_wipe(request *self)
         self->ask = ask_wipe;
         self->answered = engine_wiped;
         self->ask(self);
-<<<<<<< HEAD
-    } else if (dry) {
-        self->ask = ask_count;
-        self->answered = counted;
-        self->ask(self);
-    } else {
-        drop(self);
-=======
     } else {
         self->ask = ask_count;
         self->answered = counted;
         self->ask(self);
->>>>>>> search
     }
 }
