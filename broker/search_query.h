@@ -31,6 +31,9 @@ search_query *search_query_narrow(tw_arena *arena, search_query *query, search_q
 /* score may be NULL. id: the document's, for the clause ids. Thread: any number at once. */
 bool search_query_match(const search_query *query, tw_bson doc, tw_str id, double *score);
 
+/* True where a document alone does not tell: the query asks for ids. */
+bool search_query_needs_id(const search_query *query);
+
 /* Documents with this term in this field; 0: none. */
 typedef uint64_t (*search_df)(void *context, const search_field *field, tw_str term);
 void search_query_weigh(search_query *query, const search_mapping *mapping, search_df df,

@@ -523,6 +523,8 @@ static tw_err simple_query(search_lucene *self, int depth, search_node **out)
             clauses inner = {.first = NULL};
             inner.end = &inner.first;
             err = add_clause(self, &inner, node, SEARCH_NOT);
+            node = err == TW_OK ? search_node_new(self->compiler, SEARCH_ALL, &err) : NULL;
+            err = node != NULL ? add_clause(self, &inner, node, SEARCH_SHOULD) : err;
             err = err == TW_OK ? finish(self, &inner, &node) : err;
         }
         if (err == TW_OK && node != NULL) {

@@ -114,11 +114,11 @@ static bool take_text(void *context, tw_str path, tw_bson_value value)
     return true;
 }
 
-/* Times that the terms stand in their order, not further apart than slop. */
-static uint32_t count_phrases(const text_state *self)
+/* Times that the terms stand in their order, not further apart than slop; the further, the less. */
+static double count_phrases(const text_state *self)
 {
     const search_node *node = self->node;
-    uint32_t count = 0;
+    double count = 0;
     for (size_t i = 0; i < self->places_count; i++) {
         if (self->places[i].term != 0) {
             continue;
@@ -140,7 +140,7 @@ static uint32_t count_phrases(const text_state *self)
             low = best < low ? best : low;
             high = best > high ? best : high;
         }
-        count += whole && high - low <= (int64_t)node->slop ? 1 : 0;
+        count += whole && high - low <= (int64_t)node->slop ? 1 / (1 + (double)(high - low)) : 0;
     }
     return count;
 }
@@ -182,7 +182,7 @@ static bool match_text(const search_node *node, const holder *held, double *scor
     search_walk(held->doc, node->path, take_text, &self);
     *score = self.any ? 1 : 0;
     if (node->kind == SEARCH_PHRASE) {
-        uint32_t times = count_phrases(&self);
+        double times = count_phrases(&self);
         double weight = 0;
         for (size_t i = 0; i < node->terms_count && node->weights != NULL; i++) {
             weight += node->weights[i];
@@ -471,4 +471,18 @@ static bool asks(const search_node *node, tw_str field, bool any_field, tw_str t
 bool search_query_asks(const search_query *query, tw_str field, bool any_field, tw_str term)
 {
     return asks(query->root, field, any_field, term);
+}
+
+static bool needs_id(const search_node *node)
+{
+    bool needs = node->kind == SEARCH_IDS;
+    for (const search_node *each = node->first; each != NULL && !needs; each = each->next) {
+        needs = needs_id(each);
+    }
+    return needs;
+}
+
+bool search_query_needs_id(const search_query *query)
+{
+    return needs_id(query->root);
 }

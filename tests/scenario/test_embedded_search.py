@@ -56,3 +56,29 @@ def test_function(world, index, case):
     status, reply = http(world, index, function, **fields)
     assert fits(reply, wanted, index), (function, fields, reply)
     assert (status == 200) == (not isinstance(wanted, str)), (status, reply)
+
+
+# ---- live search ----
+async def live(server, collection, query, changes):
+    """The events of a stream of a search, each change made once the one before was told."""
+    events = []
+    async with Client(server) as client:
+        await client.send({"type": "subscribe", "mux_id": 1, "collections": {
+            collection: {"search": {"query": query}}}})  # fmt: skip
+        while True:
+            event = await client.receive()
+            if event["type"] == "sync":
+                break
+            events.append(event)
+        for change, told in changes:
+            change()
+            while told:
+                event = await client.receive()
+                if event["type"] != "sync":
+                    events.append(event)
+                    break
+    return events
+
+
+def shape(event):
+    return (event["type"], event["key"], event.get("why"))
