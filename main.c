@@ -300,7 +300,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         }
         count++;
     }
-    if (err == TW_OK && is_wanted(program, named, "gateway")) {
+    if (err == TW_OK && is_wanted(program, named, "or gateway")) {
         if (fill_gateway(program, verb) != 0) {
             return 0;
         }
@@ -421,8 +421,9 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
-            argp_error(state, "name an actor: store, subscription_manager, es_proxy, embedded_search or "
-                       "gateway");
+            argp_error(state,
+                       "name an actor: store, subscription_manager, es_proxy, embedded_search "
+                       "or gateway");
         }
         return 0;
     default:

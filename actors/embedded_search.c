@@ -74,8 +74,7 @@ static tw_err apply(embedded_search *self, tw_arena *arena, const tw_item_log_ro
         }
         return err;
     }
-    embedded_collection *held =
-        embedded_table_collection(self->table, row->db, row->coll, !drop);
+    embedded_collection *held = embedded_table_collection(self->table, row->db, row->coll, !drop);
     tw_str id;
     if (held == NULL) {
         return TW_OK; /* it is not searched */
@@ -266,8 +265,7 @@ static tw_err find_targets(embedded_job *job)
         }
         for (each = embedded_table_collections(self->table); each != NULL && err == TW_OK;
              each = each->next) {
-            bool declared =
-                catalog_find(self->options->catalog, each->db, each->name) != NULL;
+            bool declared = catalog_find(self->options->catalog, each->db, each->name) != NULL;
             err = !declared && tw_str_equal(each->db, one->db)
                       ? add_target(job, each, (tw_bson){NULL, 0})
                       : TW_OK;
@@ -443,8 +441,7 @@ static tw_err embedded_search_init(void *state, tw_actor *actor, const void *giv
     char path[PATH_LEN];
     *self = (embedded_search){.magic = EMBEDDED_MAGIC, .actor = actor, .options = options};
     tw_format(path, sizeof path, "%s/search.db", options->directory);
-    tw_err err =
-        embedded_table_open(&self->table, options->catalog, options->memory ? NULL : path);
+    tw_err err = embedded_table_open(&self->table, options->catalog, options->memory ? NULL : path);
     self->store = tw_link(actor, "store");
     self->reader = tw_link(actor, "log_reader.0");
     if (err == TW_OK && (self->store < 0 || self->reader < 0)) {

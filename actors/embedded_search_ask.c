@@ -79,10 +79,10 @@ static tw_err compile_query(embedded_job *job, tw_bson_value asked, const narrow
         return TW_E_TOO_BIG;
     }
     tw_bson_value compiled = tw_bson_get(whole, TW_STR("q"));
-    compiled = asked.type == 0 && more == NULL &&
-                       tw_bson_get(args_of(job), TW_STR("filters")).type == 0
-                   ? (tw_bson_value){0}
-                   : compiled;
+    compiled =
+        asked.type == 0 && more == NULL && tw_bson_get(args_of(job), TW_STR("filters")).type == 0
+            ? (tw_bson_value){0}
+            : compiled;
     for (size_t i = 0; i < job->targets_count && err == TW_OK; i++) {
         err = search_query_compile(&job->arena, compiled, &job->targets[i].collection->mapping,
                                    &job->targets[i].query, &job->why);
@@ -120,11 +120,10 @@ static tw_err find_candidates(embedded_job *job, int64_t after)
         if (!narrow && sql.err == TW_OK) {
             tw_buf_clear(&sql);
         }
-        err = sql.err != TW_OK
-                  ? sql.err
-                  : embedded_table_candidates(table, &job->arena, target->collection,
-                                              tw_buf_str(&sql), after, &target->rows,
-                                              &target->rows_count);
+        err = sql.err != TW_OK ? sql.err
+                               : embedded_table_candidates(table, &job->arena, target->collection,
+                                                           tw_buf_str(&sql), after, &target->rows,
+                                                           &target->rows_count);
         tw_buf_fini(&sql);
         if (err == TW_OK && job->sorts_count == 0 && !job->no_hits) {
             search_query_weigh(target->query, &target->collection->mapping, df, table);
@@ -159,8 +158,9 @@ static tw_err begin_body(embedded_job *job, tw_bson_value given)
     err = embedded_sort_read(job, tw_bson_get_doc(job->body, TW_STR("sort")));
     if (err == TW_OK && job->after.len > 0 &&
         (job->sorts_count == 0 || tw_bson_count(job->after) != job->sorts_count || job->from > 0)) {
-        return broker_refuse(&job->why, TW_E_BAD_QUERY,
-                             "search_after: is to hold a value for each key of sort, without from.");
+        return broker_refuse(
+            &job->why, TW_E_BAD_QUERY,
+            "search_after: is to hold a value for each key of sort, without from.");
     }
     err = err == TW_OK && aggs.len > 0 ? compile_aggs(job, aggs) : err;
     bool suggests = tw_bson_get(job->body, TW_STR("suggest")).type != 0 && found.query.type == 0;
@@ -256,8 +256,7 @@ tw_err embedded_job_step(embedded_job *job, bool *done)
             return TW_OK;
         }
         err = look_at(job, job->targets[job->target_at].rows[job->row_at++]);
-        job->full = job->function->pages &&
-                    job->hits_count == EMBEDDED_PAGE;
+        job->full = job->function->pages && job->hits_count == EMBEDDED_PAGE;
     }
     *done = job->full;
     return err;
@@ -356,8 +355,8 @@ static tw_err end_search(embedded_job *job)
     embedded_hits_sort(job);
     begin_result(job, &b);
     tw_bson_open_array(&b, TW_STR("items"));
-    for (size_t i = (size_t)job->from;
-         i < job->hits_count && i < (size_t)(job->from + job->size); i++) {
+    for (size_t i = (size_t)job->from; i < job->hits_count && i < (size_t)(job->from + job->size);
+         i++) {
         add_document(job, &job->hits[i], &b, "");
     }
     tw_bson_close(&b);
@@ -581,8 +580,8 @@ static tw_err gather(embedded_job *job, group *groups, size_t *of, size_t *count
         tw_bson_value value = {0};
         char scratch[64];
         of[i] = SIZE_MAX;
-        if (field == NULL || !embedded_table_document(embedded_search_table(job->search),
-                                                      job->hits[i].row, &doc)) {
+        if (field == NULL ||
+            !embedded_table_document(embedded_search_table(job->search), job->hits[i].row, &doc)) {
             continue;
         }
         search_walk(doc.doc, field->path, first_value, &value);
@@ -624,10 +623,9 @@ static tw_err end_grouped(embedded_job *job)
     size_t count = 0;
     tw_bson_builder b;
     embedded_hits_sort(job);
-    job->hits_count = job->hits_count > TW_SEARCH_WINDOW_MAX ? TW_SEARCH_WINDOW_MAX
-                                                             : job->hits_count;
-    tw_err err =
-        groups == NULL || of == NULL ? TW_E_NO_MEMORY : gather(job, groups, of, &count);
+    job->hits_count =
+        job->hits_count > TW_SEARCH_WINDOW_MAX ? TW_SEARCH_WINDOW_MAX : job->hits_count;
+    tw_err err = groups == NULL || of == NULL ? TW_E_NO_MEMORY : gather(job, groups, of, &count);
     if (err != TW_OK) {
         return err;
     }

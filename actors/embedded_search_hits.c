@@ -10,8 +10,8 @@
 #include "actors/embedded_search_priv.h"
 
 enum {
-    ROOM = 64,           /* hits kept beyond what is wanted, so that sorting is seldom */
-    FRAGMENT = 100,      /* bytes of a highlighted fragment, as engines have by default */
+    ROOM = 64,      /* hits kept beyond what is wanted, so that sorting is seldom */
+    FRAGMENT = 100, /* bytes of a highlighted fragment, as engines have by default */
     FRAGMENTS = 5,
     SUGGESTIONS = 5,
 };
@@ -28,8 +28,7 @@ static tw_err check_sort_field(embedded_job *job, tw_str name, bool unmapped)
 {
     bool known = unmapped;
     for (size_t i = 0; i < job->targets_count; i++) {
-        const search_field *field =
-            search_mapping_find(&job->targets[i].collection->mapping, name);
+        const search_field *field = search_mapping_find(&job->targets[i].collection->mapping, name);
         if (field != NULL && (field->type == SEARCH_TEXT || field->type == SEARCH_OPAQUE ||
                               field->type == SEARCH_COMPLETION)) {
             return refuse_sort(job, name, "is text, which has no order; use its keyword field.");
@@ -62,8 +61,7 @@ static tw_err add_sort(embedded_job *job, tw_str name, tw_bson_value value)
                             .score = tw_str_equal(name, TW_STR("_score")),
                             .row = tw_str_equal(name, TW_STR("_doc"))};
     sort->down = order.ptr == NULL ? sort->score : tw_str_equal(order, TW_STR("desc"));
-    sort->first =
-        tw_str_equal(tw_bson_get_str(params, TW_STR("missing")), TW_STR("_first"));
+    sort->first = tw_str_equal(tw_bson_get_str(params, TW_STR("missing")), TW_STR("_first"));
     sort->low = mode.ptr == NULL ? !sort->down : tw_str_equal(mode, TW_STR("min"));
     if (mode.ptr != NULL && !sort->low && !tw_str_equal(mode, TW_STR("max"))) {
         return refuse_sort(job, mode, "is no mode here: min or max.");
@@ -184,8 +182,8 @@ static embedded_value value_of(embedded_job *job, const embedded_sort *sort,
     if (tw_str_equal(sort->name, TW_STR("_id"))) {
         return (embedded_value){.text = tw_arena_str(&job->arena, id)};
     }
-    picker self = {job, search_mapping_find(&held->mapping, sort->name), sort->low,
-                   {.missing = true}};
+    picker self = {
+        job, search_mapping_find(&held->mapping, sort->name), sort->low, {.missing = true}};
     if (self.field != NULL) {
         search_walk(doc, self.field->path, pick, &self);
     }
@@ -315,8 +313,8 @@ tw_bson embedded_source(embedded_job *job, const embedded_document *held, tw_bso
     tw_buf_init(&json, TW_DOCUMENT_MAX);
     tw_buf_init(&cut, TW_DOCUMENT_MAX);
     search_doc_write(&json, held->doc, held->id, held->version);
-    if (json.err != TW_OK || tw_json_read(&job->arena, tw_buf_str(&json), TW_DEPTH_MAX, &whole,
-                                          NULL) != TW_OK) {
+    if (json.err != TW_OK ||
+        tw_json_read(&job->arena, tw_buf_str(&json), TW_DEPTH_MAX, &whole, NULL) != TW_OK) {
         whole = (tw_bson){NULL, 0};
     }
     tw_bson_begin(&b, &cut);
@@ -357,8 +355,8 @@ static bool mark_value(void *context, tw_str path, tw_bson_value value)
     bool whole = self->most == 0 || (int64_t)text.len <= self->size;
     size_t last = 0; /* where the fragment's next word may begin */
     while (search_text_next(words)) {
-        bool asked = search_query_asks(self->query, self->field, self->any_field,
-                                       search_text_term(words));
+        bool asked =
+            search_query_asks(self->query, self->field, self->any_field, search_text_term(words));
         if (end > 0 && !whole && words->upto > end) {
             tw_buf_add(&out, text.ptr + done, last - done);
             tw_bson_add_str(self->b, TW_STR(""), tw_buf_str(&out));
@@ -397,9 +395,8 @@ static tw_str first_tag(tw_bson params, tw_bson above, const char *name, tw_str 
 {
     tw_bson_value tags = tw_bson_get(params, tw_str_of(name));
     tags = tags.type != 0 ? tags : tw_bson_get(above, tw_str_of(name));
-    tw_str text = tags.type == TW_BSON_ARRAY
-                      ? tw_bson_get_str(tw_bson_value_doc(tags), TW_STR("0"))
-                      : tw_bson_value_str(tags);
+    tw_str text = tags.type == TW_BSON_ARRAY ? tw_bson_get_str(tw_bson_value_doc(tags), TW_STR("0"))
+                                             : tw_bson_value_str(tags);
     return text.ptr == NULL ? fallback : text;
 }
 
@@ -420,15 +417,15 @@ static void highlight(embedded_job *job, const embedded_hit *hit, tw_bson doc, t
             marker self = {.job = job, .query = target->query, .b = b, .field = field->name};
             self.open = first_tag(params, spec, "pre_tags", TW_STR("<em>"));
             self.close = first_tag(params, spec, "post_tags", TW_STR("</em>"));
-            self.any_field =
-                !tw_bson_get_bool_or(params, TW_STR("require_field_match"),
-                                     tw_bson_get_bool_or(spec, TW_STR("require_field_match"), true));
-            self.size = tw_bson_get_i64_or(params, TW_STR("fragment_size"),
-                                           tw_bson_get_i64_or(spec, TW_STR("fragment_size"),
-                                                              FRAGMENT));
-            self.most = tw_bson_get_i64_or(params, TW_STR("number_of_fragments"),
-                                           tw_bson_get_i64_or(spec, TW_STR("number_of_fragments"),
-                                                              FRAGMENTS));
+            self.any_field = !tw_bson_get_bool_or(
+                params, TW_STR("require_field_match"),
+                tw_bson_get_bool_or(spec, TW_STR("require_field_match"), true));
+            self.size =
+                tw_bson_get_i64_or(params, TW_STR("fragment_size"),
+                                   tw_bson_get_i64_or(spec, TW_STR("fragment_size"), FRAGMENT));
+            self.most = tw_bson_get_i64_or(
+                params, TW_STR("number_of_fragments"),
+                tw_bson_get_i64_or(spec, TW_STR("number_of_fragments"), FRAGMENTS));
             if (!begun) {
                 tw_bson_open_doc(b, TW_STR("highlight"));
                 begun = true;
@@ -561,8 +558,8 @@ static tw_err find_options(embedded_job *job, size_t target, tw_str name, tw_str
         if (!embedded_table_document(embedded_search_table(job->search), rows[i], &doc)) {
             continue;
         }
-        const char *input = tw_arena_format(&job->arena, "%.*s.input", (int)field->path.len,
-                                            field->path.ptr);
+        const char *input =
+            tw_arena_format(&job->arena, "%.*s.input", (int)field->path.len, field->path.ptr);
         search_walk(doc.doc, field->path, complete, &self);
         search_walk(doc.doc, tw_str_of(input), complete, &self);
         struct query *filter = job->targets[target].filter;

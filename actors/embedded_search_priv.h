@@ -108,9 +108,9 @@ typedef struct embedded_target {
 typedef tw_err (*embedded_begin)(embedded_job *job);
 typedef struct embedded_function {
     const char *name;
-    embedded_begin begin;                   /* reads what was asked */
-    tw_err (*end)(embedded_job *job);       /* answers */
-    bool pages; /* by cursors */
+    embedded_begin begin;             /* reads what was asked */
+    tw_err (*end)(embedded_job *job); /* answers */
+    bool pages;                       /* by cursors */
 } embedded_function;
 
 struct embedded_job {

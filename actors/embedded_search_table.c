@@ -5,18 +5,33 @@
  * its terms are made from it once more: the types of fields never change, so they are the same.
  * How far the log was followed is written in the transaction of the changes. */
 #include <math.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include <sqlite3.h>
 
 #include "actors/embedded_search_priv.h"
 
 enum { VERSION = 1, TERMS_TEXT_MAX = 64 * 1048576, COLLECTION_MEMORY_MAX = 4 * 1048576 };
 
 typedef enum sql {
-    SQL_BEGIN, SQL_COMMIT, SQL_ROLLBACK, SQL_FIND, SQL_READ, SQL_INSERT, SQL_UPDATE, SQL_DELETE,
-    SQL_TERMS_ADD, SQL_TERMS_DELETE, SQL_NUMBER_ADD, SQL_NUMBER_DELETE, SQL_META, SQL_FIELD,
-    SQL_COLLECTION, SQL_DF, SQL_COUNT
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_ROLLBACK,
+    SQL_FIND,
+    SQL_READ,
+    SQL_INSERT,
+    SQL_UPDATE,
+    SQL_DELETE,
+    SQL_TERMS_ADD,
+    SQL_TERMS_DELETE,
+    SQL_NUMBER_ADD,
+    SQL_NUMBER_DELETE,
+    SQL_META,
+    SQL_FIELD,
+    SQL_COLLECTION,
+    SQL_DF,
+    SQL_COUNT
 } sql;
 
 static const char *const texts[SQL_COUNT] = {
@@ -56,10 +71,10 @@ static const char schema[] =
 
 struct embedded_table {
     uint32_t magic;
-    sqlite3 *db;                       /* own */
+    sqlite3 *db;                         /* own */
     sqlite3_stmt *statements[SQL_COUNT]; /* own */
-    const catalog *catalog;            /* borrow */
-    embedded_collection *first;        /* own */
+    const catalog *catalog;              /* borrow */
+    embedded_collection *first;          /* own */
     uint64_t srv, n, numbers, collections;
     position_set at;
     tw_buf terms, scratch; /* own */
@@ -391,8 +406,8 @@ bool embedded_table_document(embedded_table *self, int64_t row, embedded_documen
         return false;
     }
     tw_str body = column(at, 2);
-    *out = (embedded_document){column(at, 0), sqlite3_column_int64(at, 1),
-                               {(const uint8_t *)body.ptr, body.len}};
+    *out = (embedded_document){
+        column(at, 0), sqlite3_column_int64(at, 1), {(const uint8_t *)body.ptr, body.len}};
     return true; /* the statement is reset by its next use */
 }
 
@@ -413,9 +428,8 @@ tw_err embedded_table_candidates(embedded_table *self, tw_arena *arena,
     }
     tw_buf_add_str(&text, TW_STR(" ORDER BY row"));
     *count = 0;
-    int code = text.err != TW_OK
-                   ? SQLITE_NOMEM
-                   : sqlite3_prepare_v2(self->db, text.ptr, (int)text.len, &at, NULL);
+    int code = text.err != TW_OK ? SQLITE_NOMEM
+                                 : sqlite3_prepare_v2(self->db, text.ptr, (int)text.len, &at, NULL);
     while (code == SQLITE_OK && (code = sqlite3_step(at)) == SQLITE_ROW) {
         if (*count == cap) {
             size_t grown = cap == 0 ? 256 : cap * 2;
@@ -619,9 +633,9 @@ static tw_err take_meta(embedded_table *self, sqlite3_stmt *at)
 
 static tw_err open_file(embedded_table *self, const char *path)
 {
-    int code = sqlite3_open_v2(path == NULL ? ":memory:" : path, &self->db,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                               NULL);
+    int code =
+        sqlite3_open_v2(path == NULL ? ":memory:" : path, &self->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK) {
         code = add_tokenizer(self->db);
     }

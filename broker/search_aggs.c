@@ -92,8 +92,8 @@ static void take_list(search_aggs *all, const agg *first, state *states);
 
 static bucket *bucket_of(search_aggs *all, const agg *self, state *held, double number, tw_str text)
 {
-    uint64_t hash = text.ptr != NULL ? tw_hash(text.ptr, text.len, 3)
-                                     : tw_hash(&number, sizeof number, 3);
+    uint64_t hash =
+        text.ptr != NULL ? tw_hash(text.ptr, text.len, 3) : tw_hash(&number, sizeof number, 3);
     if (held->slots == NULL) {
         held->slots = tw_arena_zero(all->arena, SLOTS, sizeof *held->slots);
         held->end = &held->first;
@@ -149,9 +149,9 @@ static double next_begin(const agg *self, double from)
 
 static double step_of(const agg *self, double number)
 {
-    return self->calendar != 0 ? month_begin(number, self->calendar)
-                               : floor((number - self->offset) / self->interval) * self->interval +
-                                     self->offset;
+    return self->calendar != 0
+               ? month_begin(number, self->calendar)
+               : floor((number - self->offset) / self->interval) * self->interval + self->offset;
 }
 
 typedef struct taker {
@@ -276,8 +276,7 @@ static void write_number(const agg *self, state *held, tw_bson_builder *b, searc
 static void write_count(const agg *self, state *held, tw_bson_builder *b, search_aggs *all)
 {
     (void)all;
-    tw_bson_add_i64(b, TW_STR("value"),
-                    (int64_t)(self->kind->sets ? held->buckets : held->count));
+    tw_bson_add_i64(b, TW_STR("value"), (int64_t)(self->kind->sets ? held->buckets : held->count));
 }
 
 static void write_stats(const agg *self, state *held, tw_bson_builder *b, search_aggs *all)
@@ -311,8 +310,7 @@ static void write_bucket(const agg *self, const bucket *one, tw_bson_builder *b,
     tw_bson_open_doc(b, TW_STR(""));
     if (one->text.ptr != NULL) {
         tw_bson_add_str(b, TW_STR("key"), one->text);
-    } else if (self->type == SEARCH_DOUBLE ||
-               (self->interval > 0 && self->type == SEARCH_LONG)) {
+    } else if (self->type == SEARCH_DOUBLE || (self->interval > 0 && self->type == SEARCH_LONG)) {
         tw_bson_add_double(b, TW_STR("key"), one->number);
     } else {
         tw_bson_add_i64(b, TW_STR("key"), (int64_t)one->number);
@@ -368,9 +366,10 @@ static bucket **sorted(search_aggs *all, const state *held,
 
 static void write_terms(const agg *self, state *held, tw_bson_builder *b, search_aggs *all)
 {
-    bucket **list = sorted(all, held, self->by_key      ? by_key
-                                      : self->ascending ? by_count_up
-                                                        : by_count);
+    bucket **list = sorted(all, held,
+                           self->by_key      ? by_key
+                           : self->ascending ? by_count_up
+                                             : by_count);
     int64_t told = 0;
     uint64_t others = 0;
     tw_bson_add_i64(b, TW_STR("doc_count_error_upper_bound"), 0);
@@ -417,7 +416,8 @@ static void write_steps(const agg *self, state *held, tw_bson_builder *b, search
             }
             at++;
         } else if (self->least == 0) {
-            bucket empty = {.number = next, .states = states_new(all->arena, count_of(self->first))};
+            bucket empty = {.number = next,
+                            .states = states_new(all->arena, count_of(self->first))};
             if (empty.states != NULL) {
                 write_bucket(self, &empty, b, all);
             }
@@ -495,8 +495,8 @@ static tw_err find_field(compiler *self, agg *out, tw_bson params)
             out->ignore_above = field->ignore_above;
         }
     }
-    bool text = out->type == SEARCH_TEXT || out->type == SEARCH_COMPLETION ||
-                out->type == SEARCH_OPAQUE;
+    bool text =
+        out->type == SEARCH_TEXT || out->type == SEARCH_COMPLETION || out->type == SEARCH_OPAQUE;
     bool missing = strcmp(out->kind->name, "missing") == 0;
     if (out->known && text && !missing) {
         return refuse(self, around, name, "is text, which has no values; use its keyword field.");
@@ -514,12 +514,12 @@ static bool read_interval(tw_str text, agg *out)
         const char *name;
         double ms;
         char calendar;
-    } units[] = {{"ms", 1, 0},          {"s", 1000, 0},         {"m", 60000, 0},
-                 {"h", 3600000, 0},     {"d", 86400000, 0},     {"w", 604800000, 0},
-                 {"M", 0, 'M'},         {"q", 0, 'q'},          {"y", 0, 'y'},
-                 {"second", 1000, 0},   {"minute", 60000, 0},   {"hour", 3600000, 0},
-                 {"day", 86400000, 0},  {"week", 604800000, 0}, {"month", 0, 'M'},
-                 {"quarter", 0, 'q'},   {"year", 0, 'y'}};
+    } units[] = {{"ms", 1, 0},         {"s", 1000, 0},         {"m", 60000, 0},
+                 {"h", 3600000, 0},    {"d", 86400000, 0},     {"w", 604800000, 0},
+                 {"M", 0, 'M'},        {"q", 0, 'q'},          {"y", 0, 'y'},
+                 {"second", 1000, 0},  {"minute", 60000, 0},   {"hour", 3600000, 0},
+                 {"day", 86400000, 0}, {"week", 604800000, 0}, {"month", 0, 'M'},
+                 {"quarter", 0, 'q'},  {"year", 0, 'y'}};
     size_t digits = 0;
     uint64_t count = 1;
     while (digits < text.len && text.ptr[digits] >= '0' && text.ptr[digits] <= '9') {
@@ -576,8 +576,8 @@ static tw_err read_terms(compiler *self, agg *out, tw_bson params)
     tw_bson_iter iter;
     tw_bson_iter_init(&iter, tw_bson_value_doc(order));
     bool one = order.type == TW_BSON_DOCUMENT && tw_bson_iter_next(&iter);
-    if (!one || (!tw_str_equal(iter.name, TW_STR("_key")) &&
-                 !tw_str_equal(iter.name, TW_STR("_count")))) {
+    if (!one ||
+        (!tw_str_equal(iter.name, TW_STR("_key")) && !tw_str_equal(iter.name, TW_STR("_count")))) {
         return refuse(self, TW_STR("terms"), TW_STR("order"), "is by _count or _key here.");
     }
     out->by_key = tw_str_equal(iter.name, TW_STR("_key"));
@@ -611,9 +611,8 @@ static tw_err compile_kind(compiler *self, agg *out, tw_str kind_name, tw_bson_v
                       "is not supported by the embedded search.");
     }
     if (out->kind->known == NULL) {
-        return search_query_compile(self->arena, value,
-                                    self->count == 1 ? self->mappings[0] : NULL, &out->filter,
-                                    self->why);
+        return search_query_compile(self->arena, value, self->count == 1 ? self->mappings[0] : NULL,
+                                    &out->filter, self->why);
     }
     for (tw_bson_iter_init(&iter, params); tw_bson_iter_next(&iter);) {
         if (!is_word_of(iter.name, out->kind->known)) {

@@ -12,10 +12,18 @@ static const struct {
     const char *name;
     search_type type;
 } types[] = {
-    {"text", SEARCH_TEXT},       {"keyword", SEARCH_KEYWORD}, {"long", SEARCH_LONG},
-    {"integer", SEARCH_LONG},    {"short", SEARCH_LONG},      {"byte", SEARCH_LONG},
-    {"double", SEARCH_DOUBLE},   {"float", SEARCH_DOUBLE},    {"half_float", SEARCH_DOUBLE},
-    {"date", SEARCH_DATE},       {"boolean", SEARCH_BOOLEAN}, {"completion", SEARCH_COMPLETION},
+    {"text", SEARCH_TEXT},
+    {"keyword", SEARCH_KEYWORD},
+    {"long", SEARCH_LONG},
+    {"integer", SEARCH_LONG},
+    {"short", SEARCH_LONG},
+    {"byte", SEARCH_LONG},
+    {"double", SEARCH_DOUBLE},
+    {"float", SEARCH_DOUBLE},
+    {"half_float", SEARCH_DOUBLE},
+    {"date", SEARCH_DATE},
+    {"boolean", SEARCH_BOOLEAN},
+    {"completion", SEARCH_COMPLETION},
     {"match_only_text", SEARCH_TEXT},
 };
 
@@ -32,8 +40,7 @@ static search_type type_named(tw_str name)
 static size_t slot_of(const search_mapping *self, tw_str name)
 {
     size_t slot = (size_t)tw_hash(name.ptr, name.len, 7) & (SLOTS - 1);
-    while (self->slots[slot] != 0 &&
-           !tw_str_equal(self->at[self->slots[slot] - 1].name, name)) {
+    while (self->slots[slot] != 0 && !tw_str_equal(self->at[self->slots[slot] - 1].name, name)) {
         slot = (slot + 1) & (SLOTS - 1);
     }
     return slot;
@@ -86,9 +93,9 @@ static void declare(search_mapping *self, tw_bson properties, tw_str above, tw_s
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, properties); tw_bson_iter_next(&iter);) {
         tw_bson spec = tw_bson_value_doc(iter.value);
-        const char *name = tw_arena_format(self->arena, "%.*s%s%.*s", (int)above.len,
-                                           above.len == 0 ? "" : above.ptr, above.len == 0 ? "" : ".",
-                                           (int)iter.name.len, iter.name.ptr);
+        const char *name = tw_arena_format(
+            self->arena, "%.*s%s%.*s", (int)above.len, above.len == 0 ? "" : above.ptr,
+            above.len == 0 ? "" : ".", (int)iter.name.len, iter.name.ptr);
         tw_str told = tw_bson_get_str(spec, TW_STR("type"));
         tw_str path = parent.len > 0 ? parent : tw_str_of(name);
         if (told.ptr != NULL && !tw_str_equal(told, TW_STR("object")) &&
@@ -96,12 +103,10 @@ static void declare(search_mapping *self, tw_bson properties, tw_str above, tw_s
             search_field *field = search_mapping_add(self, tw_str_of(name), path, told);
             if (field != NULL) {
                 tw_bson meta = tw_bson_get_doc(spec, TW_STR("meta"));
-                field->ignore_above =
-                    (size_t)tw_bson_get_i64_or(spec, TW_STR("ignore_above"), 0);
-                field->list =
-                    tw_str_equal(tw_bson_get_str(meta, TW_STR("list")), TW_STR("true"));
-                field->type = tw_bson_get_bool_or(spec, TW_STR("index"), true) ? field->type
-                                                                               : SEARCH_OPAQUE;
+                field->ignore_above = (size_t)tw_bson_get_i64_or(spec, TW_STR("ignore_above"), 0);
+                field->list = tw_str_equal(tw_bson_get_str(meta, TW_STR("list")), TW_STR("true"));
+                field->type =
+                    tw_bson_get_bool_or(spec, TW_STR("index"), true) ? field->type : SEARCH_OPAQUE;
             }
         }
         if (depth < SEARCH_LEVELS_MAX) {
@@ -344,10 +349,11 @@ static bool read_date(tw_str text, bool upper, double *out)
     int64_t ms = ((day * 24 + part[3]) * 60 + part[4]) * 60000 + part[5] * 1000 + part[6];
     if (upper && count < 7) {
         static const int64_t steps[] = {0, 0, 0, DAY_MS, 3600000, 60000, 1000};
-        int64_t next = count == 1   ? search_day_of(part[0] + 1, 1, 1) * DAY_MS
-                       : count == 2 ? search_day_of(part[0] + part[1] / 12,
-                                                    (unsigned)(part[1] % 12 + 1), 1) * DAY_MS
-                                    : ms + steps[count];
+        int64_t next =
+            count == 1 ? search_day_of(part[0] + 1, 1, 1) * DAY_MS
+            : count == 2
+                ? search_day_of(part[0] + part[1] / 12, (unsigned)(part[1] % 12 + 1), 1) * DAY_MS
+                : ms + steps[count];
         ms = next - 1;
     }
     *out = (double)(ms - zone);

@@ -32,14 +32,14 @@ typedef enum search_type {
 
 typedef struct search_field {
     tw_str name;
-    tw_str path;       /* in the document: without the multi-field's own name */
-    tw_str told;       /* type as it was declared: "integer" */
+    tw_str path; /* in the document: without the multi-field's own name */
+    tw_str told; /* type as it was declared: "integer" */
     search_type type;
-    size_t ignore_above; /* of keywords; 0: none */
-    uint64_t number;   /* the index' name for it; 0: none yet */
+    size_t ignore_above;  /* of keywords; 0: none */
+    uint64_t number;      /* the index' name for it; 0: none yet */
     uint64_t docs, terms; /* documents that have it, terms in all of them */
-    bool list;         /* declared so, by meta */
-    bool changed;      /* since the owner saved it */
+    bool list;            /* declared so, by meta */
+    bool changed;         /* since the owner saved it */
 } search_field;
 
 typedef struct search_mapping {

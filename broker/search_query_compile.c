@@ -448,8 +448,7 @@ static tw_err add_value(search_compiler *self, search_node *node, tw_bson_value 
         node->numbers[node->numbers_count++] = number;
         return TW_OK;
     }
-    node->terms[node->terms_count] =
-        tw_arena_str(self->arena, search_keyword_of(value, scratch));
+    node->terms[node->terms_count] = tw_arena_str(self->arena, search_keyword_of(value, scratch));
     return node->terms[node->terms_count++].ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
@@ -557,8 +556,7 @@ static tw_err bound(search_compiler *self, search_node *node, tw_bson_value valu
     if (node->type == SEARCH_UNKNOWN && search_number_of(SEARCH_DATE, value, upper, out)) {
         return TW_OK;
     }
-    if (node->type == SEARCH_KEYWORD || node->type == SEARCH_TEXT ||
-        node->type == SEARCH_UNKNOWN) {
+    if (node->type == SEARCH_KEYWORD || node->type == SEARCH_TEXT || node->type == SEARCH_UNKNOWN) {
         *words = tw_arena_str(self->arena, search_keyword_of(value, scratch));
         return words->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
     }
@@ -579,7 +577,8 @@ tw_err search_range_node(search_compiler *self, tw_str field, tw_bson bounds, bo
     static const struct {
         const char *name;
         bool high, open;
-    } rows[] = {{"gt", false, true}, {"gte", false, false}, {"lt", true, true}, {"lte", true, false}};
+    } rows[] = {
+        {"gt", false, true}, {"gte", false, false}, {"lt", true, true}, {"lte", true, false}};
     tw_err err;
     search_node *node = search_node_new(self, SEARCH_RANGE, &err);
     *out = node;
@@ -656,8 +655,8 @@ static tw_err compile_prefix(search_compiler *self, const clause *row, tw_bson p
         pattern[len++] = text.ptr[i];
     }
     pattern[len++] = '*';
-    tw_err err = search_wild_node(self, &(search_targets){&target, 1, false},
-                                  (tw_str){pattern, len}, out);
+    tw_err err =
+        search_wild_node(self, &(search_targets){&target, 1, false}, (tw_str){pattern, len}, out);
     return none_if_null(self, err, out);
 }
 
@@ -791,23 +790,24 @@ static tw_err compile_all(search_compiler *self, const clause *row, tw_bson para
     (void)depth;
     (void)field;
     tw_err err;
-    *out = search_node_new(self, strcmp(row->name, "match_all") == 0 ? SEARCH_ALL : SEARCH_NONE,
-                           &err);
+    *out =
+        search_node_new(self, strcmp(row->name, "match_all") == 0 ? SEARCH_ALL : SEARCH_NONE, &err);
     if (*out != NULL) {
         (*out)->boost = number_or(params, "boost", 1);
     }
     return err;
 }
 
-#define TEXT_PARAMS "query operator minimum_should_match lenient boost zero_terms_query "           \
-                    "auto_generate_synonyms_phrase_query"
+#define TEXT_PARAMS                                                                                \
+    "query operator minimum_should_match lenient boost zero_terms_query "                          \
+    "auto_generate_synonyms_phrase_query"
 
 static const clause clauses[] = {
     {"match", compile_match, TEXT_PARAMS, "query"},
     {"match_phrase", compile_match, "query slop boost zero_terms_query", "query"},
     {"match_phrase_prefix", compile_match, "query slop boost max_expansions", "query"},
-    {"multi_match", compile_multi,
-     TEXT_PARAMS " fields type tie_breaker slop max_expansions", NULL},
+    {"multi_match", compile_multi, TEXT_PARAMS " fields type tie_breaker slop max_expansions",
+     NULL},
     {"term", compile_term, "value boost", "value"},
     {"terms", compile_terms, NULL, NULL},
     {"range", compile_range, "gt gte lt lte boost", "gte"},

@@ -78,8 +78,8 @@ void search_terms_add(const search_mapping *mapping, tw_bson doc, int by, tw_buf
         search_walk(doc, field->path, take_terms, &self);
         if (completes) { /* {"input": ...} too */
             char path[600];
-            size_t len = tw_format(path, sizeof path, "%.*s.input", (int)field->path.len,
-                                   field->path.ptr);
+            size_t len =
+                tw_format(path, sizeof path, "%.*s.input", (int)field->path.len, field->path.ptr);
             search_walk(doc, (tw_str){path, len}, take_terms, &self);
         }
         if (self.terms > 0) {
@@ -235,7 +235,7 @@ static bool add_joined_sql(const search_node *node, unsigned roles, bool all, tw
             continue;
         }
         size_t here = out->len;
-        tw_buf_add_str(out, !any ? TW_STR("SELECT * FROM (")
+        tw_buf_add_str(out, !any  ? TW_STR("SELECT * FROM (")
                             : all ? TW_STR(" UNION SELECT * FROM (")
                                   : TW_STR(" INTERSECT SELECT * FROM ("));
         if (add_sql(each, out)) {

@@ -348,8 +348,7 @@ static tw_err read_term(search_lucene *self, const search_targets *where, int de
         return tw_str_equal(text.plain, TW_STR("*")) ? wrong(self, "a field's name is missing.")
                                                      : read_term(self, &named, depth + 1, out);
     }
-    return text.is_wild ? read_wild(self, where, &text, out)
-                        : read_words(self, where, &text, out);
+    return text.is_wild ? read_wild(self, where, &text, out) : read_words(self, where, &text, out);
 }
 
 typedef struct clauses {
@@ -416,17 +415,16 @@ static tw_err parse_query(search_lucene *self, const search_targets *where, int 
     }
     for (skip_space(self); self->at < self->end && *self->at != ')'; skip_space(self)) {
         bool and = take_word(self, "AND") || take(self, "&&");
-        bool or = !and && (take_word(self, "OR") || take(self, "||"));
+        bool or = !and&&(take_word(self, "OR") || take(self, "||"));
         char sign = take_word(self, "NOT") || take(self, "!") || take(self, "-") ? '-'
-                    : take(self, "+")                                             ? '+'
-                                                                                  : ' ';
+                    : take(self, "+")                                            ? '+'
+                                                                                 : ' ';
         if ((and || or) && all.first == NULL) {
             return wrong(self, "AND and OR stand between terms.");
         }
-        if (all.last != NULL && and && all.last->role == SEARCH_SHOULD) {
+        if (all.last != NULL && and&&all.last->role == SEARCH_SHOULD) {
             all.last->role = SEARCH_MUST;
-        } else if (all.last != NULL && or && self->asked.every &&
-                   all.last->role == SEARCH_MUST) {
+        } else if (all.last != NULL && or &&self->asked.every && all.last->role == SEARCH_MUST) {
             all.last->role = SEARCH_SHOULD;
         }
         search_node *node = NULL;
@@ -458,8 +456,8 @@ static tw_err simple_term(search_lucene *self, search_node **out)
 {
     word text;
     search_asked asked = self->asked;
-    bool phrase = *self->at == '"' &&
-                  memchr(self->at + 1, '"', (size_t)(self->end - self->at - 1)) != NULL;
+    bool phrase =
+        *self->at == '"' && memchr(self->at + 1, '"', (size_t)(self->end - self->at - 1)) != NULL;
     if (phrase) {
         tw_err err = read_phrase(self, self->where, out);
         return err;
@@ -472,8 +470,8 @@ static tw_err simple_term(search_lucene *self, search_node **out)
     }
     self->at += self->at == from ? 1 : 0;
     size_t len = text.wild.len;
-    bool star = text.is_wild && len > 1 && text.wild.ptr[len - 1] == '*' &&
-                text.wild.ptr[len - 2] != '\\';
+    bool star =
+        text.is_wild && len > 1 && text.wild.ptr[len - 1] == '*' && text.wild.ptr[len - 2] != '\\';
     if (memchr(text.plain.ptr, '~', text.plain.len) != NULL) {
         return wrong(self, "fuzzy terms (~) are not supported by the embedded search.");
     }
@@ -510,7 +508,7 @@ static tw_err simple_query(search_lucene *self, int depth, search_node **out)
                 continue;
             }
             if (all.last != NULL && all.last->role != SEARCH_NOT) {
-                all.last->role = and ? SEARCH_MUST : SEARCH_SHOULD;
+                all.last->role = and? SEARCH_MUST : SEARCH_SHOULD;
             }
         }
         bool not = self->at + 1 < self->end && take(self, "-");
@@ -519,7 +517,7 @@ static tw_err simple_query(search_lucene *self, int depth, search_node **out)
         } else if (self->at < self->end) {
             err = simple_term(self, &node);
         }
-        if (err == TW_OK && node != NULL && not) {
+        if (err == TW_OK && node != NULL && not ) {
             clauses inner = {.first = NULL};
             inner.end = &inner.first;
             err = add_clause(self, &inner, node, SEARCH_NOT);
@@ -528,7 +526,7 @@ static tw_err simple_query(search_lucene *self, int depth, search_node **out)
             err = err == TW_OK ? finish(self, &inner, &node) : err;
         }
         if (err == TW_OK && node != NULL) {
-            err = add_clause(self, &all, node, and ? SEARCH_MUST : SEARCH_SHOULD);
+            err = add_clause(self, &all, node, and? SEARCH_MUST : SEARCH_SHOULD);
         }
         if (err != TW_OK) {
             return err;

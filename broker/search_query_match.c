@@ -1,8 +1,8 @@
 /* search_query_match.c - a compiled query against one document, and its score.
  *
  * Lucene's BM25: idf = ln(1 + (N - n + 0.5) / (n + 0.5)), a term gives 2.2 idf tf / (tf + k1 (1 - b
- * + b length / average)). The length of a field is kept in a byte there, exact to 40 terms; the same
- * rounding is done here, so that orders agree. */
+ * + b length / average)). The length of a field is kept in a byte there, exact to 40 terms; the
+ * same rounding is done here, so that orders agree. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -84,9 +84,9 @@ static bool take_text(void *context, tw_str path, tw_bson_value value)
         search_type type = value.type == TW_BSON_DATE   ? SEARCH_DATE
                            : value.type == TW_BSON_BOOL ? SEARCH_BOOLEAN
                                                         : SEARCH_DOUBLE;
-        self->any = self->any || (search_number_of(type, value, false, &number) &&
-                                  search_number_of_text(type, node->raw, false, &wanted) &&
-                                  number == wanted);
+        self->any = self->any ||
+                    (search_number_of(type, value, false, &number) &&
+                     search_number_of_text(type, node->raw, false, &wanted) && number == wanted);
         if (value.type != TW_BSON_OBJECT_ID) {
             return true;
         }
@@ -105,8 +105,7 @@ static bool take_text(void *context, tw_str path, tw_bson_value value)
             }
             self->found[i]++;
             if (node->kind == SEARCH_PHRASE && self->places_count < SEARCH_PLACES_MAX) {
-                self->places[self->places_count++] =
-                    (place){(uint16_t)i, self->words.position};
+                self->places[self->places_count++] = (place){(uint16_t)i, self->words.position};
             }
         }
     }
@@ -127,8 +126,7 @@ static double count_phrases(const text_state *self)
         int64_t high = 0;
         bool whole = true;
         for (size_t t = 1; t < node->terms_count && whole; t++) {
-            int64_t wanted =
-                (int64_t)self->places[i].position + node->places[t] - node->places[0];
+            int64_t wanted = (int64_t)self->places[i].position + node->places[t] - node->places[0];
             int64_t best = INT64_MAX;
             for (size_t k = 0; k < self->places_count; k++) {
                 int64_t off = (int64_t)self->places[k].position - wanted;
@@ -164,8 +162,8 @@ static double gain(const search_node *node, double weight, double times, double 
 {
     double average = node->average > 0 ? node->average : 1;
     return node->weighed
-               ? weight * times / (times + 1.2 * (1 - 0.75 + 0.75 * kept_length((uint32_t)length) /
-                                                                average))
+               ? weight * times /
+                     (times + 1.2 * (1 - 0.75 + 0.75 * kept_length((uint32_t)length) / average))
                : 1;
 }
 
@@ -176,9 +174,9 @@ static bool match_text(const search_node *node, const holder *held, double *scor
     self.length = self.position = 0;
     self.any = false;
     self.places_count = 0;
-    memset(self.found, 0, (node->terms_count + 1 > SEARCH_TERMS_MAX ? SEARCH_TERMS_MAX
-                                                                     : node->terms_count + 1) *
-                              sizeof *self.found);
+    memset(self.found, 0,
+           (node->terms_count + 1 > SEARCH_TERMS_MAX ? SEARCH_TERMS_MAX : node->terms_count + 1) *
+               sizeof *self.found);
     search_walk(held->doc, node->path, take_text, &self);
     *score = self.any ? 1 : 0;
     if (node->kind == SEARCH_PHRASE) {
@@ -285,8 +283,8 @@ static bool take_value(void *context, tw_str path, tw_bson_value value)
         return false;
     }
     tw_str text = search_keyword_of(value, scratch);
-    bool analysed = node->type == SEARCH_TEXT || (node->type == SEARCH_UNKNOWN &&
-                                                  node->kind != SEARCH_TERM);
+    bool analysed =
+        node->type == SEARCH_TEXT || (node->type == SEARCH_UNKNOWN && node->kind != SEARCH_TERM);
     if (fits_number(node, value)) {
         self->found = true;
     } else if (text.ptr != NULL && analysed) {

@@ -8,7 +8,7 @@
 
 enum {
     SEARCH_TERMS_MAX = TW_SEARCH_CLAUSES_MAX, /* of one clause */
-    SEARCH_NODES_MAX = 4096, /* clauses times fields; more: too_costly */
+    SEARCH_NODES_MAX = 4096,                  /* clauses times fields; more: too_costly */
     SEARCH_PLACES_MAX = 2048, /* of a phrase's terms in one document; more are not looked at */
 };
 
@@ -21,10 +21,10 @@ typedef enum search_kind {
     SEARCH_TERM,   /* any of terms (keyword) or of numbers */
     SEARCH_RANGE,  /* low, high; low_text, high_text of keywords */
     SEARCH_EXISTS,
-    SEARCH_WILD,   /* pattern: prefix*, w?ld* */
+    SEARCH_WILD, /* pattern: prefix*, w?ld* */
     SEARCH_BOOL,
-    SEARCH_BEST,   /* of its children */
-    SEARCH_CONST,  /* one child, without its score */
+    SEARCH_BEST,  /* of its children */
+    SEARCH_CONST, /* one child, without its score */
 } search_kind;
 
 typedef enum search_role { SEARCH_SHOULD, SEARCH_MUST, SEARCH_FILTER, SEARCH_NOT } search_role;
@@ -35,21 +35,21 @@ struct search_node {
     search_role role; /* in the bool around it */
     search_node *first, *next;
     double boost, tie;
-    tw_str path;       /* of the value; len 0: everywhere */
-    tw_str field;      /* name as it was asked for */
-    uint64_t number;   /* of the field in the index */
+    tw_str path;     /* of the value; len 0: everywhere */
+    tw_str field;    /* name as it was asked for */
+    uint64_t number; /* of the field in the index */
     search_type type;
     size_t ignore_above;
-    tw_str raw;        /* the text before it was analysed */
+    tw_str raw; /* the text before it was analysed */
     tw_str *terms;
     double *weights;
-    uint32_t *places;  /* of terms: position in the query */
+    uint32_t *places; /* of terms: position in the query */
     double *numbers;
     size_t terms_count, numbers_count;
-    int least;         /* terms or children that are to match */
+    int least; /* terms or children that are to match */
     uint32_t slop;
-    bool last_prefix;  /* the last term of a phrase is a beginning */
-    double average;    /* terms of the field in a document */
+    bool last_prefix; /* the last term of a phrase is a beginning */
+    double average;   /* terms of the field in a document */
     bool weighed;
     double low, high;
     bool low_open, high_open;

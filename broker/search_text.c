@@ -8,16 +8,16 @@ static const struct {
     uint32_t from, upto;
     sort_of sort;
 } ranges[] = {
-    {0x80, 0xa9, BREAK},       {0xab, 0xb4, BREAK},       {0xb6, 0xb9, BREAK},
-    {0xbb, 0xbf, BREAK},       {0xd7, 0xd7, BREAK},       {0xf7, 0xf7, BREAK},
-    {0x2000, 0x203e, BREAK},   {0x203f, 0x2040, JOINER},  {0x2041, 0x2070, BREAK},
-    {0x20a0, 0x20cf, BREAK},   {0x2190, 0x245f, BREAK},   {0x2500, 0x2bff, BREAK},
-    {0x2e00, 0x2e7f, BREAK},   {0x3000, 0x3004, BREAK},   {0x3008, 0x3020, BREAK},
-    {0x3030, 0x3030, BREAK},   {0x3040, 0x309f, SINGLE},  {0x3400, 0x4dbf, SINGLE},
-    {0x4e00, 0x9fff, SINGLE},  {0xd800, 0xf8ff, BREAK},   {0xf900, 0xfaff, SINGLE},
-    {0xfe10, 0xfe1f, BREAK},   {0xfe30, 0xfe6f, BREAK},   {0xfeff, 0xff0f, BREAK},
-    {0xff10, 0xff19, DIGIT},   {0xff1a, 0xff20, BREAK},   {0xff3b, 0xff40, BREAK},
-    {0xff5b, 0xff65, BREAK},   {0xfff0, 0xffff, BREAK},   {0x1f000, 0x1faff, BREAK},
+    {0x80, 0xa9, BREAK},        {0xab, 0xb4, BREAK},      {0xb6, 0xb9, BREAK},
+    {0xbb, 0xbf, BREAK},        {0xd7, 0xd7, BREAK},      {0xf7, 0xf7, BREAK},
+    {0x2000, 0x203e, BREAK},    {0x203f, 0x2040, JOINER}, {0x2041, 0x2070, BREAK},
+    {0x20a0, 0x20cf, BREAK},    {0x2190, 0x245f, BREAK},  {0x2500, 0x2bff, BREAK},
+    {0x2e00, 0x2e7f, BREAK},    {0x3000, 0x3004, BREAK},  {0x3008, 0x3020, BREAK},
+    {0x3030, 0x3030, BREAK},    {0x3040, 0x309f, SINGLE}, {0x3400, 0x4dbf, SINGLE},
+    {0x4e00, 0x9fff, SINGLE},   {0xd800, 0xf8ff, BREAK},  {0xf900, 0xfaff, SINGLE},
+    {0xfe10, 0xfe1f, BREAK},    {0xfe30, 0xfe6f, BREAK},  {0xfeff, 0xff0f, BREAK},
+    {0xff10, 0xff19, DIGIT},    {0xff1a, 0xff20, BREAK},  {0xff3b, 0xff40, BREAK},
+    {0xff5b, 0xff65, BREAK},    {0xfff0, 0xffff, BREAK},  {0x1f000, 0x1faff, BREAK},
     {0x20000, 0x2fa1f, SINGLE},
 };
 
@@ -37,14 +37,14 @@ static sort_of sort_of_letter(uint32_t c)
 
 static const struct {
     uint32_t from, upto;
-    int32_t by;   /* 0: an even letter is upper case, the next its lower; 1: an odd one is */
+    int32_t by; /* 0: an even letter is upper case, the next its lower; 1: an odd one is */
 } cases[] = {
-    {'A', 'Z', 32},        {0xc0, 0xd6, 32},      {0xd8, 0xde, 32},      {0x100, 0x12f, 0},
-    {0x132, 0x137, 0},     {0x139, 0x148, 1},     {0x14a, 0x177, 0},     {0x178, 0x178, -121},
-    {0x179, 0x17e, 1},     {0x218, 0x21f, 0},     {0x386, 0x386, 38},    {0x388, 0x38a, 37},
-    {0x38c, 0x38c, 64},    {0x38e, 0x38f, 63},    {0x391, 0x3a1, 32},    {0x3a3, 0x3ab, 32},
-    {0x400, 0x40f, 80},    {0x410, 0x42f, 32},    {0x460, 0x481, 0},     {0x48a, 0x4bf, 0},
-    {0x4d0, 0x52f, 0},     {0x531, 0x556, 48},    {0x1e00, 0x1e95, 0},   {0x1ea0, 0x1eff, 0},
+    {'A', 'Z', 32},       {0xc0, 0xd6, 32},   {0xd8, 0xde, 32},    {0x100, 0x12f, 0},
+    {0x132, 0x137, 0},    {0x139, 0x148, 1},  {0x14a, 0x177, 0},   {0x178, 0x178, -121},
+    {0x179, 0x17e, 1},    {0x218, 0x21f, 0},  {0x386, 0x386, 38},  {0x388, 0x38a, 37},
+    {0x38c, 0x38c, 64},   {0x38e, 0x38f, 63}, {0x391, 0x3a1, 32},  {0x3a3, 0x3ab, 32},
+    {0x400, 0x40f, 80},   {0x410, 0x42f, 32}, {0x460, 0x481, 0},   {0x48a, 0x4bf, 0},
+    {0x4d0, 0x52f, 0},    {0x531, 0x556, 48}, {0x1e00, 0x1e95, 0}, {0x1ea0, 0x1eff, 0},
     {0xff21, 0xff3a, 32},
 };
 
@@ -67,9 +67,12 @@ static size_t decode(const char *at, const char *end, uint32_t *out)
 {
     const uint8_t *p = (const uint8_t *)at;
     size_t left = (size_t)(end - at);
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3
-               : p[0] < 0xf5                                                        ? 4
-                                                                                    : 0;
+    size_t len = p[0] < 0x80   ? 1
+                 : p[0] < 0xc2 ? 0
+                 : p[0] < 0xe0 ? 2
+                 : p[0] < 0xf0 ? 3
+                 : p[0] < 0xf5 ? 4
+                               : 0;
     *out = 0xffff;
     if (len == 0 || len > left) {
         return 1;
@@ -143,8 +146,8 @@ bool search_text_next(search_text *self)
             (void)decode(self->at + len, self->end, &next);
             sort = is_between(c, last, sort_of_letter(next)) ? last : BREAK;
         }
-        bool ends = sort == BREAK || (sort == SINGLE && self->len > 0) ||
-                    self->len + len > SEARCH_TERM_MAX;
+        bool ends =
+            sort == BREAK || (sort == SINGLE && self->len > 0) || self->len + len > SEARCH_TERM_MAX;
         if (self->len > 0 && ends) {
             if (real) {
                 break;

@@ -14,9 +14,9 @@ enum { SEARCH_TERM_MAX = 255 }; /* bytes */
 
 typedef struct search_text {
     const char *at, *end, *begin;
-    uint32_t position;         /* of the term; the first is 0 */
-    size_t from, upto;         /* its bytes in the text */
-    size_t len;                /* of term */
+    uint32_t position; /* of the term; the first is 0 */
+    size_t from, upto; /* its bytes in the text */
+    size_t len;        /* of term */
     char term[SEARCH_TERM_MAX + 5];
 } search_text;
 

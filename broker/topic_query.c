@@ -66,9 +66,8 @@ static tw_err compile_search(topic_query_part *part, tw_bson_value asked, broker
         return TW_OK;
     }
     tw_arena_init(&part->memory, SEARCH_MEMORY_MAX);
-    tw_err err = declared.len > 0
-                     ? search_mapping_init(&part->mapping, &part->memory, declared)
-                     : TW_OK;
+    tw_err err =
+        declared.len > 0 ? search_mapping_init(&part->mapping, &part->memory, declared) : TW_OK;
     if (err != TW_OK) {
         return err;
     }

@@ -63,7 +63,8 @@ static tw_err read_spec(reader *self, tw_bson spec, asked *out, const char *show
         } else {
             return broker_refuse(self->why, TW_E_BAD_MESSAGE,
                                  "%s: takes \"*\" or {filter: {}, search: {query: {}}, fields: [], "
-                                 "db: \"\"}", shown);
+                                 "db: \"\"}",
+                                 shown);
         }
     }
     return TW_OK;
@@ -124,7 +125,8 @@ static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
     } else if (text.ptr == NULL || !tw_str_equal(text, TW_STR("*"))) {
         err = broker_refuse(self->why, TW_E_BAD_MESSAGE,
                             "%s: takes \"*\" or {filter: {}, search: {query: {}}, fields: [], "
-                                 "db: \"\"}", shown);
+                            "db: \"\"}",
+                            shown);
     }
     if (err == TW_OK &&
         (catalog_check_name(name) != TW_OK || catalog_check_name(item.db) != TW_OK)) {
@@ -288,8 +290,8 @@ static tw_err check_search(reader *self, const asked *item, tw_bson query, tw_ar
     search_query *unused = NULL;
     bool declared = item->rules->search_mapping.len > 0;
     tw_bson_value built = tw_bson_get(query, TW_STR("q"));
-    tw_err err = declared ? search_mapping_init(&mapping, arena, item->rules->search_mapping)
-                          : TW_OK;
+    tw_err err =
+        declared ? search_mapping_init(&mapping, arena, item->rules->search_mapping) : TW_OK;
     if (err == TW_OK && built.type != 0) {
         err = search_query_compile(arena, built, declared ? &mapping : NULL, &unused, &inner);
     }

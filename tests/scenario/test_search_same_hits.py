@@ -10,7 +10,8 @@ import pytest
 import search
 from server import Server
 
-FILMS = Path(__file__).resolve().parents[2] / ".tools/node/node_modules/vega-datasets/data/movies.json"
+TREE = Path(__file__).resolve().parents[2]
+FILMS = TREE / ".tools/node/node_modules/vega-datasets/data/movies.json"
 MAPPING = {
     "properties": {
         "Title": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
@@ -140,13 +141,9 @@ def test_same_hits(engines, number):
     query = QUERIES[number]
     found = [sorted(ask(server, "keys", query=query)["docs"]) for server in engines]
     assert found[0] == found[1], (query, set(found[0]) ^ set(found[1]))
-    hits = [
-        [
-            (hit["_id"], hit["_score"])
-            for hit in ask(server, "search", body={"query": query, "size": 10})["result"]["hits"]["hits"]
-        ]
-        for server in engines
-    ]
+    body = {"query": query, "size": 10}
+    results = [ask(server, "search", body=body)["result"]["hits"]["hits"] for server in engines]
+    hits = [[(hit["_id"], hit["_score"]) for hit in result] for result in results]
     if "match_phrase_prefix" in query:
         return  # Lucene weighs the words that the last one may become, we the beginning itself
     for (_, ours), (_, theirs) in zip(hits[0], hits[1]):
