@@ -21,6 +21,7 @@
 #include "actors/runtime/log.h"
 
 #include "actors/change_tailer.h"
+#include "actors/embedded_search.h"
 #include "actors/es_proxy.h"
 #include "actors/indexer.h"
 #include "actors/log_reader.h"
@@ -71,6 +72,7 @@ struct program {
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
     char search_password[SECRET_MAX], search_key[SECRET_MAX];
     es_proxy_options search;
+    embedded_search_options embedded;
     indexer_options indexer;
 };
 
@@ -99,10 +101,10 @@ static bool is_loopback(const char *host)
            strcmp(host, "::1") == 0;
 }
 
-/* The actor that answers searches; NULL: none. */
+/* The actor that answers searches: a cluster's, or the one that needs none. */
 static const char *search_actor(const struct program *program)
 {
-    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : NULL;
+    return program->config.option.search_urls[0] != '\0' ? "es_proxy" : "embedded_search";
 }
 
 /* The actors of this program, wherever they run. */
@@ -122,8 +124,8 @@ static bool is_served(const config_options *option, const char *name, const char
         {"change_tailer", mongo},
         {"mongo_writer", mongo},
         {"mongo_reader.", mongo * option->mongo_readers},
-        {"indexer", search == NULL ? 0 : 1},
-        {search == NULL ? "es_proxy" : search, search == NULL ? 0 : 1},
+        {"indexer", strcmp(search, "es_proxy") == 0 ? 1 : 0},
+        {search, 1},
     };
     for (size_t i = 0; i < TW_COUNT(served); i++) {
         size_t len = strlen(served[i].name);
@@ -309,6 +311,30 @@ static int fill_search(struct program *program, const char *verb)
     return 0;
 }
 
+/* The proxy and its indexer, or the embedded search. Returns 1 when the configuration is wrong
+ * (told). */
+static int add_search(struct program *program, const char *verb, tw_err *err)
+{
+    const config_options *option = &program->config.option;
+    if (option->search_urls[0] == '\0') {
+        program->embedded = (embedded_search_options){.catalog = &program->config.catalog,
+                                                      .directory = option->data,
+                                                      .memory = option->memory};
+        *err = tw_system_add(program->system, &embedded_search_class, -1, &program->embedded);
+        return 0;
+    }
+    if (fill_search(program, verb) != 0) {
+        return 1;
+    }
+    program->indexer =
+        (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
+    *err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
+    if (*err == TW_OK) {
+        *err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
+    }
+    return 0;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -329,19 +355,13 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         err = tw_system_add(program->system, &subscription_manager_class, -1, &program->manager);
         count++;
     }
-    if (err == TW_OK && search_actor(program) != NULL && is_wanted(program, named, "es_proxy")) {
-        if (fill_search(program, verb) != 0) {
+    if (err == TW_OK && is_wanted(program, named, search_actor(program))) {
+        if (add_search(program, verb, &err) != 0) {
             return 0;
-        }
-        program->indexer =
-            (indexer_options){.catalog = &program->config.catalog, .engine = search_actor(program)};
-        err = tw_system_add(program->system, &es_proxy_class, -1, &program->search);
-        if (err == TW_OK) {
-            err = tw_system_add(program->system, &indexer_class, -1, &program->indexer);
         }
         count++;
     }
-    if (err == TW_OK && is_wanted(program, named, "gateway")) {
+    if (err == TW_OK && is_wanted(program, named, "or gateway")) {
         if (fill_gateway(program, verb) != 0) {
             return 0;
         }
@@ -374,7 +394,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         return 0;
     }
     if (count == 0) {
-        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy gateway",
+        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy embedded_search gateway",
                        "nothing to run: '%s'", named != NULL ? named : option->only);
     }
     return count;
@@ -417,6 +437,16 @@ static int prepare_mongo(struct program *program, const char *verb)
     return 0;
 }
 
+/* Without a cluster the log keeps what would be kept in one alone, and everything is searched. */
+static void search_embedded(config *loaded)
+{
+    catalog_collection *at = (catalog_collection *)(uintptr_t)loaded->catalog.at;
+    for (size_t i = 0; i < loaded->catalog.count; i++) {
+        at[i].search_store = false;
+    }
+    loaded->catalog.embedded = true;
+}
+
 static int prepare(struct program *program, const char *verb)
 {
     const config_options *option = &program->config.option;
@@ -437,6 +467,9 @@ static int prepare(struct program *program, const char *verb)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     absolute(option->data, data, sizeof(data));
+    if (option->search_urls[0] == '\0') {
+        search_embedded(&program->config);
+    }
     if (!option->memory && make_directory(verb, option->data) != 0) {
         return 1;
     }
@@ -473,7 +506,9 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
-            argp_error(state, "name an actor: store, subscription_manager, es_proxy or gateway");
+            argp_error(state,
+                       "name an actor: store, subscription_manager, es_proxy, embedded_search "
+                       "or gateway");
         }
         return 0;
     default:
@@ -496,9 +531,8 @@ static void print_listeners(const struct program *program)
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
     }
-    if (search_actor(program) != NULL) {
-        printf("  search     %s\n", program->config.option.search_urls);
-    }
+    const char *cluster = program->config.option.search_urls;
+    printf("  search     %s\n", cluster[0] != '\0' ? cluster : "embedded");
 }
 
 static void print_start(const struct program *program)

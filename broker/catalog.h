@@ -67,6 +67,8 @@ typedef struct catalog {
     const char *default_database;   /* "main" */
     const char *default_collection; /* for getByIds without collection; NULL: it must be named */
     bool strict;                    /* undeclared collections are refused */
+    bool embedded; /* searches need no server: undeclared collections are searched too, and what
+                      is declared `store: search` is kept in the log */
 } catalog;
 
 /* The declaration, or NULL where there is none. db empty: the default database. */

@@ -10,6 +10,7 @@
 #include "broker/rules.h"
 
 enum { TOPIC_QUERY_MAGIC = 0x70c19e41, TOPIC_QUERY_SEED = 0x51ab };
+enum { SEARCH_MEMORY_MAX = 4 * 1048576 /* bytes: a mapping and a compiled query */ };
 
 void topic_query_name(tw_bson canonical, char out[17])
 {
@@ -77,6 +78,31 @@ static tw_err compile_scope(topic_query_part *part, tw_bson_value scope)
     return err;
 }
 
+/* Types are those that the collection declares; of others each value tells its own. */
+static tw_err compile_search(topic_query_part *part, tw_bson_value asked, broker_why *why)
+{
+    tw_bson declared = part->rules->search_mapping;
+    if (asked.type == 0) {
+        return TW_OK;
+    }
+    tw_arena_init(&part->memory, SEARCH_MEMORY_MAX);
+    tw_err err =
+        declared.len > 0 ? search_mapping_init(&part->mapping, &part->memory, declared) : TW_OK;
+    if (err != TW_OK) {
+        return err;
+    }
+    return search_query_compile(&part->memory, asked, declared.len > 0 ? &part->mapping : NULL,
+                                &part->search, why);
+}
+
+bool topic_query_part_matches(const topic_query_part *part, tw_bson doc)
+{
+    if (!query_match(part->filter, doc)) {
+        return false;
+    }
+    return part->search == NULL || search_query_match(part->search, doc, (tw_str){"", 0}, NULL);
+}
+
 static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part *part,
                            broker_why *why)
 {
@@ -104,9 +130,10 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     if (scope.type != 0) {
         err = compile_scope(part, scope);
     }
-    return err != TW_OK
-               ? err
-               : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+    err = err != TW_OK
+              ? err
+              : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+    return err != TW_OK ? err : compile_search(part, tw_bson_get(item, TW_STR("q")), why);
 }
 
 /* The part for all that is not declared: a change stream of every collection has it. */
@@ -234,6 +261,7 @@ void topic_query_free(topic_query **asked)
     TW_CAST(self, *asked, TOPIC_QUERY_MAGIC);
     for (size_t i = 0; i < self->parts_count; i++) {
         query_free(&self->parts[i].filter);
+        tw_arena_fini(&self->parts[i].memory);
         tw_free((void *)(uintptr_t)self->parts[i].db);
         tw_free((void *)(uintptr_t)self->parts[i].name);
         tw_free((void *)(uintptr_t)self->parts[i].scope.ptr);
@@ -271,12 +299,12 @@ unsigned topic_query_meaning(const topic_query *self, int part, uint64_t flags, 
         return live ? TW_MEANS_DROP : 0;
     }
     bool deleted = (flags & TW_ROW_DELETE) != 0;
-    if (!deleted && doc.len > 0 && query_match(held->filter, doc)) {
+    if (!deleted && doc.len > 0 && topic_query_part_matches(held, doc)) {
         bool hidden =
             !live && !self->include_archived && held->rules->archives && rules_archived(doc, at);
         return hidden ? 0 : TW_MEANS_PUT;
     }
-    if (!live || old.len == 0 || !query_match(held->filter, old)) {
+    if (!live || old.len == 0 || !topic_query_part_matches(held, old)) {
         return 0;
     }
     return deleted ? TW_MEANS_DELETED : TW_MEANS_LEFT;

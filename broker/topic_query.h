@@ -6,8 +6,8 @@
  * differ.
  *
  * Canonical form: {"v":1,"a":include archived,"c":[{"d":db,"n":name,"s":scope value (absent: none),
- * "f":filter (scope and the collection's own filter joined in by $and),"p":[fields] (absent:
- * whole)},
+ * "f":filter (scope and the collection's own filter joined in by $and),"q":query of the search
+ * language (absent: none),"p":[fields] (absent: whole)},
  * ...]} with c sorted by (d, n), f and p as given otherwise. A change stream:
  * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{"d","n","f"},...]}.
  * A realtime database: {"v":1,"k":"events","db":name,"any":as above, of that database,"c":...}. */
@@ -18,6 +18,7 @@
 #include "broker/catalog.h"
 #include "broker/projection.h"
 #include "broker/query.h"
+#include "broker/search_query.h"
 
 /* In which words a stream is told of changes. */
 typedef enum topic_query_form {
@@ -31,6 +32,9 @@ typedef struct topic_query_part {
     const char *name;
     const catalog_collection *rules; /* borrow: the catalog's */
     query *filter;                   /* own */
+    search_query *search;            /* in memory; NULL: none */
+    search_mapping mapping;          /* that was declared, in memory */
+    tw_arena memory;                 /* own */
     projection fields;               /* views into canonical */
     topic_query_form form;
     bool any; /* every collection that is not declared; db and name are empty */
@@ -74,6 +78,8 @@ tw_err topic_query_compile(const catalog *catalog, tw_bson canonical, topic_quer
                            broker_why *why);
 void topic_query_free(topic_query **query);
 
+/* True when a document is told to a part: by its filter and by its search. */
+bool topic_query_part_matches(const topic_query_part *part, tw_bson doc);
 /* The part that tells of this collection, or -1. */
 int topic_query_part_of(const topic_query *query, tw_str db, tw_str coll);
 

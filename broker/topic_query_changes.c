@@ -290,7 +290,7 @@ static const char *op_of(const topic_query_part *part, unsigned meaning, const t
     if (!change->old_told) {
         return "replace";
     }
-    if (change->old.len == 0 || !query_match(part->filter, change->old)) {
+    if (change->old.len == 0 || !topic_query_part_matches(part, change->old)) {
         return "insert";
     }
     return change->old.len + change->doc.len > DESCRIBED_MAX ? "replace" : "update";

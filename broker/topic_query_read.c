@@ -3,6 +3,7 @@
 
 #include "protocol/limits.h"
 
+#include "broker/search_body.h"
 #include "broker/topic_query.h"
 
 /* One collection that was asked for. */
@@ -11,6 +12,7 @@ typedef struct asked {
     tw_str name;
     const catalog_collection *rules;
     tw_bson filter;       /* len 0: all */
+    tw_bson_value search; /* a query of the search language, or type 0 */
     tw_bson_value fields; /* array of names, {name: 1}, or type 0 */
 } asked;
 
@@ -53,12 +55,17 @@ static tw_err read_spec(reader *self, tw_bson spec, asked *out, const char *show
             out->db = tw_bson_value_str(value);
         } else if (tw_str_equal(iter.name, TW_STR("filter")) && value.type == TW_BSON_DOCUMENT) {
             out->filter = tw_bson_value_doc(value);
+        } else if (tw_str_equal(iter.name, TW_STR("search")) && value.type == TW_BSON_DOCUMENT &&
+                   tw_bson_get(tw_bson_value_doc(value), TW_STR("query")).type != 0) {
+            out->search = tw_bson_get(tw_bson_value_doc(value), TW_STR("query"));
         } else if (tw_str_equal(iter.name, TW_STR("fields")) &&
                    (value.type == TW_BSON_DOCUMENT || value.type == TW_BSON_ARRAY)) {
             out->fields = value;
         } else {
             return broker_refuse(self->why, TW_E_BAD_MESSAGE,
-                                 "%s: takes \"*\" or {filter: {}, fields: [], db: \"\"}", shown);
+                                 "%s: takes \"*\" or {filter: {}, search: {query: {}}, fields: [], "
+                                 "db: \"\"}",
+                                 shown);
         }
     }
     return TW_OK;
@@ -118,7 +125,9 @@ static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
         err = read_spec(self, tw_bson_value_doc(spec), &item, shown);
     } else if (text.ptr == NULL || !tw_str_equal(text, TW_STR("*"))) {
         err = broker_refuse(self->why, TW_E_BAD_MESSAGE,
-                            "%s: takes \"*\" or {filter: {}, fields: [], db: \"\"}", shown);
+                            "%s: takes \"*\" or {filter: {}, search: {query: {}}, fields: [], "
+                            "db: \"\"}",
+                            shown);
     }
     if (err == TW_OK &&
         (catalog_check_name(name) != TW_OK || catalog_check_name(item.db) != TW_OK)) {
@@ -259,6 +268,66 @@ static void write_filter(tw_bson_builder *b, const asked *item, tw_key scope)
     }
 }
 
+/* Rebuilt from the allow-list, so that equal queries are equal bytes. */
+static tw_err write_search(reader *self, tw_bson_builder *b, const asked *item)
+{
+    broker_why inner = {0};
+    char shown[BROKER_SHOWN_MAX];
+    if (item->search.type == 0) {
+        return TW_OK;
+    }
+    tw_err err = search_body_add_query(b, TW_STR("q"), item->search, &inner);
+    return err == TW_OK ? TW_OK
+                        : broker_refuse(self->why, err, "%s: search: %s",
+                                        broker_show(item->name, shown), inner.text);
+}
+
+/* A query that cannot be held against a document alone is refused here, by the clause's name. */
+static tw_err check_search(reader *self, const asked *item, tw_bson query, tw_arena *arena)
+{
+    broker_why inner = {0};
+    char shown[BROKER_SHOWN_MAX];
+    search_mapping mapping;
+    search_query *unused = NULL;
+    bool declared = item->rules->search_mapping.len > 0;
+    tw_bson_value built = tw_bson_get(query, TW_STR("q"));
+    tw_err err =
+        declared ? search_mapping_init(&mapping, arena, item->rules->search_mapping) : TW_OK;
+    if (err == TW_OK && built.type != 0) {
+        err = search_query_compile(arena, built, declared ? &mapping : NULL, &unused, &inner);
+    }
+    if (err == TW_OK && unused != NULL && search_query_needs_id(unused)) {
+        err = broker_refuse(&inner, TW_E_BAD_QUERY, "ids: needs the index, not in a stream.");
+    }
+    return err == TW_OK || inner.text[0] == '\0'
+               ? err
+               : broker_refuse(self->why, err, "%s: search: %s", broker_show(item->name, shown),
+                               inner.text);
+}
+
+/* Adds a collection's search to the canonical form. */
+static tw_err add_search(reader *self, tw_bson_builder *b, const asked *item, tw_arena *arena)
+{
+    tw_buf alone;
+    tw_bson_builder inner;
+    if (item->search.type == 0) {
+        return TW_OK;
+    }
+    tw_buf_init(&alone, TW_TOPIC_QUERY_MAX);
+    tw_bson_begin(&inner, &alone);
+    tw_err err = write_search(self, &inner, item);
+    if (err == TW_OK) {
+        tw_bson built = tw_arena_bson(arena, tw_bson_end(&inner));
+        err = alone.err != TW_OK ? alone.err : built.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+        err = err == TW_OK ? check_search(self, item, built, arena) : err;
+        if (err == TW_OK) {
+            tw_bson_add_value(b, TW_STR("q"), tw_bson_get(built, TW_STR("q")));
+        }
+    }
+    tw_buf_fini(&alone);
+    return err;
+}
+
 static void write_fields(tw_bson_builder *b, const asked *item)
 {
     tw_bson fields = tw_bson_value_doc(item->fields);
@@ -305,6 +374,7 @@ static tw_err write_canonical(reader *self, tw_arena *arena, bool archived, tw_b
         }
         write_filter(&b, &self->at[i], scope);
         write_fields(&b, &self->at[i]);
+        err = add_search(self, &b, &self->at[i], arena);
         tw_bson_close(&b);
     }
     tw_bson_close(&b);

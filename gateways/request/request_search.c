@@ -234,6 +234,9 @@ static tw_err place_all(request *self, request_why *why)
         at[count++] = (tw_item_search_target){
             .db = self->db, .coll = tw_str_of(one->name), .filter = one->filter};
     }
+    if (known->embedded && !known->strict && count < TW_SEARCH_TARGETS_MAX) {
+        at[count++] = (tw_item_search_target){.db = self->db}; /* all that is not declared */
+    }
     if (count == 0) {
         tw_format(why->hint, sizeof why->hint, "Declare a collection with the key search.");
         return broker_refuse(&why->why, TW_E_NOT_FOUND, "No collection has an index.");
@@ -258,7 +261,8 @@ static tw_err place_one(request *self, request_why *why)
     if (err != TW_OK) {
         return err;
     }
-    if (self->action->search != SEARCH_STORE && !self->rules->searched) {
+    if (self->action->search != SEARCH_STORE && !self->rules->searched &&
+        !(self->engine->options.catalog->embedded && self->rules == &catalog_undeclared)) {
         tw_format(why->hint, sizeof why->hint, "Declare it with the key search.");
         return broker_refuse(&why->why, TW_E_UNSUPPORTED, "\"%s\" has no index.",
                              request_show(self->coll).text);
