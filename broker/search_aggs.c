@@ -522,6 +522,9 @@ static bool read_interval(tw_str text, agg *out)
                  {"quarter", 0, 'q'},  {"year", 0, 'y'}};
     size_t digits = 0;
     uint64_t count = 1;
+    if (text.ptr == NULL) {
+        return false;
+    }
     while (digits < text.len && text.ptr[digits] >= '0' && text.ptr[digits] <= '9') {
         digits++;
     }

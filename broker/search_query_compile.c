@@ -7,6 +7,12 @@
 static tw_err compile(search_compiler *self, tw_bson_value query, int depth, search_node **out);
 
 /* ---- parts that several clauses share ---- */
+/* A copy; that of an empty text is empty, and not NULL. */
+static tw_str keep(search_compiler *self, tw_str text)
+{
+    return text.len == 0 ? TW_STR("") : tw_arena_str(self->arena, text);
+}
+
 search_node *search_node_new(search_compiler *self, search_kind kind, tw_err *err)
 {
     search_node *node = NULL;
@@ -133,7 +139,7 @@ static tw_err add_terms(search_compiler *self, search_node *node, tw_str text)
     }
     search_text_init(words, text, 0);
     while (search_text_next(words)) {
-        tw_str term = tw_arena_str(self->arena, search_text_term(words));
+        tw_str term = keep(self, search_text_term(words));
         if (term.ptr == NULL) {
             return TW_E_NO_MEMORY;
         }
@@ -150,7 +156,7 @@ static tw_err one_term(search_compiler *self, search_node *node, tw_str term)
     if (node->terms == NULL || node->weights == NULL) {
         return TW_E_NO_MEMORY;
     }
-    node->terms[0] = tw_arena_str(self->arena, term);
+    node->terms[0] = keep(self, term);
     node->terms_count = 1;
     node->least = 1;
     return node->terms[0].ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
@@ -337,7 +343,7 @@ static tw_err text_of(search_compiler *self, tw_bson_value value, tw_str *out)
 {
     char scratch[64];
     tw_str text = search_keyword_of(value, scratch);
-    *out = tw_arena_str(self->arena, text);
+    *out = keep(self, text);
     return text.ptr == NULL ? broker_refuse(self->why, TW_E_BAD_QUERY, "\"query\" is to be a text.")
            : out->ptr == NULL && text.len > 0 ? TW_E_NO_MEMORY
                                               : TW_OK;
@@ -448,7 +454,7 @@ static tw_err add_value(search_compiler *self, search_node *node, tw_bson_value 
         node->numbers[node->numbers_count++] = number;
         return TW_OK;
     }
-    node->terms[node->terms_count] = tw_arena_str(self->arena, search_keyword_of(value, scratch));
+    node->terms[node->terms_count] = keep(self, search_keyword_of(value, scratch));
     return node->terms[node->terms_count++].ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
@@ -557,7 +563,7 @@ static tw_err bound(search_compiler *self, search_node *node, tw_bson_value valu
         return TW_OK;
     }
     if (node->type == SEARCH_KEYWORD || node->type == SEARCH_TEXT || node->type == SEARCH_UNKNOWN) {
-        *words = tw_arena_str(self->arena, search_keyword_of(value, scratch));
+        *words = keep(self, search_keyword_of(value, scratch));
         return words->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
     }
     if (node->type == SEARCH_DATE && text.ptr != NULL &&
@@ -679,7 +685,7 @@ tw_err search_wild_node(search_compiler *self, const search_targets *where, tw_s
                        node->type != SEARCH_UNKNOWN)) {
             continue;
         }
-        node->pattern = tw_arena_str(self->arena, pattern);
+        node->pattern = keep(self, pattern);
         node->boost = where->at[i - 1].boost;
         node->next = best->first;
         best->first = node;

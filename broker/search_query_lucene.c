@@ -1,7 +1,7 @@
 /* search_query_lucene.c - Lucene's query syntax, and the forgiving one of simple_query_string.
  *
  * As engines do since they no longer split at white space: bare words that follow each other are
- * one text, analysed as a whole in each field. Operators are reckoned as Lucene's classic parser
+ * one text, analysed as a whole in each field; not behind an operator, a sign or a field's name. Operators are reckoned as Lucene's classic parser
  * does: AND makes both of its sides required, OR leaves them as they are. */
 #include <math.h>
 
@@ -269,7 +269,7 @@ static tw_err read_words(search_lucene *self, const search_targets *where, word 
     if (self->at < self->end && strchr("^~", *self->at) != NULL) {
         err = read_marks(self, &asked, false);
     } else {
-        while (word_follows(self, &next)) {
+        while (self->merges && word_follows(self, &next)) {
             tw_buf_add_byte(&all, ' ');
             tw_buf_add_str(&all, next.plain);
         }
@@ -333,6 +333,7 @@ static tw_err read_term(search_lucene *self, const search_targets *where, int de
     if (self->at < self->end && *self->at == ':' && !text.is_wild) {
         search_target target = {text.plain, 1};
         search_targets named = {&target, 1, false};
+        self->merges = false;
         self->at++;
         skip_space(self);
         if (self->at == self->end) {
@@ -428,6 +429,7 @@ static tw_err parse_query(search_lucene *self, const search_targets *where, int 
             all.last->role = SEARCH_SHOULD;
         }
         search_node *node = NULL;
+        self->merges = sign == ' ' && !and&&! or ;
         tw_err err = read_term(self, where, depth, &node);
         if (err == TW_OK && node == NULL && sign != '-') {
             node = search_node_new(self->compiler, SEARCH_NONE, &err);
@@ -479,6 +481,9 @@ static tw_err simple_term(search_lucene *self, search_node **out)
         return search_wild_node(self->compiler, self->where, text.wild, out);
     }
     asked.text = text.plain;
+    if (text.plain.len == 0) {
+        return TW_OK; /* a sign that makes no sense here */
+    }
     return search_text_node(self->compiler, self->where, &asked, out);
 }
 

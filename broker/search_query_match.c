@@ -309,6 +309,10 @@ static bool match_value(const search_node *node, const holder *held, double *sco
     self.found = false;
     self.which = SIZE_MAX;
     search_walk(held->doc, node->path, take_value, &self);
+    if (node->kind == SEARCH_EXISTS && !self.found) { /* an object with anything in it */
+        tw_bson_value inner = tw_bson_get_path(held->doc, node->path);
+        self.found = inner.type == TW_BSON_DOCUMENT && tw_bson_count(tw_bson_value_doc(inner)) > 0;
+    }
     bool weighed = self.which != SIZE_MAX && node->weights != NULL && node->kind == SEARCH_TERM;
     *score = weighed ? gain(node, node->weights[self.which], 1, 1) : 1;
     return self.found;

@@ -110,6 +110,7 @@ typedef struct search_lucene {
     const search_targets *where;
     search_asked asked; /* what holds for each text of it */
     const char *clause;
+    bool merges; /* the next word and those behind it are one text */
 } search_lucene;
 tw_err search_lucene_parse(search_lucene *self, search_node **out);
 tw_err search_simple_parse(search_lucene *self, search_node **out);
