@@ -361,7 +361,7 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         }
         count++;
     }
-    if (err == TW_OK && is_wanted(program, named, "or gateway")) {
+    if (err == TW_OK && is_wanted(program, named, "gateway")) {
         if (fill_gateway(program, verb) != 0) {
             return 0;
         }
