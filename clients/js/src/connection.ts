@@ -12,7 +12,8 @@ export interface ConnectOptions extends SocketOptions {}
 
 export interface ConnectionEvents {
   state: State;
-  /** An error that belongs to no stream and no request. */
+  /** An error that belongs to no stream and no request: `unauthorized` when the token is refused
+   * (the connection goes on trying), `no_token` when `getToken` fails. */
   error: TidewireError;
   /** Every frame, both ways: for inspectors. */
   frame: { sent: boolean; frame: Frame };
@@ -36,6 +37,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       up: (welcome) => this.#onUp(welcome),
       down: () => (this.#isUp = false),
       frame: (frame) => this.#onFrame(frame),
+      refused: (error) => this.emit("error", error),
     });
   }
 
@@ -72,12 +74,13 @@ export class Connection extends Emitter<ConnectionEvents> {
     return changes;
   }
 
-  /** Any action of the protocol by name; resolves with its last frame and the `docs` before it. */
+  /** Any action of the protocol by name; resolves with its last frame and the frames before it. It
+   * is sent again after a break: give a write an `opid`, so that it has one effect. */
   async request(
     action: string,
     fields: { [name: string]: Json } = {},
     options?: RequestOptions,
-  ): Promise<{ last: Frame; docs: Frame[] }> {
+  ): Promise<{ last: Frame; parts: Frame[] }> {
     return this.#requests.run(action, fields, options);
   }
 

@@ -1,7 +1,8 @@
 /* index.ts - what web apps import. Read connection.ts first. */
 export { connect, Connection } from "./connection.js";
 export type { ConnectOptions, ConnectionEvents } from "./connection.js";
-export { LiveSet, Stream } from "./stream.js";
+export { LiveSet } from "./liveset.js";
+export { Stream } from "./stream.js";
 export type { Dispatch, Drop, Put, Remove, StreamEvent, StreamEvents } from "./stream.js";
 export { Changes } from "./changes.js";
 export type { ChangeEvent, ChangesEvents, ChangesOptions } from "./changes.js";
