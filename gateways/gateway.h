@@ -28,7 +28,8 @@ typedef struct gateway_options {
     size_t readers_count;       /* log_reader.0 to log_reader.N-1 */
     size_t mongo_readers_count; /* mongo_reader.0 to N-1 and mongo_writer hold the records; 0: the
                                    log does */
-    bool demo;                  /* / leads to the demo */
+    bool demo;                  /* /demo/ is served, and / leads there */
+    const char *configuration;  /* JSON for /configz, without secrets; NULL: null; borrow */
     gateway_ports *ports;       /* filled in by the gateway; may be NULL */
     const char *const *actors;  /* whose state /metrics tells; ends with NULL; may be NULL */
     const tw_system *system;    /* for its health; NULL: always green */

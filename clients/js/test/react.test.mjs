@@ -9,7 +9,7 @@ import { RealtimeDb } from "../dist/local/index.js";
 import { open, Server, until } from "./harness.mjs";
 
 const dom = new JSDOM("<!doctype html><main></main>", { pretendToBeVisual: true });
-for (const name of ["window", "document", "requestAnimationFrame"]) {
+for (const name of ["window", "document", "navigator", "requestAnimationFrame"]) {
   globalThis[name] = name === "window" ? dom.window : dom.window[name]; // before react-dom is loaded
 }
 const { createElement: h, StrictMode } = await import("react");

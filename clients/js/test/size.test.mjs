@@ -13,7 +13,14 @@ test("the core is at most 8 KB gzipped, and smaller than its peers", async () =>
   assert.ok(bytes.get("@tidewire/client/local") < bytes.get("rxdb"));
 });
 
-test("SIZES.md is what `npm run size` writes", async () => {
+// Another zlib packs a few bytes otherwise.
+test("SIZES.md is what `npm run size` writes, to 1 %", async () => {
   const committed = readFileSync(new URL("../SIZES.md", import.meta.url), "utf8");
-  assert.equal(committed, await table(), "run: npm run size");
+  const rows = (text) => [...text.matchAll(/^\| (\S+)[^|]*\| ([\d,]+) \|/gm)].map(([, name, bytes]) => [name, Number(bytes.replace(",", ""))]);
+  const [told, measured] = [rows(committed), rows(await table())];
+  assert.deepEqual(told.map(([name]) => name), measured.map(([name]) => name));
+  told.forEach(([name, bytes], i) => {
+    const now = measured[i][1];
+    assert.ok(Math.abs(bytes - now) <= now / 100, `${name}: ${bytes} told, ${now} now: npm run size`);
+  });
 });
