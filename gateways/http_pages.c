@@ -40,10 +40,10 @@ static void answer_page(edge *self, connection *conn, const char *type, tw_str b
     if (conn->listener == EDGE_ADMIN) {
         int port = http_public_port(self);
         const char *address = self->options->listen_address;
-        bool six = strchr(address, ':') != NULL;
+        bool six = strchr(address, ':') != NULL; /* a policy cannot name it: the page says localhost */
         tw_format(head, sizeof(head),
-                  POLICY " ws://127.0.0.1:%d ws://localhost:%d ws://[::1]:%d ws://%s%s%s:%d" POLICY_END,
-                  port, port, port, six ? "[" : "", address, six ? "]" : "", port);
+                  POLICY " ws://127.0.0.1:%d ws://localhost:%d ws://%s:%d" POLICY_END, port, port,
+                  six ? "localhost" : address, port);
     } else {
         tw_format(head, sizeof(head), POLICY POLICY_END);
     }
