@@ -3,7 +3,7 @@ import { TidewireError, type Connection, type Doc } from "@tidewire/client/index
 import { useStream } from "@tidewire/client/react.ts";
 import { foldComments, foldEntries, foldThreads, linkName } from "@tidewire/client/report.ts";
 import type { Comment, CommentVersion, Entry, EntryVersion, ThreadRecord } from "@tidewire/client/report.ts";
-import { useCallback, useMemo, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 
 export const PROJECT = 7;
 export const REPORT = "r1";
@@ -33,8 +33,9 @@ export interface Report {
 }
 
 interface Waiting {
-  collection: string;
   doc: Doc;
+  /** The server has it; the stream may not have shown it yet. */
+  isWritten: boolean;
 }
 
 export function useReport(tide: Connection): Report {
@@ -44,18 +45,30 @@ export function useReport(tide: Connection): Report {
 
   const write = useCallback(
     (collection: string, doc: Doc) => {
-      const one = { collection, doc };
-      setWaiting((before) => [...before, one]);
-      tide.db
-        .insert(collection, doc, { timeoutMs: PATIENT_MS })
-        .catch((error: TidewireError) => setRefusal({ message: error.message, hint: error.hint }))
-        .finally(() => setWaiting((before) => before.filter((each) => each !== one)));
+      const become = (made: Waiting[]) =>
+        setWaiting((before) => before.flatMap((each) => (each.doc === doc ? made : [each])));
+      setWaiting((before) => [...before, { doc, isWritten: false }]);
+      tide.db.insert(collection, doc, { timeoutMs: PATIENT_MS }).then(
+        () => become([{ doc, isWritten: true }]),
+        ({ message, hint }: TidewireError) => {
+          become([]);
+          setRefusal({ message, hint });
+        },
+      );
     },
     [tide],
   );
+  useEffect(() => {
+    const shown = new Set(records.map(nameOf)); // never before: what is written would vanish for a moment
+    setWaiting((before) => {
+      const left = before.filter(({ doc, isWritten }) => !isWritten || !shown.has(nameOf(doc)));
+      return left.length === before.length ? before : left;
+    });
+  }, [records, waiting]);
   const rows = useMemo(() => rowsOf(records, waiting), [records, waiting]);
   const forgetRefusal = () => setRefusal(undefined);
-  return { rows, isSynced, error, waiting: waiting.length, refusal, forgetRefusal, write };
+  const unwritten = waiting.filter((each) => !each.isWritten).length;
+  return { rows, isSynced, error, waiting: unwritten, refusal, forgetRefusal, write };
 }
 
 /** Records tell what they are by their key; what waits counts as if it were there. */
@@ -75,7 +88,9 @@ function rowsOf(records: readonly Doc[], waiting: readonly Waiting[]): Row[] {
         entry,
         threads: linked,
         comments: comments.filter((comment) => uuids.has(comment.thread_uuid)),
-        waiting: waiting.filter(({ doc }) => doc["entry_uuid"] === entry.entry_uuid).length,
+        waiting: waiting.filter(
+          ({ doc, isWritten }) => !isWritten && doc["entry_uuid"] === entry.entry_uuid,
+        ).length,
       };
     })
     .sort((a, b) => clipOf(a).localeCompare(clipOf(b)));

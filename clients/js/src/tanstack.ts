@@ -3,7 +3,8 @@
  *   const people = createCollection(tidewireCollectionOptions({ tide, collection: "people" }));
  *
  * Reads come by a stream; writes are optimistic in the collection and stay so until the stream has
- * passed the fence that the server answered with, so nothing flickers back. */
+ * passed the fence that the server answered with, so nothing flickers back. A record's key in the
+ * collection is its key at the server as text: "ada", "7" for the number, "\"7\"" for the text. */
 import type {
   CollectionConfig,
   DeleteMutationFnParams,

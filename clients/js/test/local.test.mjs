@@ -125,6 +125,16 @@ test("a live query is stable and true", async () => {
   one.close();
 });
 
+test("sorting is a total order, whatever the types of the keys", async () => {
+  const one = realtime("ws://127.0.0.1:1");
+  const crm = await one.open("crm");
+  const keys = ["b", 10, "a", 2, true, { $oid: "0123456789abcdef01234567" }, "10"];
+  for (const _id of keys) await crm.put("person", { _id });
+  const sorted = [2, 10, "10", "a", "b", { $oid: "0123456789abcdef01234567" }, true];
+  assert.deepEqual((await crm.select("person", { sort: "_id" })).map((p) => p._id), sorted);
+  one.close();
+});
+
 test("another schema version empties the copy, but never a waiting write", async () => {
   const name = "schema";
   const one = realtime("ws://127.0.0.1:1", { name });

@@ -38,6 +38,8 @@ type Note =
 
 const BATCH_MAX = 64; // writes of one message
 const AGAIN_MS = 1000; // until storage that failed is tried again
+const OPENS_MAX = 50;
+const USES_MAX = 5; // of copies that are taken away one after the other
 const FOREVER_MS = 2 ** 31 - 1; // the outbox is patient
 /** Refusals that pass by themselves: the entry stays where it is. */
 const PASSING = new Set(["busy", "disk", "draining", "no_memory", "timeout", "unavailable"]);
@@ -206,27 +208,44 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   follow(): void {
+    this.#tide = undefined;
+    this.#stopFollower();
+  }
+
+  #stopFollower(): void {
     const follower = this.#follower;
     this.#follower = undefined;
-    this.#tide = undefined;
     void follower?.then((each) => each?.stop());
   }
 
   /** The browser closed or deleted the copy. */
   lost(): void {
     if (this.#isClosed) return;
-    const tide = this.#tide;
-    this.follow();
+    this.#stopFollower();
     this.#isSynced = false;
-    this.#copy = this.#reopen();
+    const opening = this.#openAgain();
+    this.#copy = opening;
     this.emit("evicted", undefined);
-    this.#copy.then(
+    opening.then(
       () => {
+        if (this.#copy !== opening || this.#isClosed) return;
         for (const mirror of this.#mirrors.values()) mirror.reload();
-        if (tide !== undefined && !this.#isClosed) void this.lead(tide);
+        if (this.#tide !== undefined) void this.lead(this.#tide);
       },
       (error: Error) => this.#isClosed || this.emit("error", error),
     );
+  }
+
+  /** While the browser is still at its deletion, what is opened is closed again. */
+  async #openAgain(): Promise<Copy> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#reopen();
+      } catch (error) {
+        if (!isGone(error) || tries === OPENS_MAX || this.#isClosed) throw error;
+        await new Promise((done) => setTimeout(done, AGAIN_MS / 10));
+      }
+    }
   }
 
   close(): void {
@@ -239,39 +258,46 @@ export class Database extends Emitter<DatabaseEvents> {
 
   /** A follower on the copy as it is now; undefined: not possible now, tried again. */
   async #start(tide: Connection): Promise<Follower | undefined> {
+    const opening = this.#copy;
     try {
-      const follower = await Follower.start(await this.#copy, tide, this.schema, {
+      const follower = await Follower.start(await opening, tide, this.schema, {
         changed: (ids) => this.#changed(ids),
         synced: () => this.#isSynced || this.#tell({ kind: "synced" }),
         refused: (error) => this.emit("error", error),
-        failed: (error) => this.#restartLater(tide, error),
+        failed: (error) => void this.#recover(tide, opening, error),
       });
-      if (this.#tide !== tide || this.#isClosed) follower.stop();
+      if (this.#tide !== tide || this.#copy !== opening || this.#isClosed) follower.stop();
       return follower;
     } catch (error) {
-      this.#restartLater(tide, error);
+      void this.#recover(tide, opening, error);
       return undefined;
     }
   }
 
-  /** Where the copy was taken away, `lost` begins anew; all else (a full disk) may pass. */
-  #restartLater(tide: Connection, error: unknown): void {
+  /** The follower on a copy has failed. What is no eviction (a full disk) may pass. */
+  async #recover(tide: Connection, opening: Promise<Copy>, error: unknown): Promise<void> {
     if (this.#tide !== tide || this.#isClosed) return;
-    if (!isGone(error)) this.emit("error", error as Error);
+    if (isGone(error)) return this.#noticeLoss(opening);
+    this.emit("error", error as Error);
     setTimeout(() => {
       if (this.#tide === tide && !this.#isClosed) void this.lead(tide);
     }, AGAIN_MS);
   }
 
+  /** Browsers that clear a site's storage do not always say so: the next use finds out. */
+  async #noticeLoss(opening: Promise<Copy>): Promise<void> {
+    await new Promise((done) => setTimeout(done, 0)); // where they do, the transaction hears first
+    if (this.#copy === opening && !this.#isClosed) this.lost();
+  }
+
   async #use<Result>(work: (copy: Copy) => Promise<Result>): Promise<Result> {
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       const opening = this.#copy;
       try {
         return await work(await opening);
       } catch (error) {
-        if (this.#isClosed || !isGone(error)) throw error;
-        await new Promise((done) => setTimeout(done, 0)); // the transaction hears of it first
-        if (this.#copy === opening) throw error;
+        if (this.#isClosed || !isGone(error) || tries === USES_MAX) throw error;
+        await this.#noticeLoss(opening);
       }
     }
   }

@@ -32,9 +32,15 @@ export function pick<Record extends Doc>(
   return limit === undefined ? found : found.slice(0, limit);
 }
 
+const RANKS = ["undefined", "number", "string", "object", "boolean"];
+
+/** A total order, the server's for what JSON holds: nothing, numbers, texts, documents, booleans. */
 function order(a: unknown, b: unknown): number {
-  const [x, y] = [a ?? null, b ?? null] as [string, string]; // any two of a kind compare
-  return x === y ? 0 : x === null || x < y ? -1 : 1;
+  const ranks = RANKS.indexOf(typeof (a ?? undefined)) - RANKS.indexOf(typeof (b ?? undefined));
+  if (ranks !== 0) return ranks;
+  const isDocument = typeof a === "object" && a !== null;
+  const [x, y] = (isDocument ? [JSON.stringify(a), JSON.stringify(b)] : [a ?? "", b ?? ""]) as [string, string];
+  return x === y ? 0 : x < y ? -1 : 1;
 }
 
 /** Runs work on the copy as it is now, and again where the browser took that away meanwhile. */
