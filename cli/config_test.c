@@ -117,8 +117,9 @@ static void test_config_file_below_environment_below_flags(void **state)
 static void test_config_as_json_tells_origins_and_masks_passwords(void **state)
 {
     struct fixture *f = *state;
-    static const char *const flags[] = {
-        "origins", "http://ada:s3cr:et@one.example/x, http://two.example", "preset", "report", NULL};
+    static const char *const flags[] = {"origins",
+                                        "http://ada:s3cr:et@one.example/x, http://two.example",
+                                        "preset", "report", NULL};
     assert_int_equal(load_with(f, "server:\n  data: file\n", flags), TW_OK);
     config_write_json(&f->config, &f->out);
     tw_buf_add_byte(&f->out, '\0');
@@ -128,7 +129,8 @@ static void test_config_as_json_tells_origins_and_masks_passwords(void **state)
     assert_non_null(strstr(json, "\"value\":\"http://ada:***@one.example/x, http://two.example\""));
     assert_non_null(strstr(json, "\"key\":\"data\",\"origin\":\"file\""));
     assert_non_null(strstr(json, "\"key\":\"readers\",\"origin\":\"default\""));
-    assert_non_null(strstr(json, "{\"name\":\"entries\",\"database\":\"main\",\"key\":\"version_uuid\""));
+    assert_non_null(
+        strstr(json, "{\"name\":\"entries\",\"database\":\"main\",\"key\":\"version_uuid\""));
 }
 
 static void test_config_bad_environment_is_named(void **state)

@@ -40,7 +40,8 @@ static void answer_page(edge *self, connection *conn, const char *type, tw_str b
     if (conn->listener == EDGE_ADMIN) {
         int port = http_public_port(self);
         const char *address = self->options->listen_address;
-        bool six = strchr(address, ':') != NULL; /* a policy cannot name it: the page says localhost */
+        bool six =
+            strchr(address, ':') != NULL; /* a policy cannot name it: the page says localhost */
         tw_format(head, sizeof(head),
                   POLICY " ws://127.0.0.1:%d ws://localhost:%d ws://%s:%d" POLICY_END, port, port,
                   six ? "localhost" : address, port);
@@ -62,8 +63,10 @@ static void welcome(edge *self, connection *conn)
         "\"collections\":{\"people\":\"*\"}}</code></li>"
         "<li><code>/api/v1/COLLECTION</code> the same records over HTTP</li>"
         "<li><a href=\"/readyz\">/readyz</a> whether it is ready</li></ul>"
-        "<p>The inspector stands on the admin listener, which <code>tidewire serve</code> prints at "
-        "its start; <code>tidewire serve --demo</code> serves an example at <code>/demo/</code>.</p>"
+        "<p>The inspector stands on the admin listener, which <code>tidewire serve</code> prints "
+        "at "
+        "its start; <code>tidewire serve --demo</code> serves an example at "
+        "<code>/demo/</code>.</p>"
         "</html>";
     answer_page(self, conn, "text/html; charset=utf-8", (tw_str){page, sizeof(page) - 1});
 }

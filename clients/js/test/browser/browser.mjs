@@ -10,6 +10,9 @@ import { chromium } from "playwright-core";
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.resolve(here, "../../../..");
 
+/** The client's own name, for esbuild. */
+export const client = { "@tidewire/client": path.join(root, "clients/js/dist") };
+
 const options = {
   executablePath: process.env.TIDEWIRE_CHROMIUM ?? "/usr/bin/chromium",
   args: [
@@ -46,9 +49,11 @@ export async function serve(source) {
     stdin: { contents: source, resolveDir: here, loader: "tsx" },
     bundle: true,
     format: "esm",
+    jsx: "automatic",
     target: "es2022",
     write: false,
     logLevel: "error",
+    alias: client,
     define: { "process.env.NODE_ENV": '"development"' },
   });
   const script = outputFiles[0].text;
