@@ -937,9 +937,9 @@ static void check_corpus(struct file *file)
 /* What web/build.mjs bundles, bundles with, and its tests. */
 static bool is_of_pages(const char *path)
 {
-    static const char *const known[] = {"web/demo/",        "web/inspector/",    "web/shared/",
-                                        "web/test/",        "web/build.mjs",     "web/package.json",
-                                        "web/tsconfig.json", "web/package-lock.json"};
+    static const char *const known[] = {
+        "web/demo/",     "web/inspector/",   "web/shared/",       "web/test/",
+        "web/build.mjs", "web/package.json", "web/tsconfig.json", "web/package-lock.json"};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (starts_with(path, known[i])) {
             return true;
