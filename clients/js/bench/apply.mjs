@@ -32,8 +32,8 @@ const source = `
 `;
 const server = await new Server().start();
 const tide = open(server.url);
-for (let n = 0; n < total; n += 500) {
-  const ops = Array.from({ length: 500 }, (_, i) => ({
+for (let n = 0; n < total; n += 200) {
+  const ops = Array.from({ length: 200 }, (_, i) => ({
     op: "put", collection: "person",
     doc: { _id: n + i, name: `Person ${n + i}`, city: "Brest", age: (n + i) % 90, note: "x".repeat(60) },
   }));

@@ -1,7 +1,7 @@
 /* connection.ts - what `connect` gives: one websocket, many streams, requests, and their states. */
 import { Changes, type ChangesOptions } from "./changes.js";
 import { Emitter } from "./emitter.js";
-import { errorOf, type TidewireError } from "./errors.js";
+import { errorOf, TidewireError } from "./errors.js";
 import { Db, Requests, type RequestOptions } from "./requests.js";
 import { Socket, type SocketOptions, type State } from "./socket.js";
 import type { StreamOptions } from "./resumable.js";
@@ -99,9 +99,16 @@ export class Connection extends Emitter<ConnectionEvents> {
     forgetStream: (mux_id: number) => void this.#streams.delete(mux_id),
   };
 
+  /** A frame that the server would close the socket for is not sent: `too_big`. */
   #send(frame: Frame): void {
+    const text = JSON.stringify(frame);
+    const limits = this.#welcome?.["limits"] as { [name: string]: number } | undefined;
+    const most = limits?.["message_max"] ?? Infinity;
+    if (text.length * 3 > most && new TextEncoder().encode(text).length > most) {
+      throw new TidewireError("too_big", `a message has at most ${most} bytes`, "send it in parts");
+    }
     this.emit("frame", { sent: true, frame });
-    this.#socket.send(frame);
+    this.#socket.send(text);
   }
 
   #onUp(welcome: Frame): void {

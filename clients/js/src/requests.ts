@@ -104,15 +104,23 @@ export class Requests {
       this.#pending.set(reqID, pending);
       signal?.addEventListener("abort", abort, { once: true });
       if (signal?.aborted) abort();
-      else if (this.#host.isUp()) this.#host.send(pending.frame);
+      else if (this.#host.isUp()) this.#send(pending);
     });
   }
 
   /** The connection is up: what has no answer is sent (again). */
   open(): void {
-    for (const pending of this.#pending.values()) {
+    for (const pending of [...this.#pending.values()]) {
       pending.parts = [];
+      this.#send(pending);
+    }
+  }
+
+  #send(pending: Pending): void {
+    try {
       this.#host.send(pending.frame);
+    } catch (error) {
+      pending.reject(error as TidewireError); // too_big
     }
   }
 
@@ -141,7 +149,7 @@ export class Requests {
     pending.parts = [];
     setTimeout(() => {
       const isWaiting = this.#pending.get(Number(frame.reqID)) === pending;
-      if (isWaiting && this.#host.isUp()) this.#host.send(pending.frame);
+      if (isWaiting && this.#host.isUp()) this.#send(pending);
     }, error.afterMs ?? 100 * 2 ** pending.tries * (0.5 + Math.random()));
   }
 }

@@ -172,12 +172,16 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     const since = this.#known !== undefined ? this.since : this.#isNow ? "now" : undefined;
     if (this.#known === undefined && this.#isStarted) this.#restart("restarted");
     this.#isCatching = true;
-    this.#host.send({
-      ...this.ask(),
-      mux_id: this.mux_id,
-      ...(since !== undefined && { since }),
-      ...(since !== undefined && this.#queryName && { query: this.#queryName }),
-    });
+    try {
+      this.#host.send({
+        ...this.ask(),
+        mux_id: this.mux_id,
+        ...(since !== undefined && { since }),
+        ...(since !== undefined && this.#queryName && { query: this.#queryName }),
+      });
+    } catch (error) {
+      this.#end(error as TidewireError); // too_big
+    }
   }
 
   hear(frame: Frame): void {

@@ -11,7 +11,7 @@
  * 3. No socket that was up is given up unasked: a page that was frozen hears what waited for it
  *    before it judges, and what is dead is known PROBE_MS after the page is looked at again. */
 import { errorOf, TidewireError } from "./errors.js";
-import type { Frame, Json } from "./wire.js";
+import type { Frame } from "./wire.js";
 import { ticker } from "./ticker.js";
 
 export type State = "connecting" | "online" | "stale" | "offline" | "closed";
@@ -99,8 +99,8 @@ export class Socket {
     return this.#socket?.bufferedAmount ?? 0;
   }
 
-  send(frame: { [name: string]: unknown }): void {
-    this.#socket?.send(JSON.stringify(frame));
+  send(text: string): void {
+    this.#socket?.send(text);
   }
 
   close(): void {
@@ -143,7 +143,7 @@ export class Socket {
   async #greet(socket: SocketLike): Promise<void> {
     try {
       const token = await this.#options.getToken?.();
-      if (this.#socket === socket) this.send({ type: "hello", ...(token && { token }) });
+      if (this.#socket === socket) this.send(JSON.stringify({ type: "hello", ...(token && { token }) }));
     } catch (error) {
       if (this.#socket !== socket) return;
       this.#refuse(new TidewireError("no_token", `getToken: ${String(error)}`, "", "backoff"));
@@ -225,7 +225,7 @@ export class Socket {
 
   #probe(now: number): void {
     this.#probedMs = now;
-    this.send({ type: "ping" } satisfies { [name: string]: Json });
+    this.send('{"type":"ping"}');
   }
 
   #beat(): void {

@@ -74,7 +74,7 @@ export class Database extends Emitter<DatabaseEvents> {
   #follower: Promise<Follower | undefined> | undefined;
   #isSending = false;
   #isDue = false; // something may wait in the outbox
-  #isOneByOne = false; // to find the entry that the server does not understand
+  #batchMax = BATCH_MAX; // fewer after a batch that is too big or not understood
   #isSynced = false;
   #isClosed = false;
 
@@ -345,17 +345,15 @@ export class Database extends Emitter<DatabaseEvents> {
     if (tide === undefined || this.#isClosed) return;
     const entries = (await this.#use((copy) => copy.entries(2 * BATCH_MAX)))
       .filter((entry) => entry.since === undefined)
-      .slice(0, this.#isOneByOne ? 1 : BATCH_MAX);
-    if (entries.length === 0) {
-      this.#isOneByOne = false;
-      return;
-    }
+      .slice(0, this.#batchMax);
+    if (entries.length === 0) return;
     try {
       await this.#sendBatch(tide, entries);
+      this.#batchMax = Math.min(BATCH_MAX, 2 * this.#batchMax);
     } catch (error) {
       if (!(error instanceof TidewireError) || this.#isClosed || this.#tide !== tide) return;
       if (error.retry !== "no") await new Promise((done) => setTimeout(done, retryMs(error)));
-      else if (entries.length > 1) this.#isOneByOne = true; // one of them is not understood
+      else if (entries.length > 1) this.#batchMax = entries.length >> 1; // halves find the one
       else await this.#refuse(entries[0] as Entry, error);
     }
     this.#isDue = true; // more may wait
