@@ -725,7 +725,7 @@ void config_free(config *self)
 }
 
 /* ---- out ---- */
-/* A text as JSON, which is YAML too; passwords of URLs in it are not shown: mongodb://ada:***@host. */
+/* A text as JSON, which is YAML too. Passwords of URLs in it are not shown: mongodb://ada:***@x. */
 static void write_shown(tw_buf *out, const char *text)
 {
     tw_buf masked;
