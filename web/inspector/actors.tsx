@@ -3,8 +3,17 @@ import { count, type Actor, type Figures } from "./figures.ts";
 
 const COLUMNS = [
   ["gateway", "service"],
-  ["subscription_manager", "log_reader", "embedded_search", "es_proxy"],
-  ["store", "indexer", "change_tailer", "mongo_reader", "mongo_writer"],
+  [
+    "subscription_manager",
+    "log_reader",
+    "processor",
+    "embedded_search",
+    "es_proxy",
+    "mongo_reader",
+    "mongo_writer",
+    "change_tailer",
+  ],
+  ["store", "indexer"],
 ];
 /** Who asks whom; ends stand for all actors of that name. */
 const EDGES = [
@@ -12,6 +21,9 @@ const EDGES = [
   ["gateway", "log_reader"],
   ["gateway", "embedded_search"],
   ["gateway", "es_proxy"],
+  ["gateway", "mongo_reader"],
+  ["gateway", "mongo_writer"],
+  ["change_tailer", "store"],
   ["service", "log_reader"],
   ["subscription_manager", "store"],
   ["log_reader", "store"],

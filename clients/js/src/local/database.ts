@@ -74,6 +74,7 @@ export class Database extends Emitter<DatabaseEvents> {
   #follower: Promise<Follower | undefined> | undefined;
   #isSending = false;
   #isDue = false; // something may wait in the outbox
+  #awaitsStream = false;
   #batchMax = BATCH_MAX; // fewer after a batch that is too big or not understood
   #isSynced = false;
   #isClosed = false;
@@ -261,7 +262,10 @@ export class Database extends Emitter<DatabaseEvents> {
     const opening = this.#copy;
     try {
       const follower = await Follower.start(await opening, tide, this.schema, {
-        changed: (ids) => this.#changed(ids),
+        changed: (ids) => {
+          this.#changed(ids);
+          if (this.#awaitsStream) this.#flush();
+        },
         synced: () => this.#isSynced || this.#tell({ kind: "synced" }),
         refused: (error) => this.emit("error", error),
         failed: (error) => void this.#recover(tide, opening, error),
@@ -343,9 +347,12 @@ export class Database extends Emitter<DatabaseEvents> {
   async #send(): Promise<void> {
     const tide = this.#tide;
     if (tide === undefined || this.#isClosed) return;
-    const entries = (await this.#use((copy) => copy.entries(2 * BATCH_MAX)))
+    const oldest = await this.#use((copy) => copy.entries(2 * BATCH_MAX));
+    const entries = oldest
       .filter((entry) => entry.since === undefined)
       .slice(0, this.#batchMax);
+    // What the stream has not shown yet may stand before what waits: it makes room by showing it.
+    this.#awaitsStream = entries.length === 0 && oldest.length > 0;
     if (entries.length === 0) return;
     try {
       await this.#sendBatch(tide, entries);
