@@ -64,8 +64,8 @@ const program_roots = [_][]const u8{
 
 /// What is embedded into the program: folder on disk, and the prefix of its paths in tw_assets.
 const asset_roots = [_]struct { dir: []const u8, prefix: []const u8 }{
-    .{ .dir = "web/demo", .prefix = "demo" },
-    .{ .dir = "web/inspector", .prefix = "inspector" },
+    .{ .dir = "web/dist/demo", .prefix = "demo" },
+    .{ .dir = "web/dist/inspector", .prefix = "inspector" },
 };
 
 /// Documents that a program of tools/ prints; they are committed, and compared by `zig build test`.

@@ -47,6 +47,7 @@ enum {
     OLD_STOP = 2,
     SECRET_MAX = 4096, /* bytes of a password or an API key */
 };
+enum { CONFIGURATION_MAX = 16 << 20 }; /* bytes of /configz */
 
 struct program {
     config config;     /* own */
@@ -67,6 +68,7 @@ struct program {
     subscription_manager_options manager;
     processor_options processor;
     gateway_options gateway;
+    tw_buf configuration; /* own; JSON for the admin listener */
     service_options service;
     char search_urls[PATH_LEN_MAX];
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
@@ -160,7 +162,12 @@ static int fill_gateway(struct program *program, const char *verb)
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
+        .demo = option->demo,
     };
+    config_write_json(&program->config, &program->configuration);
+    tw_buf_add_byte(&program->configuration, '\0');
+    gateway->configuration =
+        program->configuration.err == TW_OK ? program->configuration.ptr : NULL;
     size_t actors = 0;
     for (size_t i = 0; tw_actor_names[i] != NULL && actors < TW_ACTORS_MAX; i++) {
         if (is_served(option, tw_actor_names[i], gateway->search)) {
@@ -524,8 +531,12 @@ static void print_listeners(const struct program *program)
            atomic_load(&program->ports.listen));
     printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
            atomic_load(&program->ports.listen));
+    if (gateway->demo) {
+        printf("  demo       http://%s:%d/demo/\n", host, atomic_load(&program->ports.listen));
+    }
     if (gateway->admin_address != NULL) {
-        printf("  admin      http://%s:%d/   (/metrics /varz /connz /streamz /actorz)\n",
+        printf("  admin      http://%s:%d/   the inspector   (/metrics /varz /connz /streamz "
+               "/actorz /configz)\n",
                gateway->admin_address, atomic_load(&program->ports.admin));
     }
     if (program->service.url != NULL) {
@@ -642,6 +653,7 @@ static int serve(int argc, char **argv, bool wants_actor)
     if (program == NULL) {
         return cli_fail(verb, "", "no memory");
     }
+    tw_buf_init(&program->configuration, CONFIGURATION_MAX);
     int status = config_args_load(&given.args, verb, &program->config);
     mongo_link_library_start();
     if (status == 0) {
@@ -655,6 +667,7 @@ static int serve(int argc, char **argv, bool wants_actor)
     mongo_link_free(&program->mongo);
     mongo_link_library_end();
     config_free(&program->config);
+    tw_buf_fini(&program->configuration);
     tw_free(program);
     return status;
 }

@@ -837,24 +837,30 @@ void config_free(config *self)
 }
 
 /* ---- out ---- */
-/* A text as JSON, which is YAML too; the password of a URL in it is not shown. */
+/* A text as JSON, which is YAML too. Passwords of URLs in it are not shown: mongodb://ada:***@x. */
 static void write_shown(tw_buf *out, const char *text)
 {
-    const char *user = strstr(text, "://");
-    user = user == NULL ? NULL : user + 3;
-    const char *at = user == NULL ? NULL : strchr(user, '@');
-    const char *colon = at == NULL ? NULL : memchr(user, ':', (size_t)(at - user));
-    if (colon == NULL) {
-        tw_json_write_str(out, tw_str_of(text));
-        return;
+    tw_buf masked;
+    tw_buf_init(&masked, TEXT_MAX * 2);
+    for (const char *at = text; *at != '\0';) {
+        const char *url = strstr(at, "://");
+        const char *rest = url == NULL ? at + strlen(at) : url + 3;
+        tw_buf_add(&masked, at, (size_t)(rest - at));
+        size_t authority = url == NULL ? 0 : strcspn(rest, "/?#, ");
+        const char *host = NULL; /* behind the last @ */
+        for (size_t i = 0; i < authority; i++) {
+            host = rest[i] == '@' ? rest + i : host;
+        }
+        const char *colon = host == NULL ? NULL : memchr(rest, ':', (size_t)(host - rest));
+        if (colon != NULL) {
+            tw_buf_add(&masked, rest, (size_t)(colon - rest) + 1);
+            tw_buf_add_str(&masked, TW_STR("***"));
+            rest = host;
+        }
+        at = rest;
     }
-    tw_buf shown;
-    tw_buf_init(&shown, TEXT_MAX + 8);
-    tw_buf_add(&shown, text, (size_t)(colon + 1 - text));
-    tw_buf_add_str(&shown, TW_STR("***"));
-    tw_buf_add_str(&shown, tw_str_of(at));
-    tw_json_write_str(out, tw_buf_str(&shown));
-    tw_buf_fini(&shown);
+    tw_json_write_str(out, tw_buf_str(&masked));
+    tw_buf_fini(&masked);
 }
 
 static void write_value(const config *self, const struct option_row *row, tw_buf *out)
@@ -984,4 +990,43 @@ void config_write(const config *self, bool origins, tw_buf *out)
         write_collection(&self->catalog.at[i], out);
     }
     write_databases(&self->catalog, out);
+}
+
+/* ---- for programs ---- */
+
+static void write_json_collection(const catalog_collection *at, tw_buf *out)
+{
+    tw_buf_add_str(out, TW_STR("{\"name\":"));
+    tw_json_write_str(out, tw_str_of(at->name));
+    write_text(out, ",\"database\":", at->database);
+    write_text(out, ",\"key\":", at->key);
+    write_text(out, ",\"message\":", at->message);
+    write_text(out, ",\"scope\":", at->scope_field);
+    tw_buf_format(out, ",\"shape\":\"%s\",\"rules\":\"%s\"}", shapes[at->shape], rules[at->rule]);
+}
+
+void config_write_json(const config *self, tw_buf *out)
+{
+    const uint8_t *from = (const uint8_t *)self->memory + sizeof(tw_arena);
+    tw_buf_add_str(out, TW_STR("{\"file\":"));
+    if (self->file == NULL) {
+        tw_buf_add_str(out, TW_STR("null"));
+    } else {
+        tw_json_write_str(out, tw_str_of(self->file));
+    }
+    tw_buf_add_str(out, TW_STR(",\"options\":["));
+    for (size_t i = 0; i < ROWS; i++) {
+        tw_buf_format(out, "%s{\"section\":\"%s\",\"key\":\"%s\",\"origin\":\"%s\",\"help\":",
+                      i == 0 ? "" : ",", rows[i].section, rows[i].key, origin_names[from[i]]);
+        tw_json_write_str(out, tw_str_of(rows[i].help));
+        tw_buf_add_str(out, TW_STR(",\"value\":"));
+        write_value(self, &rows[i], out);
+        tw_buf_add_byte(out, '}');
+    }
+    tw_buf_add_str(out, TW_STR("],\"collections\":["));
+    for (size_t i = 0; i < self->catalog.count; i++) {
+        tw_buf_add_str(out, i == 0 ? TW_STR("") : TW_STR(","));
+        write_json_collection(&self->catalog.at[i], out);
+    }
+    tw_buf_add_str(out, TW_STR("]}"));
 }

@@ -25,3 +25,6 @@ void config_free(config *config);
 /* Writes the file that would give this configuration, each key with its comment; origins: with a
  * remark where each value came from. */
 void config_write(const config *config, bool origins, tw_buf *out);
+/* The same for programs: {"file":…,"options":[{"section","key","value","origin","help"}…],
+ * "collections":[…]}. Passwords inside URLs are masked. */
+void config_write_json(const config *config, tw_buf *out);

@@ -114,6 +114,25 @@ static void test_config_file_below_environment_below_flags(void **state)
     unsetenv("TIDEWIRE_SERVER_DATA");
 }
 
+static void test_config_as_json_tells_origins_and_masks_passwords(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const flags[] = {"origins",
+                                        "http://ada:s3cr:et@one.example/x, http://two.example",
+                                        "preset", "report", NULL};
+    assert_int_equal(load_with(f, "server:\n  data: file\n", flags), TW_OK);
+    config_write_json(&f->config, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_int_equal(f->out.err, TW_OK);
+    const char *json = f->out.ptr;
+    assert_null(strstr(json, "s3cr"));
+    assert_non_null(strstr(json, "\"value\":\"http://ada:***@one.example/x, http://two.example\""));
+    assert_non_null(strstr(json, "\"key\":\"data\",\"origin\":\"file\""));
+    assert_non_null(strstr(json, "\"key\":\"readers\",\"origin\":\"default\""));
+    assert_non_null(
+        strstr(json, "{\"name\":\"entries\",\"database\":\"main\",\"key\":\"version_uuid\""));
+}
+
 static void test_config_bad_environment_is_named(void **state)
 {
     struct fixture *f = *state;
@@ -466,6 +485,7 @@ int main(void)
         TEST(test_config_none_gives_defaults),
         TEST(test_config_empty_file_gives_defaults),
         TEST(test_config_file_below_environment_below_flags),
+        TEST(test_config_as_json_tells_origins_and_masks_passwords),
         TEST(test_config_bad_environment_is_named),
         TEST(test_config_unknown_key_tells_line_and_nearest),
         TEST(test_config_bad_value_tells_line_and_range),

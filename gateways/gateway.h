@@ -30,7 +30,8 @@ typedef struct gateway_options {
                                    log does */
     const char *search;         /* "es_proxy" or "embedded_search"; NULL: no search engine */
     uint32_t search_ms;         /* deadline of a search that asks for no other */
-    bool demo;                  /* / leads to the demo */
+    bool demo;                  /* /demo/ is served, and / leads there */
+    const char *configuration;  /* JSON for /configz, without secrets; NULL: null; borrow */
     gateway_ports *ports;       /* filled in by the gateway; may be NULL */
     const char *const *actors;  /* whose state /metrics tells; ends with NULL; may be NULL */
     const tw_system *system;    /* for its health; NULL: always green */

@@ -211,6 +211,16 @@ static void test_gateway_checks_origin_and_host(void **state)
         {true, "/streamz", "localhost", "", "\"topics\":[]"},
         {true, "/varz", "localhost", "", "\"health\":\"green\""},
         {true, "/actorz", "localhost", "", "\"actors\":[]"},
+        {true, "/configz", "localhost", "", "\"configuration\":null"},
+        {false, "/configz", "localhost", "", "HTTP/1.1 404"},
+        {false, "/", "localhost", "", "Content-Security-Policy: default-src 'none'; script-src"},
+        {false, "/", "localhost", "", "Tidewire serves here"},
+        {false, "/inspector/", "localhost", "", "HTTP/1.1 404"},
+        {false, "/demo/", "localhost", "", "HTTP/1.1 404"}, /* without --demo */
+        {true, "/", "localhost", "", "Location: /inspector/"},
+        {true, "/inspector", "localhost", "", "Location: /inspector/"},
+        {true, "/inspector/../demo/index.html", "localhost", "", "HTTP/1.1 404"},
+        {true, "/demo/", "localhost", "", "HTTP/1.1 404"},
         {true, "/metrics", "evil.example", "", "HTTP/1.1 403"},
         {true, "/ws", "localhost", "", "HTTP/1.1 404"},
     };

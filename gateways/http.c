@@ -3,7 +3,6 @@
  * REST (DESIGN 6.8) becomes the requests of request.h: their BSON replies become one JSON body. */
 #include "gateways/http.h"
 
-#include "protocol/asset.h"
 #include "protocol/json.h"
 #include "protocol/utf8.h"
 
@@ -61,6 +60,10 @@ void http_answer(edge *self, connection *conn, int status, const char *type, tw_
                   http->keep_alive ? "keep-alive" : "close");
     if (status == 302) {
         tw_buf_format(out, "Location: %.*s\r\n", (int)body.len, body.ptr);
+    }
+    if (http->more_head != NULL) {
+        tw_buf_add_str(out, tw_str_of(http->more_head));
+        http->more_head = NULL;
     }
     tw_buf_add_str(out, TW_STR("\r\n"));
     connection_send(self, conn, tw_buf_str(out));
@@ -246,10 +249,26 @@ static bool host_allowed(const edge *self, const connection *conn, const http_he
            tw_str_equal(host_name(head->host), tw_str_of(address));
 }
 
+/* The inspector's own page: nobody else can serve one at the port that we hold. */
+static bool is_inspector(const edge *self, tw_str origin)
+{
+    const gateway_options *options = self->options;
+    int port = options->ports == NULL ? 0 : atomic_load(&options->ports->admin);
+    static const char *const hosts[] = {"127.0.0.1", "localhost", "[::1]"};
+    for (size_t i = 0; i < TW_COUNT(hosts) && port != 0; i++) {
+        char own[64];
+        tw_format(own, sizeof(own), "http://%s:%d", hosts[i], port);
+        if (http_token_equal(origin, own)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool origin_allowed(const edge *self, const http_head *head)
 {
-    if (head->origin.ptr == NULL) {
-        return true; /* no browser */
+    if (head->origin.ptr == NULL || is_inspector(self, head->origin)) {
+        return true; /* no browser, or our own page */
     }
     for (size_t i = 0; i < self->options->origins_count; i++) {
         const char *one = self->options->origins[i];
@@ -272,7 +291,7 @@ static bool origin_allowed(const edge *self, const http_head *head)
     return false; /* "null" and others */
 }
 
-/* ---- health and pages ---- */
+/* ---- health ---- */
 
 void http_health(edge *self, connection *conn, bool ready)
 {
@@ -302,35 +321,6 @@ void http_health(edge *self, connection *conn, bool ready)
     tw_buf_add_byte(&body, '}');
     http_answer(self, conn, why[0] == 0 ? 200 : 503, NULL, tw_buf_str(&body));
     tw_buf_fini(&body);
-}
-
-static const struct tw_asset *find_asset(const char *path)
-{
-    for (size_t i = 0; i < tw_assets_count; i++) {
-        if (strcmp(tw_assets[i].path, path) == 0) {
-            return &tw_assets[i];
-        }
-    }
-    return NULL;
-}
-
-static void serve_page(edge *self, connection *conn, tw_str path)
-{
-    if (tw_str_equal(path, TW_STR("/"))) {
-        tw_str to = self->options->demo ? TW_STR("/demo/") : TW_STR("/inspector/");
-        http_answer(self, conn, 302, "text/plain", to);
-        return;
-    }
-    char name[256];
-    bool folder = path.ptr[path.len - 1] == '/';
-    tw_format(name, sizeof(name), "%.*s%s", (int)path.len - 1, path.ptr + 1,
-              folder ? "index.html" : "");
-    const struct tw_asset *asset = find_asset(name);
-    if (asset == NULL) {
-        http_answer_error(self, conn, 404, TW_E_NOT_FOUND, "there is no such page");
-        return;
-    }
-    http_answer(self, conn, 200, asset->type, (tw_str){(const char *)asset->data, asset->len});
 }
 
 /* ---- REST ---- */
@@ -736,8 +726,10 @@ static void run(edge *self, connection *conn, const http_head *head, tw_str body
     } else if (tw_str_equal(head->path, TW_STR("/readyz"))) {
         http_health(self, conn, true);
     } else if (admin) {
-        if (!reads || !http_admin(self, conn, head)) {
-            http_answer_error(self, conn, 404, TW_E_NOT_FOUND, "there is no such page");
+        if (!reads) {
+            http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "figures and pages are read only");
+        } else if (!http_admin(self, conn, head)) {
+            http_page(self, conn, head->path);
         }
     } else if (starts_with(head->path, "/api/v1/")) {
         run_rest(self, conn, head, body);
@@ -746,7 +738,7 @@ static void run(edge *self, connection *conn, const http_head *head, tw_str body
     } else if (!reads) {
         http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "pages are read only");
     } else {
-        serve_page(self, conn, head->path);
+        http_page(self, conn, head->path);
     }
 }
 

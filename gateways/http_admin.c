@@ -172,6 +172,21 @@ static void show_streamz(edge *self, connection *conn)
     tw_buf_fini(&body);
 }
 
+/* What the program was told, and where the public listener stands. */
+static void show_configz(edge *self, connection *conn)
+{
+    const gateway_options *options = self->options;
+    tw_buf body;
+    tw_buf_init(&body, HTTP_REPLY_MAX);
+    tw_buf_add_str(&body, TW_STR("{\"listen\":{\"address\":"));
+    tw_json_write_str(&body, tw_str_of(options->listen_address));
+    tw_buf_format(&body, ",\"port\":%d},\"demo\":%s,\"configuration\":%s}", http_public_port(self),
+                  options->demo ? "true" : "false",
+                  options->configuration == NULL ? "null" : options->configuration);
+    http_answer(self, conn, 200, NULL, tw_buf_str(&body));
+    tw_buf_fini(&body);
+}
+
 bool http_admin(edge *self, connection *conn, const http_head *head)
 {
     static const struct {
@@ -179,7 +194,7 @@ bool http_admin(edge *self, connection *conn, const http_head *head)
         void (*show)(edge *self, connection *conn);
     } pages[] = {
         {"/metrics", show_metrics}, {"/varz", show_varz},     {"/connz", show_connz},
-        {"/streamz", show_streamz}, {"/actorz", show_actorz},
+        {"/streamz", show_streamz}, {"/actorz", show_actorz}, {"/configz", show_configz},
     };
     for (size_t i = 0; i < TW_COUNT(pages); i++) {
         if (tw_str_equal(head->path, tw_str_of(pages[i].path))) {

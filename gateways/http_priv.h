@@ -1,4 +1,4 @@
-/* http_priv.h - for http.c and http_admin.c: a connection while it speaks HTTP. */
+/* http_priv.h - for http.c, http_admin.c and http_pages.c: a connection while it speaks HTTP. */
 #pragma once
 
 #include "gateways/http.h"
@@ -25,6 +25,7 @@ struct http_state {
     uint16_t wait; /* actors that have not told their state */
     bool prometheus;
     bool with_health;
+    const char *more_head; /* lines for the next answer, each with its end; NULL: none */
 };
 
 /* Answers the request that runs: type NULL: JSON. */
@@ -32,6 +33,10 @@ void http_answer(edge *self, connection *conn, int status, const char *type, tw_
 void http_answer_error(edge *self, connection *conn, int status, tw_err err, const char *message);
 bool http_is_loopback(tw_str host); /* localhost, 127.x, ::1, with or without port */
 void http_health(edge *self, connection *conn, bool ready);
+
+/* Answers with a page of the program, a redirect to one, or why there is none. */
+void http_page(edge *self, connection *conn, tw_str path);
+int http_public_port(const edge *self); /* of the websocket */
 
 /* Answers what only the admin listener offers; false: there is no such page. */
 bool http_admin(edge *self, connection *conn, const http_head *head);

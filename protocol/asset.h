@@ -1,8 +1,8 @@
 /* asset.h - the web pages that the program carries inside itself.
  *
- * The build lists web/demo/ and web/inspector/ and writes one C source, web_assets.c, into its
- * cache; the table below is defined there, sorted by path. It may be empty: a page that is not
- * there is answered with 404, never with a fault. */
+ * web/build.mjs bundles the pages into web/dist/; the build lists what stands there and writes one
+ * C source, web_assets.c, into its cache. The table below is defined there, sorted by path. It may
+ * be empty: a page that is not there is answered with 404, never with a fault. */
 #pragma once
 
 #include <stddef.h>

@@ -934,6 +934,20 @@ static void check_corpus(struct file *file)
     }
 }
 
+/* What web/build.mjs bundles, bundles with, and its tests. */
+static bool is_of_pages(const char *path)
+{
+    static const char *const known[] = {
+        "web/demo/",     "web/inspector/",   "web/shared/",       "web/test/",
+        "web/build.mjs", "web/package.json", "web/tsconfig.json", "web/package-lock.json"};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (starts_with(path, known[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void check_dead(struct file *file)
 {
     const char *path = file->path;
@@ -945,9 +959,9 @@ static void check_dead(struct file *file)
         report(RULE_DEAD_FILE, file, 0, "nobody includes it");
     } else if (starts_with(path, "tests/corpus/")) {
         check_corpus(file);
-    } else if (starts_with(path, "web/") && !starts_with(path, "web/demo/") &&
-               !starts_with(path, "web/inspector/") && file->language != LANGUAGE_PROSE) {
-        report(RULE_DEAD_FILE, file, 0, "the build embeds web/demo and web/inspector only");
+    } else if (starts_with(path, "web/") && !is_of_pages(path) &&
+               file->language != LANGUAGE_PROSE) {
+        report(RULE_DEAD_FILE, file, 0, "web/build.mjs bundles web/demo and web/inspector only");
     }
 }
 

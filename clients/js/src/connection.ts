@@ -1,7 +1,7 @@
 /* connection.ts - what `connect` gives: one websocket, many streams, requests, and their states. */
 import { Changes, type ChangesOptions } from "./changes.js";
 import { Emitter } from "./emitter.js";
-import { errorOf, type TidewireError } from "./errors.js";
+import { errorOf, TidewireError } from "./errors.js";
 import { Db, Requests, type RequestOptions } from "./requests.js";
 import { Socket, type SocketOptions, type State } from "./socket.js";
 import type { StreamOptions } from "./resumable.js";
@@ -12,7 +12,8 @@ export interface ConnectOptions extends SocketOptions {}
 
 export interface ConnectionEvents {
   state: State;
-  /** An error that belongs to no stream and no request. */
+  /** An error that belongs to no stream and no request: `unauthorized` when the token is refused
+   * (the connection goes on trying), `no_token` when `getToken` fails. */
   error: TidewireError;
   /** Every frame, both ways: for inspectors. */
   frame: { sent: boolean; frame: Frame };
@@ -36,6 +37,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       up: (welcome) => this.#onUp(welcome),
       down: () => (this.#isUp = false),
       frame: (frame) => this.#onFrame(frame),
+      refused: (error) => this.emit("error", error),
     });
   }
 
@@ -72,12 +74,13 @@ export class Connection extends Emitter<ConnectionEvents> {
     return changes;
   }
 
-  /** Any action of the protocol by name; resolves with its last frame and the `docs` before it. */
+  /** Any action of the protocol by name; resolves with its last frame and the frames before it. It
+   * is sent again after a break: give a write an `opid`, so that it has one effect. */
   async request(
     action: string,
     fields: { [name: string]: Json } = {},
     options?: RequestOptions,
-  ): Promise<{ last: Frame; docs: Frame[] }> {
+  ): Promise<{ last: Frame; parts: Frame[] }> {
     return this.#requests.run(action, fields, options);
   }
 
@@ -96,9 +99,16 @@ export class Connection extends Emitter<ConnectionEvents> {
     forgetStream: (mux_id: number) => void this.#streams.delete(mux_id),
   };
 
+  /** A frame that the server would close the socket for is not sent: `too_big`. */
   #send(frame: Frame): void {
+    const text = JSON.stringify(frame);
+    const limits = this.#welcome?.["limits"] as { [name: string]: number } | undefined;
+    const most = limits?.["message_max"] ?? Infinity;
+    if (text.length * 3 > most && new TextEncoder().encode(text).length > most) {
+      throw new TidewireError("too_big", `a message has at most ${most} bytes`, "send it in parts");
+    }
     this.emit("frame", { sent: true, frame });
-    this.#socket.send(frame);
+    this.#socket.send(text);
   }
 
   #onUp(welcome: Frame): void {

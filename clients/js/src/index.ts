@@ -1,11 +1,13 @@
 /* index.ts - what web apps import. Read connection.ts first. */
 export { connect, Connection } from "./connection.js";
 export type { ConnectOptions, ConnectionEvents } from "./connection.js";
-export { LiveSet, Stream } from "./stream.js";
+export { LiveSet } from "./liveset.js";
+export { Stream } from "./stream.js";
 export type { Dispatch, Drop, Put, Remove, StreamEvent, StreamEvents } from "./stream.js";
 export { Changes } from "./changes.js";
 export type { ChangeEvent, ChangesEvents, ChangesOptions } from "./changes.js";
-export type { Reset, StreamOptions, Sync } from "./resumable.js";
+export type { Emitter } from "./emitter.js";
+export type { Reset, Resumable, ResumableEvents, StreamOptions, Sync } from "./resumable.js";
 export { Db } from "./requests.js";
 export type {
   Counted,

@@ -49,13 +49,14 @@ export interface RequestHost {
 
 interface Pending {
   frame: { [name: string]: unknown };
-  docs: Frame[];
-  onDoc: ((frame: Frame) => void) | undefined;
-  resolve: (last: Frame, docs: Frame[]) => void;
+  parts: Frame[];
+  resolve: (last: Frame, parts: Frame[]) => void;
   reject: (error: TidewireError) => void;
   tries: number;
 }
 
+/** Actions whose answer is a frame for each result, then one of `done`. */
+const LISTS = new Set(["getByIds", "find", "find_one", "aggregate", "stream_search", "keys", "sync"]);
 const RETRIES_MAX = 5; // of a request that the server asks to send again
 
 export class Requests {
@@ -77,8 +78,7 @@ export class Requests {
     action: string,
     fields: { [name: string]: unknown },
     options: RequestOptions = {},
-    onDoc?: (frame: Frame) => void,
-  ): Promise<{ last: Frame; docs: Frame[] }> {
+  ): Promise<{ last: Frame; parts: Frame[] }> {
     const reqID = ++this.#serial;
     const { timeoutMs = 30_000, signal, database } = options;
     return new Promise((done, fail) => {
@@ -96,24 +96,31 @@ export class Requests {
       };
       const pending: Pending = {
         frame: { action, reqID, ...fields, ...(database !== undefined && { database }) },
-        docs: [],
-        onDoc,
-        resolve: (last, docs) => (settle(), done({ last, docs })),
+        parts: [],
+        resolve: (last, parts) => (settle(), done({ last, parts })),
         reject: (error) => (settle(), fail(error)),
         tries: 0,
       };
       this.#pending.set(reqID, pending);
       signal?.addEventListener("abort", abort, { once: true });
       if (signal?.aborted) abort();
-      else if (this.#host.isUp()) this.#host.send(pending.frame);
+      else if (this.#host.isUp()) this.#send(pending);
     });
   }
 
   /** The connection is up: what has no answer is sent (again). */
   open(): void {
-    for (const pending of this.#pending.values()) {
-      pending.docs = [];
+    for (const pending of [...this.#pending.values()]) {
+      pending.parts = [];
+      this.#send(pending);
+    }
+  }
+
+  #send(pending: Pending): void {
+    try {
       this.#host.send(pending.frame);
+    } catch (error) {
+      pending.reject(error as TidewireError); // too_big
     }
   }
 
@@ -122,11 +129,10 @@ export class Requests {
     if (pending === undefined) return; // timed out or aborted
     if (frame.type === "error") {
       this.#onError(pending, frame);
-    } else if (frame.action === pending.frame["action"] && isPart(frame)) {
-      if (pending.onDoc !== undefined) pending.onDoc(frame);
-      else pending.docs.push(frame);
+    } else if (LISTS.has(String(frame.action))) {
+      pending.parts.push(frame);
     } else {
-      pending.resolve(frame, pending.docs);
+      pending.resolve(frame, pending.parts);
     }
   }
 
@@ -137,20 +143,15 @@ export class Requests {
 
   #onError(pending: Pending, frame: Frame): void {
     const error = errorOf(frame);
-    if (error.retry === "no" || pending.onDoc !== undefined || ++pending.tries > RETRIES_MAX) {
+    if (error.retry === "no" || ++pending.tries > RETRIES_MAX) {
       return pending.reject(error);
     }
-    pending.docs = [];
+    pending.parts = [];
     setTimeout(() => {
       const isWaiting = this.#pending.get(Number(frame.reqID)) === pending;
-      if (isWaiting && this.#host.isUp()) this.#host.send(pending.frame);
+      if (isWaiting && this.#host.isUp()) this.#send(pending);
     }, error.afterMs ?? 100 * 2 ** pending.tries * (0.5 + Math.random()));
   }
-}
-
-/** A document of an answer whose last frame says `done`. */
-function isPart(frame: Frame): boolean {
-  return "doc" in frame && frame["action"] !== "detail";
 }
 
 /** The records of a collection, as actions. */
@@ -168,8 +169,8 @@ export class Db {
     options?: RequestOptions,
   ): Promise<{ docs: Doc[]; missing: Json[] }> {
     try {
-      const { last, docs } = await this.#requests.run("getByIds", { collection, ids }, options);
-      return { docs: docs.map(docOf), missing: (last["missing"] as Json[] | undefined) ?? [] };
+      const { last, parts } = await this.#requests.run("getByIds", { collection, ids }, options);
+      return { docs: parts.map(docOf), missing: (last["missing"] as Json[] | undefined) ?? [] };
     } catch (error) {
       if (error instanceof TidewireError && error.code === "not_found") {
         return { docs: [], missing: ids };
@@ -184,8 +185,8 @@ export class Db {
   }
 
   async find(collection: string, query: Doc = {}, options: FindOptions = {}): Promise<Doc[]> {
-    const { docs } = await this.#requests.run("find", findFields(collection, query, options), options);
-    return docs.map(docOf);
+    const { parts } = await this.#requests.run("find", findFields(collection, query, options), options);
+    return parts.map(docOf);
   }
 
   async findOne(

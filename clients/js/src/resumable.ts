@@ -8,8 +8,9 @@
  * 3. A first snapshot that breaks cannot be continued (what was removed meanwhile is not told): it
  *    starts over with `reset`, reason `restarted`.
  * 4. `prev` of a live event above what was told shows a gap: the stream resumes from `known`.
- * 5. An iterator that is not read fast enough ends the stream at the server and resumes it when it
- *    has room again: memory stays bounded, nothing is lost. */
+ * 5. An iterator that is not read fast enough ends a live stream at the server and resumes it when it
+ *    has room again: memory stays bounded, nothing is lost. A first snapshot is not ended so, as it
+ *    could not be continued: its size is bounded by the query. */
 import { Emitter } from "./emitter.js";
 import { closedError, errorOf, type TidewireError } from "./errors.js";
 import { raise, sinceOf } from "./wire.js";
@@ -71,6 +72,8 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
   #error: TidewireError | undefined;
   #readers = new Set<Reader<Change | Sync | Reset>>();
   readonly #synced = promise<Since>();
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #stopSignal: (() => void) | undefined;
 
   constructor(host: StreamHost, mux_id: number, options: StreamOptions) {
     super();
@@ -80,11 +83,16 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     this.#isNow = options.since === "now";
     this.#queryName = options.query;
     if (Array.isArray(options.since)) this.#known = new Map(options.since);
-    options.signal?.addEventListener("abort", () => this.close(), { once: true });
+    const { signal } = options;
+    if (signal !== undefined) {
+      const abort = () => this.close();
+      signal.addEventListener("abort", abort);
+      this.#stopSignal = () => signal.removeEventListener("abort", abort);
+    }
     this.#synced.promise.catch(() => {}); // nobody may be waiting for it
     // The subclass is not made yet: the first question leaves a moment later.
     queueMicrotask(() => {
-      if (options.signal?.aborted) this.close();
+      if (signal?.aborted) this.close();
       else if (host.isUp()) this.open();
     });
   }
@@ -109,6 +117,11 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     return this.#synced.promise;
   }
 
+  /** Why the server ended it; undefined while it runs or when it was closed here. */
+  get error(): TidewireError | undefined {
+    return this.#error;
+  }
+
   get isEnded(): boolean {
     return this.#isEnded;
   }
@@ -129,11 +142,15 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
 
   /** Events from now on, in order; leaving the loop closes the stream. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Change | Sync | Reset, void, undefined> {
-    const reader: Reader<Change | Sync | Reset> = { events: [], wake: () => {} };
+    const reader: Reader<Change | Sync | Reset> = { events: [], given: 0, wake: () => {} };
     this.#readers.add(reader);
     try {
       for (;;) {
-        while (reader.events.length > 0) yield reader.events.shift() as Change | Sync | Reset;
+        while (reader.given < reader.events.length) {
+          yield reader.events[reader.given++] as Change | Sync | Reset;
+          if (reader.given >= FORGET_EVERY) forgetGiven(reader);
+        }
+        forgetGiven(reader);
         if (this.#error !== undefined) throw this.#error;
         if (this.#isEnded) return;
         this.#unpause();
@@ -149,17 +166,22 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
 
   /** The connection is up: asks for what is missing. */
   open(): void {
+    clearTimeout(this.#retryTimer);
     this.#awaitsClosed = false;
     if (this.#isEnded || this.#isPaused) return;
     const since = this.#known !== undefined ? this.since : this.#isNow ? "now" : undefined;
     if (this.#known === undefined && this.#isStarted) this.#restart("restarted");
     this.#isCatching = true;
-    this.#host.send({
-      ...this.ask(),
-      mux_id: this.mux_id,
-      ...(since !== undefined && { since }),
-      ...(since !== undefined && this.#queryName && { query: this.#queryName }),
-    });
+    try {
+      this.#host.send({
+        ...this.ask(),
+        mux_id: this.mux_id,
+        ...(since !== undefined && { since }),
+        ...(since !== undefined && this.#queryName && { query: this.#queryName }),
+      });
+    } catch (error) {
+      this.#end(error as TidewireError); // too_big
+    }
   }
 
   hear(frame: Frame): void {
@@ -241,7 +263,8 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     if (error.retry === "no") {
       this.#end(error);
     } else {
-      setTimeout(() => {
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = setTimeout(() => {
         if (this.#host.isUp()) this.open();
       }, error.afterMs ?? 500 + Math.random() * 1000);
     }
@@ -254,7 +277,7 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     for (const reader of this.#readers) {
       reader.events.push(event);
       reader.wake();
-      if (reader.events.length > this.#bufferMax) this.#pause();
+      if (reader.events.length - reader.given > this.#bufferMax) this.#pause();
     }
   }
 
@@ -277,6 +300,8 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
   #end(error: TidewireError | undefined): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
+    clearTimeout(this.#retryTimer);
+    this.#stopSignal?.();
     this.#error = error;
     this.#synced.reject(error ?? closedError());
     if (error !== undefined) this.emit("error", error as never);
@@ -288,7 +313,14 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
 
 interface Reader<Event> {
   events: Event[];
+  given: number; // of the events, those that the iterator has given out
   wake: () => void;
+}
+const FORGET_EVERY = 1024; // events: taking them out one by one would cost their number squared
+
+function forgetGiven(reader: Reader<unknown>): void {
+  reader.events.splice(0, reader.given);
+  reader.given = 0;
 }
 
 function promise<Value>() {

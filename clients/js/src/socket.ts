@@ -7,8 +7,11 @@
  *
  * Invariants
  * 1. Frames are given out only between `up` and the next `down`; those of an older socket never.
- * 2. After `close` nothing is given out and no timer is left. */
-import type { Frame, Json } from "./wire.js";
+ * 2. After `close` nothing is given out and no timer is left.
+ * 3. No socket that was up is given up unasked: a page that was frozen hears what waited for it
+ *    before it judges, and what is dead is known PROBE_MS after the page is looked at again. */
+import { errorOf, TidewireError } from "./errors.js";
+import type { Frame } from "./wire.js";
 import { ticker } from "./ticker.js";
 
 export type State = "connecting" | "online" | "stale" | "offline" | "closed";
@@ -33,7 +36,8 @@ export interface SocketOptions {
   getToken?: () => string | Promise<string>;
   /** Back-off: a random time below min(maxMs, baseMs · 2^tries). 200 and 20,000 ms by default. */
   backoff?: { baseMs?: number; maxMs?: number };
-  /** Silence after which a sign of life is asked for; twice as long, and the socket is given up. */
+  /** Silence after which a sign of life is asked for; 25,000 ms by default. Where none comes in
+   * 8 seconds (or this time, if shorter), the socket is given up and opened anew. */
   heartbeatMs?: number;
 }
 
@@ -42,9 +46,19 @@ interface Handlers {
   up(welcome: Frame): void;
   down(): void;
   frame(frame: Frame): void;
+  /** The server does not let us in, or there is no token: told once a connection, tried again. */
+  refused(error: TidewireError): void;
 }
 
 const HANDSHAKE_MS = 10_000; // as long as the server waits for a hello
+const PROBE_MS = 8000; // as long as the server waits for a pong
+const TICK_MS = 1000;
+/** Close codes by which the server says no. */
+const REFUSALS: { readonly [code: number]: string } = {
+  4401: "unauthorized",
+  4403: "forbidden",
+  4429: "rate",
+};
 
 export class Socket {
   readonly #url: string;
@@ -57,6 +71,9 @@ export class Socket {
   #notBeforeMs = 0; // the server's own after_ms
   #heardMs = 0;
   #beganMs = 0;
+  #tickedMs = 0;
+  #probedMs = 0; // when a sign of life was asked for; 0: none is awaited
+  #isRefused = false; // told already
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #stopTicker: () => void;
   #stopListening: () => void;
@@ -65,7 +82,10 @@ export class Socket {
     this.#url = url;
     this.#options = options;
     this.#handlers = handlers;
-    this.#stopTicker = ticker(1000, () => this.#beat());
+    if ((options.WebSocket ?? globalThis.WebSocket) === undefined) {
+      throw new TidewireError("no_websocket", "there is no WebSocket here", "give one in options");
+    }
+    this.#stopTicker = ticker(TICK_MS, () => this.#beat());
     this.#stopListening = onReturn(() => this.#hurry());
     queueMicrotask(() => this.#open());
   }
@@ -79,8 +99,8 @@ export class Socket {
     return this.#socket?.bufferedAmount ?? 0;
   }
 
-  send(frame: { [name: string]: unknown }): void {
-    this.#socket?.send(JSON.stringify(frame));
+  send(text: string): void {
+    this.#socket?.send(text);
   }
 
   close(): void {
@@ -102,10 +122,18 @@ export class Socket {
     if (this.#state === "closed" || this.#socket !== undefined) return;
     this.#enter("connecting");
     const Class = this.#options.WebSocket ?? globalThis.WebSocket;
-    if (Class === undefined) throw new Error("there is no WebSocket here: give one in options");
-    const socket = new Class(this.#url) as SocketLike;
+    let socket: SocketLike;
+    try {
+      socket = new Class(this.#url) as SocketLike;
+    } catch (error) {
+      this.#refuse(new TidewireError("bad_url", String(error))); // ws: from a page of https:, say
+      this.#enter("offline");
+      return this.#retryLater();
+    }
     this.#socket = socket;
-    this.#beganMs = this.#heardMs = Date.now();
+    this.#isRefused = false;
+    this.#probedMs = 0;
+    this.#beganMs = this.#heardMs = this.#tickedMs = Date.now();
     socket.onopen = () => void this.#greet(socket);
     socket.onmessage = ({ data }) => this.#hear(socket, data);
     socket.onerror = () => {}; // a close follows
@@ -115,15 +143,24 @@ export class Socket {
   async #greet(socket: SocketLike): Promise<void> {
     try {
       const token = await this.#options.getToken?.();
-      if (this.#socket === socket) this.send({ type: "hello", ...(token && { token }) });
-    } catch {
-      if (this.#socket === socket) this.#lose(socket); // no token now: tried again with back-off
+      if (this.#socket === socket) this.send(JSON.stringify({ type: "hello", ...(token && { token }) }));
+    } catch (error) {
+      if (this.#socket !== socket) return;
+      this.#refuse(new TidewireError("no_token", `getToken: ${String(error)}`, "", "backoff"));
+      this.#lose(socket);
     }
+  }
+
+  #refuse(error: TidewireError): void {
+    if (this.#isRefused) return;
+    this.#isRefused = true;
+    this.#handlers.refused(error);
   }
 
   #hear(socket: SocketLike, data: unknown): void {
     if (this.#socket !== socket) return;
     this.#heardMs = Date.now();
+    this.#probedMs = 0;
     const frame = JSON.parse(String(data)) as Frame;
     if (!this.#isUp && frame.type === "welcome") {
       this.#isUp = true;
@@ -134,11 +171,17 @@ export class Socket {
     if (frame.type === "error" && frame["code"] === "draining") {
       this.#notBeforeMs = Date.now() + Number(frame["after_ms"] ?? 0);
     }
+    if (!this.#isUp && frame.type === "error") this.#refuse(errorOf(frame));
     if (this.#isUp && frame.type !== "welcome") this.#handlers.frame(frame);
   }
 
-  #gone(socket: SocketLike, _code: number, _reason: string): void {
-    if (this.#socket === socket) this.#lose(socket);
+  #gone(socket: SocketLike, code: number, reason: string): void {
+    if (this.#socket !== socket) return;
+    const refusal = REFUSALS[code];
+    if (refusal !== undefined) {
+      this.#refuse(new TidewireError(refusal, reason || `closed with ${code}`, "", "backoff"));
+    }
+    this.#lose(socket);
   }
 
   /** This socket is over, whatever it may still deliver. */
@@ -175,36 +218,50 @@ export class Socket {
       clearTimeout(this.#retryTimer);
       this.#tries = 0;
       this.#open();
-    } else {
-      this.#beat();
+    } else if (this.#isUp && this.#probedMs === 0) {
+      this.#probe(Date.now());
     }
+  }
+
+  #probe(now: number): void {
+    this.#probedMs = now;
+    this.send('{"type":"ping"}');
   }
 
   #beat(): void {
     const socket = this.#socket;
+    const now = Date.now();
+    const wasFrozen = now - this.#tickedMs > 5 * TICK_MS; // what came meanwhile is not heard yet
+    this.#tickedMs = now;
     if (socket === undefined) return;
     const { heartbeatMs = 25_000 } = this.#options;
-    const silentMs = Date.now() - this.#heardMs;
-    const isLate = !this.#isUp && Date.now() - this.#beganMs > HANDSHAKE_MS;
-    if (silentMs > 2 * heartbeatMs || isLate) {
-      this.#lose(socket);
-    } else if (this.#isUp && silentMs > heartbeatMs && this.#state !== "stale") {
+    if (!this.#isUp) {
+      if (!wasFrozen && now - this.#beganMs > HANDSHAKE_MS) this.#lose(socket);
+    } else if (wasFrozen) {
+      this.#probe(now);
+    } else if (this.#probedMs > 0) {
+      if (now - this.#probedMs > Math.min(PROBE_MS, heartbeatMs)) this.#lose(socket);
+      else if (now - this.#heardMs > heartbeatMs) this.#enter("stale");
+    } else if (now - this.#heardMs > heartbeatMs) {
       this.#enter("stale");
-      this.send({ type: "ping" } satisfies { [name: string]: Json });
+      this.#probe(now);
     }
   }
 }
 
-/** Calls back when the browser is online again or the page is looked at again. */
+/** Calls back when the browser is online again, or the page is looked at, thawed or shown again. */
 function onReturn(call: () => void): () => void {
   if (typeof addEventListener !== "function") return () => {};
-  const seen = () => {
-    if (typeof document === "undefined" || document.visibilityState === "visible") call();
-  };
-  addEventListener("online", call);
-  if (typeof document !== "undefined") document.addEventListener("visibilitychange", seen);
+  const page = typeof document === "undefined" ? undefined : document;
+  const seen = () => page?.visibilityState === "visible" && call();
+  const listening: [EventTarget | undefined, string, () => void][] = [
+    [globalThis as unknown as EventTarget, "online", call],
+    [globalThis as unknown as EventTarget, "pageshow", call],
+    [page, "visibilitychange", seen],
+    [page, "resume", call],
+  ];
+  for (const [target, name, listener] of listening) target?.addEventListener(name, listener);
   return () => {
-    removeEventListener("online", call);
-    if (typeof document !== "undefined") document.removeEventListener("visibilitychange", seen);
+    for (const [target, name, listener] of listening) target?.removeEventListener(name, listener);
   };
 }

@@ -1,7 +1,6 @@
 /* stream.ts - the records of a query: what is stored, then every change of it. */
 import { Resumable, type Reset, type StreamHost, type StreamOptions, type Sync } from "./resumable.js";
 import type { ResumableEvents } from "./resumable.js";
-import { keyText } from "./wire.js";
 import type { Doc, Frame, Json, Query } from "./wire.js";
 
 /** A record that is there now, or a newer version of it. */
@@ -100,89 +99,3 @@ function changeOf(frame: Frame): Change {
   return { kind: "put", collection: named, key: doc[key] ?? null, doc, version, srv_id, seqno };
 }
 
-/** The records of a stream as they stand: a fold of its events. Each snapshot is immutable, and the
- * same object as long as nothing changed. */
-export class LiveSet<Record extends Doc = Doc> {
-  readonly #records = new Map<string, Record>();
-  #snapshot: readonly Record[] | undefined;
-  readonly #listeners = new Set<() => void>();
-  readonly #stop: () => void;
-  #isSynced = false;
-  #isDue = false;
-
-  constructor(readonly stream: Stream) {
-    this.#stop = stream.on("event", (event) => this.#apply(event));
-  }
-
-  /** All records, in the order of their coming. */
-  get records(): readonly Record[] {
-    return (this.#snapshot ??= [...this.#records.values()]);
-  }
-
-  get(collection: string, key: Json): Record | undefined {
-    return this.#records.get(`${collection}\n${keyText(key)}`);
-  }
-
-  get size(): number {
-    return this.#records.size;
-  }
-
-  /** True when all that was stored is here. */
-  get isSynced(): boolean {
-    return this.#isSynced;
-  }
-
-  /** Calls back after changes, once for all that came before the next frame of the screen. */
-  subscribe(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
-  }
-
-  close(): void {
-    this.#stop();
-    this.stream.close();
-    this.#listeners.clear();
-  }
-
-  #apply(event: StreamEvent): void {
-    switch (event.kind) {
-      case "put":
-        this.#records.set(`${event.collection}\n${keyText(event.key)}`, event.doc as Record);
-        break;
-      case "remove":
-        this.#records.delete(`${event.collection}\n${keyText(event.key)}`);
-        break;
-      case "drop":
-        for (const name of this.#records.keys()) {
-          if (name.startsWith(`${event.collection}\n`)) this.#records.delete(name);
-        }
-        break;
-      case "reset":
-        this.#records.clear();
-        this.#isSynced = false;
-        break;
-      case "sync":
-        if (this.#isSynced) return;
-        this.#isSynced = true;
-        break;
-      case "dispatch":
-        return;
-    }
-    this.#snapshot = undefined;
-    if (this.#isDue) return;
-    this.#isDue = true;
-    onNextFrame(() => {
-      this.#isDue = false;
-      for (const listener of this.#listeners) listener();
-    });
-  }
-}
-
-/** Before the next frame of the screen; where none is drawn (hidden tabs, Node), very soon. */
-function onNextFrame(call: () => void): void {
-  if (typeof document !== "undefined" && document.visibilityState === "visible") {
-    requestAnimationFrame(call);
-  } else {
-    setTimeout(call, 0);
-  }
-}

@@ -50,7 +50,9 @@ export function covers(known: Since, wanted: Since): boolean {
   return wanted.every(([srv_id, seqno]) => (at.get(srv_id) ?? 0) >= seqno);
 }
 
-/** A key as text: equal keys give equal text, whatever their type. */
+const LIKE_JSON = /^(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|[{["].*)$/s;
+
+/** A key as text, equal for equal keys alone: a text that reads like another key (10, true) is quoted. */
 export function keyText(key: Json): string {
-  return typeof key === "string" ? key : JSON.stringify(key);
+  return typeof key === "string" && !LIKE_JSON.test(key) ? key : JSON.stringify(key);
 }

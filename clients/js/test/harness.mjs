@@ -23,7 +23,7 @@ export async function until(condition, what, seconds = 20) {
   }
 }
 
-async function freePort() {
+export async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await new Promise((done) => server.once("listening", done));
   const { port } = server.address();
@@ -33,12 +33,13 @@ async function freePort() {
 
 export class Server {
   flags = [];
+  admin = ""; // "127.0.0.1:PORT": an admin listener
 
   async start() {
     this.directory ??= mkdtempSync(path.join(tmpdir(), "tidewire-js-"));
     this.port ??= await freePort();
     const log = openSync(path.join(this.directory, "server.log"), "a");
-    const words = ["serve", "--listen", `127.0.0.1:${this.port}`, "--admin", "", "--service", "none"];
+    const words = ["serve", "--listen", `127.0.0.1:${this.port}`, "--admin", this.admin, "--service", "none"];
     words.push("--data", path.join(this.directory, "data"), ...this.flags);
     this.process = spawn(binary, words, { stdio: ["ignore", log, log] });
     this.ended = new Promise((done) => this.process.once("exit", done));

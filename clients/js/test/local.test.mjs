@@ -105,6 +105,24 @@ test("a refused write becomes a conflict, and the server's record is shown", asy
   two.close();
 });
 
+test("an outbox of big records leaves in parts; one that is too big becomes a conflict", async () => {
+  const name = "big";
+  const dead = realtime("ws://127.0.0.1:1", { name });
+  const crm = await dead.open("crm");
+  for (let n = 0; n < 60; n++) await crm.put("company", { _id: `big${n}`, text: "x".repeat(4000) });
+  await crm.put("company", { _id: "huge", text: "x".repeat(70_000) });
+  await crm.put("company", { _id: "last" });
+  dead.close();
+  const back = realtime(server.url, { name });
+  const again = await back.open("crm");
+  await until(async () => (await again.outbox()).length === 0, "the outbox");
+  assert.deepEqual((await again.conflicts()).map(({ code, entry }) => [code, entry.key]), [["too_big", "huge"]]);
+  assert.equal((await direct.db.get("company", "big59", { database: "crm" })).text.length, 4000);
+  assert.ok(await direct.db.get("company", "last", { database: "crm" }));
+  await direct.db.removeMany("company", {}, { database: "crm" });
+  back.close();
+});
+
 test("a live query is stable and true", async () => {
   const one = realtime();
   const crm = await one.open("crm");
@@ -122,6 +140,16 @@ test("a live query is stable and true", async () => {
   await until(() => query.records.length === 1, "one company");
   assert.ok(calls > 0);
   query.close();
+  one.close();
+});
+
+test("sorting is a total order, whatever the types of the keys", async () => {
+  const one = realtime("ws://127.0.0.1:1");
+  const crm = await one.open("crm");
+  const keys = ["b", 10, "a", 2, true, { $oid: "0123456789abcdef01234567" }, "10"];
+  for (const _id of keys) await crm.put("person", { _id });
+  const sorted = [2, 10, "10", "a", "b", { $oid: "0123456789abcdef01234567" }, true];
+  assert.deepEqual((await crm.select("person", { sort: "_id" })).map((p) => p._id), sorted);
   one.close();
 });
 

@@ -71,3 +71,16 @@ test("states, and what the server says of itself", async () => {
   own.close();
   assert.deepEqual(states.slice(2), ["closed"]);
 });
+
+test("a message that the server would close the socket for is refused here, and disturbs nobody", async () => {
+  const tide = open(server.url);
+  const stream = tide.subscribe({ big: "*" });
+  await stream.synced;
+  const states = [];
+  tide.on("state", (state) => states.push(state));
+  await assert.rejects(tide.db.put("big", { _id: 1, text: "x".repeat(70_000) }), { code: "too_big", retry: "no" });
+  await assert.rejects(tide.subscribe({ big: { filter: { text: "x".repeat(70_000) } } }).synced, { code: "too_big" });
+  await tide.db.put("big", { _id: 2, text: "x".repeat(60_000) });
+  assert.deepEqual(states, []);
+  tide.close();
+});

@@ -64,6 +64,8 @@ export interface Position {
   since?: Since;
   query?: string;
   generation: number;
+  /** The records of older generations are gone. */
+  isSwept?: boolean;
 }
 
 interface Stores extends DBSchema {
@@ -115,6 +117,12 @@ export class Copy {
 
   get(id: string): Promise<Row | undefined> {
     return this.idb.get("records", id);
+  }
+
+  /** In the order of the ids. */
+  async getMany(ids: string[]): Promise<(Row | undefined)[]> {
+    const { store } = this.idb.transaction("records");
+    return Promise.all(ids.map((id) => store.get(id)));
   }
 
   rows(collection: string): Promise<Row[]> {
@@ -171,7 +179,7 @@ export class Copy {
     const tx = this.idb.transaction(ALL, "readwrite");
     const outbox = tx.objectStore("outbox");
     for (const entry of entries) {
-      if ((await outbox.getKey(entry.n as number)) === undefined) continue; // discarded meanwhile
+      if ((await outbox.get(entry.n as number))?.opid !== entry.opid) continue; // discarded meanwhile
       await outbox.put({ ...entry, since, acknowledged: 1 });
     }
     const changed = await settle(tx);
@@ -201,24 +209,28 @@ export class Copy {
     return generation;
   }
 
-  /** Applies events in order, and the position behind them. */
+  /** Applies events in order, and the position behind them, in which it notes a sweep; ids of what
+   * changed. After an error the position is not that of the copy: read it again. */
   async apply(events: StreamEvent[], position: Position): Promise<string[]> {
     const tx = this.idb.transaction(ALL, "readwrite");
     const changed = new Set<string>();
+    const rows = await readTold(tx, events);
     for (const event of events) {
       if (event.kind === "put" || event.kind === "remove") {
-        const id = rowId(event.collection, event.key);
-        const row = (await tx.objectStore("records").get(id)) ?? blank(event.collection, event.key);
+        const row = rows.get(rowId(event.collection, event.key)) as Row;
         row.server = event.kind === "put" ? event.doc : null;
         row.generation = position.generation;
-        await keep(tx, row);
-        changed.add(id);
+        changed.add(row.id);
       } else if (event.kind === "drop") {
+        forgetTold(rows, event.collection);
         await forgetServer(tx, (row) => row.collection === event.collection, changed);
-      } else if (event.kind === "sync") {
+      } else if (event.kind === "sync" && !position.isSwept) {
+        await keepAll(tx, rows);
         await forgetServer(tx, (row) => row.generation < position.generation, changed);
+        position.isSwept = true;
       }
     }
+    await keepAll(tx, rows);
     if (position.since !== undefined) await tx.objectStore("meta").put(position, "position");
     for (const id of await settle(tx)) changed.add(id);
     await tx.done;
@@ -246,13 +258,40 @@ export class Copy {
     return isFree;
   }
 
-  async clearOutbox(): Promise<void> {
-    await this.idb.clear("outbox");
+  /** Gives up the writes that wait; ids of the records that change by it. */
+  async clearOutbox(): Promise<string[]> {
+    const tx = this.idb.transaction(ALL, "readwrite");
+    const entries = await tx.objectStore("outbox").getAll();
+    for (const entry of entries) await takeOut(tx, entry);
+    await tx.done;
+    return [...new Set(entries.map((entry) => entry.id))];
   }
 }
 
 function blank(collection: string, key: Json): Row {
   return { id: rowId(collection, key), collection, key, server: null, generation: 0 };
+}
+
+/** The rows of the records that events tell of, read at once. */
+async function readTold(tx: Write, events: StreamEvent[]): Promise<Map<string, Row>> {
+  const rows = new Map<string, Row>();
+  for (const event of events) {
+    if (event.kind !== "put" && event.kind !== "remove") continue;
+    const row = blank(event.collection, event.key);
+    rows.set(row.id, row);
+  }
+  const stored = await Promise.all([...rows.keys()].map((id) => tx.objectStore("records").get(id)));
+  for (const row of stored) if (row !== undefined) rows.set(row.id, row);
+  return rows;
+}
+
+/** A drop among events: what was told before it is gone, what comes after it is new. */
+function forgetTold(rows: Map<string, Row>, collection: string): void {
+  for (const row of rows.values()) if (row.collection === collection) row.server = null;
+}
+
+async function keepAll(tx: Write, rows: Map<string, Row>): Promise<void> {
+  await Promise.all([...rows.values()].map((row) => keep(tx, row)));
 }
 
 /** A row of which neither server nor we know anything goes. */
@@ -277,6 +316,7 @@ async function forgetServer(
 /** Takes an entry out of the outbox; the record shows the newest write that is left. */
 async function takeOut(tx: Write, entry: Entry): Promise<void> {
   const outbox = tx.objectStore("outbox");
+  if ((await outbox.get(entry.n as number))?.opid !== entry.opid) return; // discarded meanwhile
   await outbox.delete(entry.n as number);
   const row = await tx.objectStore("records").get(entry.id);
   if (row === undefined) return;

@@ -3,10 +3,10 @@ import type { Connection } from "../connection.js";
 import { Emitter } from "../emitter.js";
 import { TidewireError } from "../errors.js";
 import { newOpid } from "../requests.js";
-import type { Stream, StreamEvent } from "../stream.js";
 import type { Doc, Json, Since } from "../wire.js";
-import { Copy, rowId, shown } from "./copy.js";
-import type { Conflict, Entry, LocalAction, Position, Schema } from "./copy.js";
+import { type Copy, rowId, shown } from "./copy.js";
+import type { Conflict, Entry, LocalAction, Schema } from "./copy.js";
+import { Follower } from "./follower.js";
 import { LiveQuery, Mirror, pick } from "./query.js";
 import type { Filter, QueryOptions } from "./query.js";
 
@@ -17,8 +17,11 @@ export interface DatabaseEvents {
   conflict: Conflict;
   /** The number of writes that the server has not confirmed. */
   pending: number;
-  /** The schema has another version, and writes wait: export or send them, then open again. */
-  schema: { wanted: Schema };
+  /** The browser took the local copy away (storage was cleared): it is made anew from the server;
+   * writes that waited are lost. */
+  evicted: void;
+  /** The server refuses the stream, or the browser the storage; the latter is tried again. */
+  error: Error;
 }
 
 export interface PutOptions {
@@ -29,17 +32,14 @@ export interface PutOptions {
 type Note =
   | { kind: "changed"; ids: string[] }
   | { kind: "outbox" }
+  | { kind: "pending"; count: number }
   | { kind: "synced" }
   | { kind: "conflict"; conflict: Conflict };
 
-/** An event, and the position behind it where that may be resumed. */
-interface Told {
-  event: StreamEvent;
-  since: Since | undefined;
-}
-
-const APPLY_MAX = 500; // events of one transaction
 const BATCH_MAX = 64; // writes of one message
+const AGAIN_MS = 1000; // until storage that failed is tried again
+const OPENS_MAX = 50;
+const USES_MAX = 5; // of copies that are taken away one after the other
 const FOREVER_MS = 2 ** 31 - 1; // the outbox is patient
 /** Refusals that pass by themselves: the entry stays where it is. */
 const PASSING = new Set(["busy", "disk", "draining", "no_memory", "timeout", "unavailable"]);
@@ -59,29 +59,36 @@ function retryMs(error: TidewireError): number {
   return error.afterMs ?? 500 + Math.random() * 1000;
 }
 
+/** What a transaction says whose database was closed or deleted under it. */
+function isGone(error: unknown): boolean {
+  return error instanceof DOMException && /^(InvalidState|Abort)Error$/.test(error.name);
+}
+
 export class Database extends Emitter<DatabaseEvents> {
-  readonly #copy: Copy;
   readonly #keyPaths: Map<string, string>;
   readonly #mirrors = new Map<string, Mirror>();
   readonly #channel: BroadcastChannel | undefined;
-  readonly #due: Told[] = [];
+  readonly #reopen: () => Promise<Copy>;
+  #copy: Promise<Copy>;
   #tide: Connection | undefined;
-  #stream: Stream | undefined;
-  #position: Position = { generation: 0 };
-  #isApplying = false;
+  #follower: Promise<Follower | undefined> | undefined;
   #isSending = false;
   #isDue = false; // something may wait in the outbox
-  #isOneByOne = false; // to find the entry that the server does not understand
+  #awaitsStream = false;
+  #batchMax = BATCH_MAX; // fewer after a batch that is too big or not understood
   #isSynced = false;
   #isClosed = false;
 
+  /** `reopen` gives the copy again after `lost`. */
   constructor(
     readonly schema: Schema,
     copy: Copy,
+    reopen: () => Promise<Copy>,
     channelName: string,
   ) {
     super();
-    this.#copy = copy;
+    this.#copy = Promise.resolve(copy);
+    this.#reopen = reopen;
     this.#keyPaths = new Map(schema.collections.map(({ name, keyPath }) => [name, keyPath]));
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(channelName);
@@ -111,7 +118,7 @@ export class Database extends Emitter<DatabaseEvents> {
 
   async get<Record extends Doc = Doc>(collection: string, key: Json): Promise<Record | undefined> {
     this.#keyPath(collection);
-    return shown(await this.#copy.get(rowId(collection, key))) as Record | undefined;
+    return shown(await this.#use((copy) => copy.get(rowId(collection, key)))) as Record | undefined;
   }
 
   async select<Record extends Doc = Doc>(
@@ -119,7 +126,7 @@ export class Database extends Emitter<DatabaseEvents> {
     options: QueryOptions<Record> = {},
   ): Promise<Record[]> {
     this.#keyPath(collection);
-    const rows = await this.#copy.rows(collection);
+    const rows = await this.#use((copy) => copy.rows(collection));
     return pick(rows.map(shown).filter((doc) => doc !== undefined) as Record[], options);
   }
 
@@ -152,7 +159,7 @@ export class Database extends Emitter<DatabaseEvents> {
     this.#keyPath(collection);
     let mirror = this.#mirrors.get(collection);
     if (mirror === undefined) {
-      this.#mirrors.set(collection, (mirror = new Mirror(this.#copy, collection)));
+      this.#mirrors.set(collection, (mirror = new Mirror((work) => this.#use(work), collection)));
     }
     const of = mirror;
     const query = new LiveQuery<Record>(of, options, () => {
@@ -171,20 +178,23 @@ export class Database extends Emitter<DatabaseEvents> {
 
   /** Writes that the server has not confirmed, oldest first: also what to export. */
   async outbox(): Promise<Entry[]> {
-    return (await this.#copy.entries()).filter((entry) => entry.since === undefined);
+    const entries = await this.#use((copy) => copy.entries());
+    return entries.filter((entry) => entry.since === undefined);
   }
 
   conflicts(): Promise<Conflict[]> {
-    return this.#copy.conflicts();
+    return this.#use((copy) => copy.conflicts());
   }
 
   async forgetConflict(conflict: Conflict): Promise<void> {
-    if (conflict.n !== undefined) await this.#copy.forgetConflict(conflict.n);
+    const { n } = conflict;
+    if (n !== undefined) await this.#use((copy) => copy.forgetConflict(n));
   }
 
   /** Gives up the writes that wait, after an export: the schema can then change. */
   async discardOutbox(): Promise<void> {
-    await this.#copy.clearOutbox();
+    this.#changed(await this.#use((copy) => copy.clearOutbox()));
+    this.#tell({ kind: "outbox" });
   }
 
   /* ---- by the RealtimeDb that made it ---- */
@@ -192,70 +202,107 @@ export class Database extends Emitter<DatabaseEvents> {
   /** This tab leads: follows the server and sends what waits. */
   async lead(tide: Connection): Promise<void> {
     this.#tide = tide;
-    this.#position = await this.#copy.position();
-    if (this.#isClosed) return;
-    const { since, query } = this.#position;
-    if (since === undefined) this.#position.generation = await this.#copy.begin();
-    const collections = Object.fromEntries(
-      this.schema.collections.map(({ name }) => [name, { db: this.schema.name }]),
-    );
-    this.#stream = tide.subscribe(
-      { collections },
-      { ...(since !== undefined && { since }), ...(query !== undefined && { query }) },
-    );
-    const stream = this.#stream;
-    const prefix = `${this.schema.name}.`; // how collections of another database are named
-    stream.on("event", (told) => {
-      const isOther = "collection" in told && told.collection.startsWith(prefix);
-      const event = isOther ? { ...told, collection: told.collection.slice(prefix.length) } : told;
-      this.#due.push({ event, since: stream.isLive ? stream.since : undefined });
-      void this.#apply();
-    });
+    const starting = this.#start(tide);
+    this.#follower = starting;
+    await starting;
     this.#flush();
   }
 
   follow(): void {
-    this.#stream?.close();
-    this.#stream = undefined;
     this.#tide = undefined;
+    this.#stopFollower();
+  }
+
+  #stopFollower(): void {
+    const follower = this.#follower;
+    this.#follower = undefined;
+    void follower?.then((each) => each?.stop());
+  }
+
+  /** The browser closed or deleted the copy. */
+  lost(): void {
+    if (this.#isClosed) return;
+    this.#stopFollower();
+    this.#isSynced = false;
+    const opening = this.#openAgain();
+    this.#copy = opening;
+    this.emit("evicted", undefined);
+    opening.then(
+      () => {
+        if (this.#copy !== opening || this.#isClosed) return;
+        for (const mirror of this.#mirrors.values()) mirror.reload();
+        if (this.#tide !== undefined) void this.lead(this.#tide);
+      },
+      (error: Error) => this.#isClosed || this.emit("error", error),
+    );
+  }
+
+  /** While the browser is still at its deletion, what is opened is closed again. */
+  async #openAgain(): Promise<Copy> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#reopen();
+      } catch (error) {
+        if (!isGone(error) || tries === OPENS_MAX || this.#isClosed) throw error;
+        await new Promise((done) => setTimeout(done, AGAIN_MS / 10));
+      }
+    }
   }
 
   close(): void {
     this.#isClosed = true;
     this.follow();
     this.#channel?.close();
-    this.#copy.close();
+    void this.#copy.then((copy) => copy.close()).catch(() => {});
     this.forget();
   }
 
-  /* ---- the stream ---- */
-
-  async #apply(): Promise<void> {
-    if (this.#isApplying) return;
-    this.#isApplying = true;
+  /** A follower on the copy as it is now; undefined: not possible now, tried again. */
+  async #start(tide: Connection): Promise<Follower | undefined> {
+    const opening = this.#copy;
     try {
-      while (this.#due.length > 0 && !this.#isClosed) await this.#applySome();
-    } finally {
-      this.#isApplying = false;
+      const follower = await Follower.start(await opening, tide, this.schema, {
+        changed: (ids) => {
+          this.#changed(ids);
+          if (this.#awaitsStream) this.#flush();
+        },
+        synced: () => this.#isSynced || this.#tell({ kind: "synced" }),
+        refused: (error) => this.emit("error", error),
+        failed: (error) => void this.#recover(tide, opening, error),
+      });
+      if (this.#tide !== tide || this.#copy !== opening || this.#isClosed) follower.stop();
+      return follower;
+    } catch (error) {
+      void this.#recover(tide, opening, error);
+      return undefined;
     }
   }
 
-  /** One transaction: some events, none beyond a reset, and the position behind them. */
-  async #applySome(): Promise<void> {
-    if (this.#due[0]?.event.kind === "reset") {
-      this.#due.shift();
-      this.#position = { generation: await this.#copy.begin() };
-      return;
-    }
-    const reset = this.#due.findIndex(({ event }) => event.kind === "reset");
-    const told = this.#due.splice(0, Math.min(reset < 0 ? APPLY_MAX : reset, APPLY_MAX));
-    const since = told.findLast((each) => each.since !== undefined)?.since;
-    if (since !== undefined) this.#position.since = since;
-    if (this.#stream?.query !== undefined) this.#position.query = this.#stream.query;
-    const events = told.map(({ event }) => event);
-    this.#changed(await this.#copy.apply(events, this.#position));
-    if (!this.#isSynced && events.some((event) => event.kind === "sync")) {
-      this.#tell({ kind: "synced" });
+  /** The follower on a copy has failed. What is no eviction (a full disk) may pass. */
+  async #recover(tide: Connection, opening: Promise<Copy>, error: unknown): Promise<void> {
+    if (this.#tide !== tide || this.#isClosed) return;
+    if (isGone(error)) return this.#noticeLoss(opening);
+    this.emit("error", error as Error);
+    setTimeout(() => {
+      if (this.#tide === tide && !this.#isClosed) void this.lead(tide);
+    }, AGAIN_MS);
+  }
+
+  /** Browsers that clear a site's storage do not always say so: the next use finds out. */
+  async #noticeLoss(opening: Promise<Copy>): Promise<void> {
+    await new Promise((done) => setTimeout(done, 0)); // where they do, the transaction hears first
+    if (this.#copy === opening && !this.#isClosed) this.lost();
+  }
+
+  async #use<Result>(work: (copy: Copy) => Promise<Result>): Promise<Result> {
+    for (let tries = 1; ; tries++) {
+      const opening = this.#copy;
+      try {
+        return await work(await opening);
+      } catch (error) {
+        if (this.#isClosed || !isGone(error) || tries === USES_MAX) throw error;
+        await this.#noticeLoss(opening);
+      }
     }
   }
 
@@ -276,8 +323,9 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   async #queue(entries: Entry[]): Promise<void> {
-    this.#changed(await this.#copy.write(entries));
+    this.#changed(await this.#use((copy) => copy.write(entries)));
     this.#tell({ kind: "outbox" });
+    await this.#tellPending();
   }
 
   /** Sends what waits; calls that come meanwhile are one more round. */
@@ -291,9 +339,7 @@ export class Database extends Emitter<DatabaseEvents> {
   async #sendAll(): Promise<void> {
     while (this.#isDue && !this.#isClosed) {
       this.#isDue = false;
-      await this.#send().catch((error: unknown) => {
-        if (!this.#isClosed) throw error; // of IndexedDB: nobody else would tell it
-      });
+      await this.#send().catch((error: Error) => this.#isClosed || this.emit("error", error));
     }
   }
 
@@ -301,20 +347,20 @@ export class Database extends Emitter<DatabaseEvents> {
   async #send(): Promise<void> {
     const tide = this.#tide;
     if (tide === undefined || this.#isClosed) return;
-    this.emit("pending", await this.#copy.waiting());
-    const entries = (await this.#copy.entries(2 * BATCH_MAX))
+    const oldest = await this.#use((copy) => copy.entries(2 * BATCH_MAX));
+    const entries = oldest
       .filter((entry) => entry.since === undefined)
-      .slice(0, this.#isOneByOne ? 1 : BATCH_MAX);
-    if (entries.length === 0) {
-      this.#isOneByOne = false;
-      return;
-    }
+      .slice(0, this.#batchMax);
+    // What the stream has not shown yet may stand before what waits: it makes room by showing it.
+    this.#awaitsStream = entries.length === 0 && oldest.length > 0;
+    if (entries.length === 0) return;
     try {
       await this.#sendBatch(tide, entries);
+      this.#batchMax = Math.min(BATCH_MAX, 2 * this.#batchMax);
     } catch (error) {
       if (!(error instanceof TidewireError) || this.#isClosed || this.#tide !== tide) return;
       if (error.retry !== "no") await new Promise((done) => setTimeout(done, retryMs(error)));
-      else if (entries.length > 1) this.#isOneByOne = true; // one of them is not understood
+      else if (entries.length > 1) this.#batchMax = entries.length >> 1; // halves find the one
       else await this.#refuse(entries[0] as Entry, error);
     }
     this.#isDue = true; // more may wait
@@ -333,7 +379,9 @@ export class Database extends Emitter<DatabaseEvents> {
     if (this.#isClosed) return;
     const results = last["results"] as Outcome[];
     const done = entries.filter((entry, i) => isDone(entry, results[i]));
-    this.#changed(await this.#copy.acknowledge(done, (last["since"] as Since | undefined) ?? []));
+    const since = (last["since"] as Since | undefined) ?? [];
+    this.#changed(await this.#use((copy) => copy.acknowledge(done, since)));
+    await this.#tellPending();
     for (const [i, entry] of entries.entries()) {
       const { code, message = "" } = results[i] as Outcome;
       if (code === undefined || done.includes(entry)) continue;
@@ -343,9 +391,14 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   async #refuse(entry: Entry, error: TidewireError): Promise<void> {
-    this.#changed(await this.#copy.refuse(entry, error));
-    const conflict = (await this.#copy.conflicts()).find((each) => each.entry.opid === entry.opid);
+    this.#changed(await this.#use((copy) => copy.refuse(entry, error)));
+    await this.#tellPending();
+    const conflict = (await this.conflicts()).find((each) => each.entry.opid === entry.opid);
     if (conflict !== undefined) this.#tell({ kind: "conflict", conflict });
+  }
+
+  async #tellPending(): Promise<void> {
+    this.#tell({ kind: "pending", count: await this.#use((copy) => copy.waiting()) });
   }
 
   /* ---- between tabs ---- */
@@ -370,6 +423,9 @@ export class Database extends Emitter<DatabaseEvents> {
         break;
       case "outbox":
         this.#flush();
+        break;
+      case "pending":
+        this.emit("pending", note.count);
         break;
       case "synced":
         this.#isSynced = true;

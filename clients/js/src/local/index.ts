@@ -19,7 +19,8 @@ export type { Conflict, Entry, LocalAction, Schema } from "./copy.js";
 
 export interface RealtimeOptions extends ConnectOptions {
   schemas: Schema[];
-  /** Names the local copies; the server's address by default. */
+  /** Names the local copies; the server's address by default. Where several people use one browser,
+   * name the person in it: each then has a copy of their own. */
   name?: string;
 }
 
@@ -36,7 +37,9 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
   readonly #databases = new Map<string, Promise<Database>>();
   readonly #opened = new Set<Database>();
   readonly #stop: () => void;
+  readonly #channel: BroadcastChannel | undefined;
   #tide: Connection | undefined;
+  #told: State = "offline"; // by the tab that leads
 
   constructor(url: string, options: RealtimeOptions) {
     super();
@@ -44,12 +47,18 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
     this.#options = options;
     this.#name = options.name ?? url;
     void globalThis.navigator?.storage?.persist?.().catch(() => {});
+    if (typeof BroadcastChannel === "function") {
+      this.#channel = new BroadcastChannel(`tidewire:${this.#name}`);
+      (this.#channel as { unref?: () => void }).unref?.();
+      this.#channel.onmessage = ({ data }) => this.#hear(data as State | "tell");
+      this.#channel.postMessage("tell");
+    }
     this.#stop = elect(`tidewire:${this.#name}`, () => this.#lead());
   }
 
-  /** "offline" in tabs that follow: ask the leader's. */
+  /** Of the one connection, in tabs that follow too: the leader tells them. */
   get state(): State {
-    return this.#tide?.state ?? "offline";
+    return this.#tide?.state ?? this.#told;
   }
 
   get isLeader(): boolean {
@@ -59,12 +68,22 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
   /** The local copy of a database, opened once. */
   open(name: string): Promise<Database> {
     let opening = this.#databases.get(name);
-    if (opening === undefined) this.#databases.set(name, (opening = this.#open(name)));
+    if (opening === undefined) {
+      this.#databases.set(name, (opening = this.#open(name)));
+      opening.catch(() => this.#databases.delete(name)); // may be tried again
+    }
     return opening;
+  }
+
+  /** A database that was opened before. */
+  getDb(name: string): Database {
+    for (const database of this.#opened) if (database.schema.name === name) return database;
+    throw new TidewireError("not_open", `${name} is not open`, `await open("${name}") first`);
   }
 
   close(): void {
     this.#stop();
+    this.#channel?.close();
     for (const database of this.#opened) database.close();
     this.#opened.clear();
     this.forget();
@@ -73,7 +92,10 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
   #lead(): () => void {
     const tide = connect(this.#url, this.#options);
     this.#tide = tide;
-    tide.on("state", (state) => this.emit("state", state));
+    tide.on("state", (state) => {
+      this.emit("state", state);
+      this.#channel?.postMessage(state);
+    });
     for (const database of this.#opened) void database.lead(tide);
     this.emit("leader", true);
     return () => {
@@ -84,33 +106,37 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
     };
   }
 
+  #hear(note: State | "tell"): void {
+    if (note === "tell") {
+      if (this.#tide !== undefined) this.#channel?.postMessage(this.#tide.state);
+    } else if (this.#tide === undefined && note !== this.#told) {
+      this.#told = note === "closed" ? "offline" : note; // of that tab alone
+      this.emit("state", this.#told);
+    }
+  }
+
   async #open(name: string): Promise<Database> {
     const schema = this.#options.schemas.find((each) => each.name === name);
     if (schema === undefined) throw new TidewireError("unknown_database", `no schema named ${name}`);
-    const gone = () => void this.#reopen(name);
     const copyName = `${this.#name}/${name}`;
-    const copy = await Copy.open(copyName, gone);
-    if (!(await copy.adopt(schema))) {
-      const waiting = (await copy.entries()).length;
-      copy.close();
-      throw new TidewireError(
-        "schema_changed",
-        `the schema has version ${schema.version} now, and ${waiting} writes wait`,
-        "open with the old schema until they are sent, or export and discard them",
-      );
-    }
-    const database = new Database(schema, copy, `tidewire:${copyName}`);
+    let database: Database | undefined;
+    const reopen = () => openCopy(copyName, schema, () => database?.lost());
+    database = new Database(schema, await reopen(), reopen, `tidewire:${copyName}`);
     this.#opened.add(database);
     if (this.#tide !== undefined) await database.lead(this.#tide);
     return database;
   }
+}
 
-  /** The browser took the copy away: the next `open` makes it anew from the server. */
-  async #reopen(name: string): Promise<void> {
-    const old = await this.#databases.get(name);
-    this.#databases.delete(name);
-    if (old === undefined) return;
-    this.#opened.delete(old);
-    old.close();
-  }
+/** The local copy, made for this schema. */
+async function openCopy(name: string, schema: Schema, onGone: () => void): Promise<Copy> {
+  const copy = await Copy.open(name, onGone);
+  if (await copy.adopt(schema)) return copy;
+  const waiting = (await copy.entries()).length;
+  copy.close();
+  throw new TidewireError(
+    "schema_changed",
+    `the schema has version ${schema.version} now, and ${waiting} writes wait`,
+    "open with the old schema until they are sent, or export and discard them",
+  );
 }

@@ -1,5 +1,6 @@
 /* query.ts - live queries over the local copy: the rows of a collection in memory, kept equal to
  * IndexedDB by the ids of what changed, in this tab or another. */
+import { oncePerFrame } from "../frame.js";
 import type { Doc } from "../wire.js";
 import { type Copy, type Row, shown } from "./copy.js";
 
@@ -31,34 +32,58 @@ export function pick<Record extends Doc>(
   return limit === undefined ? found : found.slice(0, limit);
 }
 
+const RANKS = ["undefined", "number", "string", "object", "boolean"];
+
+/** A total order, the server's for what JSON holds: nothing, numbers, texts, documents, booleans. */
 function order(a: unknown, b: unknown): number {
-  const [x, y] = [a ?? null, b ?? null] as [string, string]; // any two of a kind compare
-  return x === y ? 0 : x === null || x < y ? -1 : 1;
+  const ranks = RANKS.indexOf(typeof (a ?? undefined)) - RANKS.indexOf(typeof (b ?? undefined));
+  if (ranks !== 0) return ranks;
+  const isDocument = typeof a === "object" && a !== null;
+  const [x, y] = (isDocument ? [JSON.stringify(a), JSON.stringify(b)] : [a ?? "", b ?? ""]) as [string, string];
+  return x === y ? 0 : x < y ? -1 : 1;
 }
+
+/** Runs work on the copy as it is now, and again where the browser took that away meanwhile. */
+export type UseCopy = <Result>(work: (copy: Copy) => Promise<Result>) => Promise<Result>;
 
 /** The records of one collection, in memory while somebody watches it. */
 export class Mirror {
   readonly records = new Map<string, Doc>();
   readonly queries = new Set<LiveQuery<Doc>>();
-  readonly #copy: Copy;
+  readonly #use: UseCopy;
+  readonly #collection: string;
   /** One after the other: an older reading never comes over a newer. */
-  #turn: Promise<void>;
+  #turn: Promise<void> = Promise.resolve();
 
-  constructor(copy: Copy, collection: string) {
-    this.#copy = copy;
-    this.#turn = copy.rows(collection).then((rows) => this.#take(rows));
+  constructor(use: UseCopy, collection: string) {
+    this.#use = use;
+    this.#collection = collection;
+    this.reload();
   }
 
   get ready(): Promise<void> {
     return this.#turn;
   }
 
+  reload(): void {
+    this.#next(async () => {
+      const rows = await this.#use((copy) => copy.rows(this.#collection));
+      this.records.clear();
+      this.#take(rows);
+    });
+  }
+
   reread(ids: string[]): void {
-    this.#turn = this.#turn.then(async () => {
-      const rows = await Promise.all(ids.map((id) => this.#copy.get(id)));
+    this.#next(async () => {
+      const rows = await this.#use((copy) => copy.getMany(ids));
       ids.forEach((id, i) => rows[i] === undefined && this.records.delete(id));
       this.#take(rows.filter((row) => row !== undefined));
     });
+  }
+
+  /** A reading that fails leaves what there is: the copy is closed, or comes back and is reloaded. */
+  #next(work: () => Promise<void>): void {
+    this.#turn = this.#turn.then(work).catch(() => {});
   }
 
   #take(rows: Row[]): void {
@@ -78,8 +103,10 @@ export class LiveQuery<Record extends Doc = Doc> {
   readonly #onClose: (query: LiveQuery<Record>) => void;
   readonly #listeners = new Set<() => void>();
   #records: readonly Record[] | undefined;
-  #isDue = false;
   #isReady = false;
+  readonly #notify = oncePerFrame(() => {
+    for (const listener of this.#listeners) listener();
+  });
 
   constructor(
     mirror: Mirror,
@@ -113,11 +140,6 @@ export class LiveQuery<Record extends Doc = Doc> {
 
   invalidate(): void {
     this.#records = undefined;
-    if (this.#isDue) return;
-    this.#isDue = true;
-    setTimeout(() => {
-      this.#isDue = false;
-      for (const listener of this.#listeners) listener();
-    }, 0);
+    this.#notify();
   }
 }
