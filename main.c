@@ -2,7 +2,8 @@
  * them.
  *
  *   tidewire serve        all actors as threads of this process
- *   tidewire actor NAME   one actor (the store brings its readers, the gateway the service socket)
+ *   tidewire actor NAME   one actor (the store brings its readers, the gateway its service and
+ *                         processor)
  *   tidewire VERB         see cli/verbs.c */
 #include <argp.h>
 #include <errno.h>
@@ -22,6 +23,7 @@
 #include "actors/es_proxy.h"
 #include "actors/indexer.h"
 #include "actors/log_reader.h"
+#include "actors/processor.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
@@ -51,6 +53,7 @@ struct program {
     store_options store;
     log_reader_options readers[READERS_MAX];
     subscription_manager_options manager;
+    processor_options processor;
     gateway_options gateway;
     service_options service;
     char search_urls[PATH_LEN_MAX];
@@ -95,8 +98,8 @@ static const char *search_actor(const struct program *program)
 /* The actors of this program, wherever they run. */
 static bool is_served(const char *name, const char *search)
 {
-    static const char *const served[] = {"store", "log_reader.", "subscription_manager", "gateway",
-                                         "service"};
+    static const char *const served[] = {"store",   "log_reader.", "subscription_manager",
+                                         "gateway", "service",     "processor"};
     bool indexed = strcmp(search, "es_proxy") == 0 && strcmp(name, "indexer") == 0;
     if (strcmp(name, search) == 0 || indexed) {
         return true;
@@ -307,7 +310,14 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         err = tw_system_add(program->system, &gateway_class, -1, &program->gateway);
         count++;
     }
-    const char *with = named == NULL ? "service" : "gateway"; /* a named gateway brings it */
+    /* A named gateway brings them. */
+    if (err == TW_OK && is_wanted(program, named, named == NULL ? "processor" : "gateway")) {
+        program->processor = (processor_options){.catalog = &program->config.catalog,
+                                                 .readers_count = (size_t)option->readers};
+        err = tw_system_add(program->system, &processor_class, -1, &program->processor);
+        count++;
+    }
+    const char *with = named == NULL ? "service" : "gateway";
     bool service = strcmp(option->service, "none") != 0 && is_wanted(program, named, with);
     if (err == TW_OK && service) {
         program->service = (service_options){

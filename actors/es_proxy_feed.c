@@ -156,6 +156,11 @@ static bool take_item(es_work *work, const tw_item_index_op *op, tw_bson told)
         self->count++;
         return true;
     }
+    tw_str type = tw_bson_get_str(tw_bson_get_doc(told, TW_STR("error")), TW_STR("type"));
+    if (tw_str_equal(type, TW_STR("index_not_found_exception"))) {
+        work->indices[0]->ready = work->indices[0]->told = false; /* it has gone: made anew */
+        return false;
+    }
     if (status == 409 || status == 404) {
         return true; /* what is there is newer; or there was nothing to delete */
     }
@@ -223,7 +228,7 @@ static void send_ops(es_work *work)
         }
     }
     const es_call call = {.method = "POST",
-                          .path = es_path(work, "/_bulk"),
+                          .path = es_path(work, "/_bulk?require_alias=true"),
                           .body = tw_buf_str(&work->out),
                           .lines = true,
                           .idempotent = true, /* by the positions */
@@ -553,11 +558,12 @@ static void save(es_proxy *self, es_index *index)
     index->unsaved = false;
     index->saved_ms = tw_now_ms(self->actor);
     add_state(work, &b, index);
-    const es_call call = {.method = "PUT",
-                          .path = es_text(work, "/%s/_doc/" STATE_ID, index->alias),
-                          .body = es_json(work, &b),
-                          .idempotent = true,
-                          .tolerant = true};
+    const es_call call = {
+        .method = "PUT",
+        .path = es_text(work, "/%s/_doc/" STATE_ID "?require_alias=true", index->alias),
+        .body = es_json(work, &b),
+        .idempotent = true,
+        .tolerant = true};
     es_call_send(work, &call, on_saved);
 }
 

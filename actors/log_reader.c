@@ -1,7 +1,8 @@
 /* log_reader.c - the actor that reads the log for others; several may run.
  *
- * Receives  page_read, log_read (here), get, find, count (log_reader_find.c)
- * Sends     page, log_rows, records, counted
+ * Receives  page_read, raw_page_read, log_read (here), get, find, count (log_reader_find.c),
+ *           manifest_read, manifest_docs (log_reader_manifest.c)
+ * Sends     page, raw_page, log_rows, records, counted, manifest
  * Owns      a read-only connection, compiled topic queries
  * Limit     a page ends at TW_PAGE_BYTES, TW_PAGE_ROWS_MAX or TW_PAGE_SCAN_MAX
  * Never     writes, checkpoints, or holds the log's lock while it reads the disk */
@@ -18,44 +19,14 @@ tw_err log_reader_refuse(struct log_reader *self, const tw_envelope *in, tw_err 
     return TW_OK;
 }
 
-/* ---- compiled queries ---- */
-
-static tw_err compiled(struct log_reader *self, tw_bson canonical, topic_query **out,
-                       broker_why *why)
-{
-    uint64_t hash = tw_hash(canonical.ptr, canonical.len, 6);
-    kept_query *oldest = &self->queries[0];
-    for (size_t i = 0; i < self->queries_count; i++) {
-        kept_query *kept = &self->queries[i];
-        if (kept->hash == hash && kept->query->canonical.len == canonical.len &&
-            memcmp(kept->query->canonical.ptr, canonical.ptr, canonical.len) == 0) {
-            kept->used = ++self->uses;
-            *out = kept->query;
-            return TW_OK;
-        }
-        oldest = kept->used < oldest->used ? kept : oldest;
-    }
-    topic_query *made = NULL;
-    tw_err err = topic_query_compile(self->catalog, canonical, &made, why);
-    if (err != TW_OK) {
-        return err;
-    }
-    if (self->queries_count < LOG_READER_QUERIES) {
-        oldest = &self->queries[self->queries_count++];
-        oldest->query = NULL;
-    }
-    topic_query_free(&oldest->query);
-    *oldest = (kept_query){hash, ++self->uses, made};
-    *out = made;
-    return TW_OK;
-}
-
 /* ---- pages ---- */
 
 typedef struct page_making {
     struct log_reader *reader;
     const topic_query *query;
-    tw_item_page_row *rows; /* in the message's arena */
+    tw_arena *arena;        /* of the message */
+    tw_item_page_row *rows; /* in arena */
+    tw_item_raw_row *raws;  /* in arena; NULL: all is rendered */
     size_t *tail_at;        /* of each row in the reader's text */
     size_t rows_count;
     size_t bytes_max;
@@ -101,12 +72,30 @@ static bool page_take(void *context, size_t part, unsigned meaning, const log_ro
                                  .old_told = making->page->old_told,
                                  .origin = row->by};
     const topic_query_part *of = &making->query->parts[part];
-    topic_query_render(making->reader->catalog, of, meaning, &change, text);
+    bool is_raw = making->raws != NULL && meaning == TW_MEANS_PUT && of->rules->processor != NULL;
+    tw_key key = making->raws == NULL ? row->key : tw_arena_key(making->arena, row->key);
+    if (key.ptr == NULL && row->key.len > 0) {
+        return false;
+    }
+    if (is_raw) {
+        topic_query_minimal(of, row->doc, text);
+    } else {
+        topic_query_render(making->reader->catalog, of, meaning, &change, text);
+    }
     if (text->err != TW_OK ||
         (making->rows_count > 0 && text->len > TW_ACTOR_MESSAGE_MAX - 65536)) {
         text->len =
             before; /* it goes into a page of its own; the error says when even that fails */
         return false;
+    }
+    if (making->raws != NULL) {
+        bool had = making->live && making->old.len > 0 && query_match(of->filter, making->old);
+        making->raws[making->rows_count] = (tw_item_raw_row){.raw = is_raw,
+                                                             .had = had,
+                                                             .part = part,
+                                                             .flags = row->flags,
+                                                             .version = row->ver,
+                                                             .key = key};
     }
     making->tail_at[making->rows_count] = before;
     making->rows[making->rows_count++] = (tw_item_page_row){.n = row->n,
@@ -123,7 +112,7 @@ static int page_part_of(void *context, tw_str db, tw_str coll)
     return topic_query_part_of(making->query, db, coll);
 }
 
-static tw_err parts_of(const topic_query *asked, tw_arena *arena, log_part **out)
+tw_err log_reader_parts(const topic_query *asked, tw_arena *arena, log_part **out)
 {
     log_part *parts = tw_arena_zero(arena, asked->parts_count + 1, sizeof *parts);
     if (parts == NULL) {
@@ -142,17 +131,20 @@ static tw_err parts_of(const topic_query *asked, tw_arena *arena, log_part **out
     return TW_OK;
 }
 
-static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_query *asked,
-                        tw_msg_page *answer, log_page *page)
+/* raws: as many rows, to be filled in; NULL: documents are rendered. */
+static tw_err read_page(struct log_reader *self, const tw_envelope *in, const tw_msg_page_read *ask,
+                        topic_query *asked, tw_item_raw_row *raws, tw_msg_page *answer,
+                        log_page *page)
 {
-    const tw_msg_page_read *ask = &in->body->page_read;
-    page_making making = {.reader = self, .query = asked, .page = page};
+    page_making making = {
+        .reader = self, .query = asked, .page = page, .arena = in->arena, .raws = raws};
     making.rows = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *making.rows);
     making.tail_at = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *making.tail_at);
     making.bytes_max = ask->bytes_max == 0 ? TW_PAGE_BYTES : ask->bytes_max;
     log_part *parts = NULL;
-    tw_err err = making.rows == NULL || making.tail_at == NULL ? TW_E_NO_MEMORY
-                                                               : parts_of(asked, in->arena, &parts);
+    tw_err err = making.rows == NULL || making.tail_at == NULL
+                     ? TW_E_NO_MEMORY
+                     : log_reader_parts(asked, in->arena, &parts);
     if (err != TW_OK) {
         return err;
     }
@@ -193,17 +185,16 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, topic_qu
     return TW_OK;
 }
 
-static tw_err on_page_read(void *state, const tw_envelope *in)
+static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
+                          const tw_msg_page_read *ask, tw_item_raw_row *raws)
 {
-    struct log_reader *self;
-    TW_CAST(self, state, LOG_READER_MAGIC);
     tw_err err = log_view_sync(&self->view);
     if (err != TW_OK) {
         return log_reader_refuse(self, in, err);
     }
     topic_query *asked;
     broker_why why = {0};
-    err = compiled(self, in->body->page_read.query, &asked, &why);
+    err = topic_query_cache_get(&self->queries, self->catalog, ask->query, &asked, &why);
     if (err != TW_OK) {
         tw_reply_error(in->actor, in->route, err, "%s", why.text);
         return TW_OK;
@@ -211,12 +202,50 @@ static tw_err on_page_read(void *state, const tw_envelope *in)
     tw_msg_page answer;
     log_page page;
     self->view.why[0] = '\0';
-    err = read_page(self, in, asked, &answer, &page);
+    err = read_page(self, in, ask, asked, raws, &answer, &page);
     if (err != TW_OK) {
         return log_reader_refuse(self, in, err);
     }
-    tw_reply(in->actor, in->route, TW_MSG_page, &answer);
+    if (raws == NULL) {
+        tw_reply(in->actor, in->route, TW_MSG_page, &answer);
+        return TW_OK;
+    }
+    const tw_msg_raw_page raw = {.reset = answer.reset,
+                                 .floor = answer.floor,
+                                 .srv = answer.srv,
+                                 .after = answer.after,
+                                 .w0 = answer.w0,
+                                 .head = answer.head,
+                                 .caught_up = answer.caught_up,
+                                 .at = answer.at,
+                                 .rows = answer.rows,
+                                 .raws = {raws, answer.rows.count}};
+    tw_reply(in->actor, in->route, TW_MSG_raw_page, &raw);
     return TW_OK;
+}
+
+static tw_err on_page_read(void *state, const tw_envelope *in)
+{
+    struct log_reader *self;
+    TW_CAST(self, state, LOG_READER_MAGIC);
+    return answer_page(self, in, &in->body->page_read, NULL);
+}
+
+static tw_err on_raw_page_read(void *state, const tw_envelope *in)
+{
+    struct log_reader *self;
+    TW_CAST(self, state, LOG_READER_MAGIC);
+    const tw_msg_raw_page_read *raw = &in->body->raw_page_read;
+    const tw_msg_page_read ask = {.query = raw->query,
+                                  .fresh = raw->fresh,
+                                  .resume = raw->resume,
+                                  .now = raw->now,
+                                  .after = raw->after,
+                                  .w0 = raw->w0,
+                                  .since = raw->since,
+                                  .bytes_max = raw->bytes_max};
+    tw_item_raw_row *raws = tw_arena_alloc(in->arena, TW_PAGE_ROWS_MAX * sizeof *raws);
+    return raws == NULL ? TW_E_NO_MEMORY : answer_page(self, in, &ask, raws);
 }
 
 /* ---- raw rows ---- */
@@ -384,6 +413,7 @@ static void log_reader_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_
         {.name = TW_STR("records_read_total"), .value = (int64_t)self->records},
         {.name = TW_STR("raw_rows_total"), .value = (int64_t)self->rows},
         {.name = TW_STR("rows_scanned_total"), .value = (int64_t)self->scanned},
+        {.name = TW_STR("manifest_keys_total"), .value = (int64_t)self->manifest_keys},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof gauges);
     if (at != NULL) {
@@ -396,8 +426,9 @@ static void log_reader_fini(void *state)
 {
     struct log_reader *self;
     TW_CAST(self, state, LOG_READER_MAGIC);
-    for (size_t i = 0; i < self->queries_count; i++) {
-        topic_query_free(&self->queries[i].query);
+    topic_query_cache_fini(&self->queries);
+    for (size_t i = 0; i < LOG_READER_CUTS; i++) {
+        log_cut_fini(&self->cuts[i]);
     }
     log_view_fini(&self->view);
     tw_arena_fini(&self->memory);
@@ -426,9 +457,14 @@ static void log_reader_on_drain(void *state)
 }
 
 static const tw_handler handlers[] = {
-    [TW_MSG_page_read] = on_page_read,    [TW_MSG_log_read] = on_log_read,
-    [TW_MSG_get] = log_reader_on_get,     [TW_MSG_find] = log_reader_on_find,
+    [TW_MSG_raw_page_read] = on_raw_page_read,
+    [TW_MSG_page_read] = on_page_read,
+    [TW_MSG_log_read] = on_log_read,
+    [TW_MSG_get] = log_reader_on_get,
+    [TW_MSG_find] = log_reader_on_find,
     [TW_MSG_count] = log_reader_on_count,
+    [TW_MSG_manifest_read] = log_reader_on_manifest_read,
+    [TW_MSG_manifest_docs] = log_reader_on_manifest_docs,
 };
 
 const tw_actor_class log_reader_class = {

@@ -351,10 +351,10 @@ static tw_err op_remove(store_op *self)
     return err == TW_OK ? prepare(self, TW_ROW_DELETE, self->current.ver + 1, (tw_bson){0}) : err;
 }
 
-static tw_err prepare_drop(store_op *self, uint32_t coll)
+static tw_err prepare_drop(store_op *self, uint32_t coll, uint32_t more)
 {
     log_row row = {.coll = coll,
-                   .flags = TW_ROW_DROP | (self->op->silent ? TW_ROW_SILENT : 0u),
+                   .flags = TW_ROW_DROP | more | (self->op->silent ? TW_ROW_SILENT : 0u),
                    .origin = LOG_ORIGIN_OWN,
                    .by = tw_arena_str(&self->store->rows, self->op->origin)};
     tw_err err = log_store_prepare(self->store->log, &row, (tw_bson){0});
@@ -369,21 +369,28 @@ static tw_err prepare_drop(store_op *self, uint32_t coll)
 static tw_err op_drop(store_op *self)
 {
     tw_err err = find_collection(self, false);
-    return err == TW_OK ? prepare_drop(self, self->coll) : err;
+    return err == TW_OK ? prepare_drop(self, self->coll, 0) : err;
 }
 
 static tw_err op_drop_db(store_op *self)
 {
     log_index *index = log_store_index(self->store->log);
     tw_err err = TW_OK;
+    bool is_none = true;
+    uint32_t last = 0; /* stays until the others are prepared: its row says what ended */
     for (size_t i = 0; err == TW_OK && i < log_index_incarnations(index); i++) {
         const log_incarnation *incarnation = log_index_slot(index, i);
-        if (!incarnation->is_void && incarnation->dropping == 0 &&
-            tw_str_equal(tw_str_of(incarnation->db), self->db)) {
-            err = prepare_drop(self, incarnation->id);
+        if (incarnation->is_void || incarnation->dropping != 0 || incarnation->dropped != 0 ||
+            !tw_str_equal(tw_str_of(incarnation->db), self->db)) {
+            continue;
         }
+        err = is_none ? TW_OK : prepare_drop(self, last, 0);
+        last = incarnation->id;
+        is_none = false;
     }
-    bool is_none = err == TW_OK && self->result->count == 0;
+    if (err == TW_OK && !is_none) {
+        err = prepare_drop(self, last, TW_ROW_DROP_DB);
+    }
     return is_none ? refuse(self, TW_E_NOT_FOUND, "There is no such database.") : err;
 }
 
@@ -441,7 +448,6 @@ static tw_err remember_results(struct store *store, const tw_item_write_op *ops,
             continue;
         }
         const log_opid opid = {.id = opid_of(store, ops, i),
-                               .time_ms = tw_unix_ms(store->actor),
                                .key = tw_arena_key(&store->rows, results[i].key),
                                .version = results[i].version,
                                .seqno = results[i].seqno,

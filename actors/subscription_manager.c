@@ -1,7 +1,8 @@
 /* subscription_manager.c - the actor that holds the topics and says what each change means to them.
  *
- * Receives  topic_open, topics_keep (gateways); log_batch (the store's publications)
- * Sends     topic_batch (published), log_state_ask (store), log_read (log_reader.0)
+ * Receives  topic_open, topics_keep, dispatch (gateways); log_batch (the store's publications)
+ * Sends     topic_batch, topic_dispatch (published), log_state_ask (store), log_read
+ *           (log_reader.0)
  * Owns      topic_set; applied: every row up to it was matched and published
  * Limit     TW_TOPICS_MAX topics, then TW_E_BUSY
  * Never     blocks, reads a document from disk, knows a client
@@ -31,6 +32,7 @@ enum {
 struct subscription_manager {
     uint32_t magic;
     tw_actor *actor;
+    const catalog *catalog;
     int store;         /* link */
     int reader;        /* link */
     topic_set *topics; /* own */
@@ -39,10 +41,11 @@ struct subscription_manager {
     bool repairing;    /* a log_read is under way */
     uint64_t srv;      /* the log's own origin, to notice another log */
     uint64_t applied;
-    uint64_t seen; /* highest head heard of */
+    uint64_t applied_asked; /* applied when the log_state_ask under way was sent */
+    uint64_t seen;          /* highest head heard of */
     uint64_t published_ms;
-    uint64_t repairs, oversize; /* gauges */
-    position_set at;            /* positions at applied */
+    uint64_t repairs, oversize, dispatched; /* gauges */
+    position_set at;                        /* positions at applied */
 };
 
 /* Notes the position of a row that is applied. More than TW_ORIGINS_MAX origins: the log refuses
@@ -185,7 +188,8 @@ static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
         }
         return;
     }
-    if (log->srv != self->srv || log->head < self->applied) {
+    /* Batches overtake this answer: what was applied when it was asked for is in it at least. */
+    if (log->srv != self->srv || log->head < self->applied_asked) {
         tw_actor_fail(self->actor, TW_E_GAP, "the log was replaced by another");
         return;
     }
@@ -203,6 +207,7 @@ static void ask_log_state(struct subscription_manager *self)
         return;
     }
     self->asking = true;
+    self->applied_asked = self->applied;
     const tw_msg_log_state_ask ask = {.counts = false};
     tw_ask(self->actor, self->store, TW_MSG_log_state_ask, &ask, TW_ASK_TIMEOUT_MS, on_log_state,
            NULL, 0);
@@ -305,6 +310,37 @@ static tw_err on_topics_keep(void *state, const tw_envelope *in)
     return TW_OK;
 }
 
+/* Passes a message that is not stored to the followers of its collection. Its publication may be
+ * lost, and then it is: nothing depends on it. */
+static tw_err on_dispatch(void *state, const tw_envelope *in)
+{
+    struct subscription_manager *self;
+    TW_CAST(self, state, SUBSCRIPTION_MANAGER_MAGIC);
+    const tw_msg_dispatch *asked = &in->body->dispatch;
+    tw_bson_value message = tw_bson_get(asked->message, TW_STR("message"));
+    if (asked->db.len == 0 || asked->coll.len == 0 || message.type == 0) {
+        return TW_E_BAD_MESSAGE;
+    }
+    tw_msg_topic_dispatch told = {0};
+    tw_buf tail;
+    tw_buf_init(&tail, 8 * (size_t)TW_DISPATCH_MAX);
+    topic_query_render_dispatch(self->catalog, asked->db, asked->coll, message, &tail);
+    told.tail = tw_buf_str(&tail);
+    tw_err err = tail.err;
+    if (err == TW_OK) {
+        err = topic_set_followers(self->topics, in->arena, asked->db, asked->coll, &told.topics);
+    }
+    if (err == TW_OK && told.topics.count > 0) {
+        tw_publish(self->actor, TW_MSG_topic_dispatch, &told);
+    }
+    tw_buf_fini(&tail);
+    if (err == TW_OK) {
+        self->dispatched++;
+        tw_reply(in->actor, in->route, TW_MSG_done, &(tw_msg_done){.count = told.topics.count});
+    }
+    return err;
+}
+
 static void subscription_manager_gauges(void *state, tw_buf *scratch, tw_arena *arena,
                                         tw_list_gauge *out)
 {
@@ -320,6 +356,7 @@ static void subscription_manager_gauges(void *state, tw_buf *scratch, tw_arena *
         {.name = TW_STR("lag_rows"), .value = (int64_t)(self->seen - self->applied)},
         {.name = TW_STR("repairs_total"), .value = (int64_t)self->repairs},
         {.name = TW_STR("oversize_total"), .value = (int64_t)self->oversize},
+        {.name = TW_STR("dispatched_total"), .value = (int64_t)self->dispatched},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof(gauges));
     if (at != NULL) {
@@ -333,7 +370,8 @@ static tw_err subscription_manager_init(void *state, tw_actor *actor, const void
     struct subscription_manager *self = state;
     const subscription_manager_options *given = options;
     TW_ASSERT(given != NULL && given->catalog != NULL);
-    *self = (struct subscription_manager){.magic = SUBSCRIPTION_MANAGER_MAGIC, .actor = actor};
+    *self = (struct subscription_manager){
+        .magic = SUBSCRIPTION_MANAGER_MAGIC, .actor = actor, .catalog = given->catalog};
     size_t topics_max = given->topics_max == 0 ? TW_TOPICS_MAX : given->topics_max;
     tw_err err = topic_set_new(&self->topics, given->catalog, topics_max);
     if (err != TW_OK) {
@@ -358,6 +396,7 @@ static const tw_handler handlers[] = {
     [TW_MSG_log_batch] = on_log_batch,
     [TW_MSG_topic_open] = on_topic_open,
     [TW_MSG_topics_keep] = on_topics_keep,
+    [TW_MSG_dispatch] = on_dispatch,
 };
 
 const tw_actor_class subscription_manager_class = {

@@ -1,151 +1,140 @@
-/* fanout.c - one publisher, many subscribers: how many deliveries, how late, at what memory?
+/* fanout.c - one publisher, many subscribers: how many deliveries, how late, at what CPU?
  *
- * usage: fanout [--long]      zig build bench -- fanout
- * Tidewire (zig-out/bin/tidewire, its defaults: each event is on disk before it is told) beside
- * nats-server and mosquitto, each with a websocket listener, each alone on core 0, the load on core
- * 1.
- * A peer that is not installed is skipped by name. Rounds are interleaved; the median of the rounds
- * is shown. ">=" = the load was at its own limit (over 90 % of its core).
- *   W1  1,000 subscribers at 1,000 events a second (1M deliveries), then as fast as it goes
- *   W5  memory of an idle connection with one stream */
+ * usage: fanout [options]      script/build bench -- fanout      --help tells the options
+ * Tidewire in its defaults (each event is a record, on disk before it is told) beside the servers
+ * of bench/peers, which keep nothing; script/install bench installs them, one that is absent is
+ * skipped by name. Each server runs alone on core 0, the load on core 1. Rounds are interleaved,
+ * the median of the rounds is shown. Every delivery is decoded and counted per connection.
+ *
+ * A maximum is the server's only while the server used up its core: ">=" stands before those that
+ * were not, and the last column says who was the limit. A fixed rate that was not reached has no
+ * latency. */
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <sched.h>
+#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
-#include "bench/support/wsload.h"
+#include "protocol/base.h"
 
-enum { ROUNDS_MAX = 5, PEERS = 3, PORT_FIRST = 42100, START_MS = 10000, PAYLOAD = 128 };
+#include "bench/support/load_peer.h"
+#include "bench/support/load_run.h"
 
-static char directory[] = "/tmp/tidewire-bench-XXXXXX";
+enum { ROUNDS_MAX = 15, PORT_FIRST = 42100, PORT_LAST = 44000, VERSION_BYTES = 128 };
 
-static void nap(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-}
-
-static void pin(unsigned core)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(core, &set);
-    if (sched_setaffinity(0, sizeof(set), &set) != 0) {
-        fprintf(stderr, "fanout: cannot be pinned to core %u: figures are noisier\n", core);
-    }
-}
-
-/* ---- servers ---- */
-static void write_file(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
-    FILE *out = fopen(path, "w");
-    if (out == NULL || fputs(text, out) < 0 || fclose(out) != 0) {
-        perror(path);
-        exit(1);
-    }
-}
-
-static void run_tidewire(int port)
-{
-    char listen_at[64], data[128];
-    snprintf(listen_at, sizeof(listen_at), "127.0.0.1:%d", port);
-    snprintf(data, sizeof(data), "%s/data-%d", directory, port);
-    execl("zig-out/bin/tidewire", "tidewire", "serve", "--listen", listen_at, "--admin", "",
-          "--data", data, "--service", "none", (char *)NULL);
-}
-
-static void run_nats(int port)
-{
-    char text[512], path[256];
-    snprintf(text, sizeof(text),
-             "port: -1\nhost: 127.0.0.1\nmax_pending: 1GB\nwrite_deadline: 60s\n"
-             "websocket { listen: \"127.0.0.1:%d\", no_tls: true }\n",
-             port);
-    write_file("nats.conf", text);
-    snprintf(path, sizeof(path), "%s/nats.conf", directory);
-    execlp("nats-server", "nats-server", "-c", path, (char *)NULL);
-}
-
-static void run_mosquitto(int port)
-{
-    char text[512], path[256];
-    snprintf(text, sizeof(text),
-             "listener %d 127.0.0.1\nlistener %d 127.0.0.1\nprotocol websockets\n"
-             "allow_anonymous true\nmax_queued_messages 0\nuser root\n",
-             port + 500, port);
-    write_file("mosquitto.conf", text);
-    snprintf(path, sizeof(path), "%s/mosquitto.conf", directory);
-    execl("/usr/sbin/mosquitto", "mosquitto", "-c", path, (char *)NULL);
-}
+#define LIMIT_SHARE 0.95 /* of a core: who used so much was the limit */
 
 static const struct peer {
-    const wsload_adapter *adapter;
-    const char *program;
-    void (*run)(int port);
-} peers[PEERS] = {
-    {&wsload_tidewire, "zig-out/bin/tidewire", run_tidewire},
-    {&wsload_nats, "/usr/sbin/nats-server", run_nats},
-    {&wsload_mqtt, "/usr/sbin/mosquitto", run_mosquitto},
+    const char *name;
+    const char *adapter;
+} peers[] = {
+    {"tidewire", "tidewire"}, {"nats", "nats"},   {"uwebsockets", "raw"},
+    {"mosquitto", "mqtt"},    {"nchan", "nchan"}, {"ws", "raw"},
 };
 
-static int start_server(const struct peer *peer, int port)
-{
-    int pid = fork();
-    if (pid == 0) {
-        int log = open("/dev/null", O_WRONLY);
-        dup2(log, 1);
-        dup2(log, 2);
-        pin(0);
-        peer->run(port);
-        _exit(127);
-    }
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    for (int waited = 0; waited < START_MS; waited += 20) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        int up = connect(fd, (struct sockaddr *)&to, sizeof(to));
-        close(fd);
-        if (up == 0) {
-            nap();
-            return pid;
-        }
-        nap();
-    }
-    fprintf(stderr, "fanout: %s does not listen\n", peer->adapter->name);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    return -1;
-}
-
-static void stop_server(int pid)
-{
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-}
-
-/* ---- runs ---- */
 static const struct workload {
     const char *name;
-    unsigned subscribers;
-    double rate; /* events a second; 0: as fast as it goes */
-    bool idle;
+    const char *text;
+    enum load_kind kind;
+    uint64_t subscribers;
+    uint64_t rate; /* deliveries a second; 0: as fast as it goes */
 } workloads[] = {
-    {"1,000 subscribers, 1M deliveries/s", 1000, 1000, false},
-    {"1,000 subscribers, as fast as it goes", 1000, 0, false},
-    {"100 subscribers, as fast as it goes", 100, 0, false},
-    {"5,000 idle connections with one stream", 5000, 0, true},
+    {"max100", "100 subscribers, as fast as it goes", LOAD_FANOUT, 100, 0},
+    {"max1000", "1,000 subscribers, as fast as it goes", LOAD_FANOUT, 1000, 0},
+    {"1m", "1,000 subscribers, 1M deliveries/s", LOAD_FANOUT, 1000, 1000000},
+    {"100k", "1,000 subscribers, 100k deliveries/s", LOAD_FANOUT, 1000, 100000},
+    {"idle", "5,000 idle connections with one stream", LOAD_IDLE, 5000, 0},
+    {"storm", "15,000 connections that come at once", LOAD_STORM, 15000, 0},
 };
+
+typedef struct fanout {
+    uint64_t rounds, seconds, payload;
+    bool single;
+    const char *peers, *only; /* lists by name; NULL: all */
+    FILE *csv;                /* own; or NULL */
+    int port;
+    char folder[64];
+    load_figures runs[TW_COUNT(peers)][ROUNDS_MAX];
+    size_t counts[TW_COUNT(peers)];
+    bool installed[TW_COUNT(peers)];
+} fanout;
+
+/* "a,b": is name one of them? */
+static bool listed(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *at = list; at != NULL && *at != '\0';) {
+        size_t size = strcspn(at, ",");
+        if (size == len && memcmp(at, name, len) == 0) {
+            return true;
+        }
+        at += size + (at[size] == ',' ? 1 : 0);
+    }
+    return list == NULL;
+}
+
+/* ---- one run ---- */
+
+static void write_csv(fanout *self, const struct workload *work, const struct peer *peer,
+                      uint64_t round, const load_figures *figures)
+{
+    if (self->csv == NULL) {
+        return;
+    }
+    fprintf(self->csv,
+            "%s,%s,%llu,%.0f,%.0f,%.3f,%.3f,%.3f,%.4f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.1f,%.0f,%.0f,"
+            "%llu,%llu,%llu,%llu,%llu,%llu,%llu\n",
+            work->name, peer->name, (unsigned long long)round, figures->delivered_s,
+            figures->published_s, figures->server_cpu, figures->load_cpu, figures->other_cpu,
+            figures->us_per_delivery, figures->p50_ms, figures->p99_ms, figures->max_ms,
+            figures->late_p99_ms, figures->ack_p99_ms, figures->drain_ms, figures->rss_mb,
+            figures->rss_per_connection, figures->connects_s, (unsigned long long)figures->lost,
+            (unsigned long long)figures->missing, (unsigned long long)figures->repeated,
+            (unsigned long long)figures->undecoded, (unsigned long long)figures->dropped,
+            (unsigned long long)figures->rejected, (unsigned long long)figures->refused);
+    fflush(self->csv);
+}
+
+static void run_one(fanout *self, const struct workload *work, size_t which, uint64_t round)
+{
+    const struct peer *peer = &peers[which];
+    char folder[128];
+    load_peer server;
+    self->port = self->port < PORT_LAST ? self->port + 1 : PORT_FIRST;
+    tw_format(folder, sizeof(folder), "%s/%s", self->folder, peer->name);
+    if (!load_peer_start(&server, peer->name, self->port, folder)) {
+        return;
+    }
+    const load_options options = {
+        .adapter = load_adapter_find(peer->adapter),
+        .pids = server.pids,
+        .port = self->port,
+        .kind = work->kind,
+        .subscribers = work->subscribers,
+        .rate = work->rate,
+        .seconds = (double)self->seconds,
+        .payload = self->payload,
+        .single = self->single,
+    };
+    load_figures *figures = &self->runs[which][self->counts[which]];
+    load_run(&options, figures);
+    load_peer_stop(&server);
+    char command[256];
+    tw_format(command, sizeof(command), "rm -rf '%s'", folder);
+    if (system(command) != 0) {
+        fprintf(stderr, "fanout: %s is left\n", folder);
+    }
+    if (figures->complete) {
+        self->counts[which]++;
+        write_csv(self, work, peer, round, figures);
+    }
+}
+
+/* ---- the table ---- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -153,106 +142,217 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *values, int count)
+/* The median of a member of all runs of a peer. */
+static double median_at(const fanout *self, size_t which, size_t member)
 {
-    qsort(values, (size_t)count, sizeof(*values), by_value);
+    double values[ROUNDS_MAX];
+    size_t count = self->counts[which];
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&values[i], (const char *)&self->runs[which][i] + member, sizeof(double));
+    }
+    qsort(values, count, sizeof(*values), by_value);
     return count == 0 ? 0 : values[count / 2];
 }
 
-static int run_one(const struct workload *work, const struct peer *peer, int port, double seconds,
-                   wsload_figures *out)
+#define MEDIAN(self, which, member) median_at(self, which, offsetof(load_figures, member))
+
+static const char *limit_of(double server, double load)
 {
-    int pid = start_server(peer, port);
-    if (pid < 0) {
-        return -1;
+    if (server >= LIMIT_SHARE) {
+        return load >= LIMIT_SHARE ? "both" : "server";
     }
-    const wsload_options options = {
-        .adapter = peer->adapter,
-        .port = port,
-        .server_pid = pid,
-        .subscribers = work->subscribers,
-        .payload = PAYLOAD,
-        .rate = work->rate,
-        .seconds = seconds,
-        .idle_only = work->idle,
-    };
-    int status = wsload_run(&options, out);
-    stop_server(pid);
-    return status;
+    return load >= LIMIT_SHARE ? "load" : "neither";
 }
 
-static void show(const struct workload *work, const struct peer *peer, const wsload_figures *runs,
-                 int count)
+static void show_fanout(const fanout *self, const struct workload *work, size_t which)
 {
-    double rate[ROUNDS_MAX], p50[ROUNDS_MAX], p99[ROUNDS_MAX], cpu[ROUNDS_MAX], rss[ROUNDS_MAX];
-    double connect[ROUNDS_MAX];
-    unsigned long long lost = 0;
-    bool limited = false;
-    for (int i = 0; i < count; i++) {
-        rate[i] = (double)runs[i].delivered / (runs[i].seconds > 0 ? runs[i].seconds : 1) / 1e6;
-        p50[i] = runs[i].p50_ms;
-        p99[i] = runs[i].p99_ms;
-        cpu[i] = runs[i].server_cpu;
-        rss[i] = (double)(runs[i].server_rss_kb - runs[i].server_rss_before_kb) / work->subscribers;
-        connect[i] = work->subscribers / runs[i].connect_s;
-        lost += runs[i].lost + runs[i].repeated;
-        limited = limited || runs[i].own_cpu > 0.9;
+    unsigned long long lost = 0, repeated = 0, bad = 0;
+    double low = 1e18, high = 0;
+    for (size_t i = 0; i < self->counts[which]; i++) {
+        const load_figures *one = &self->runs[which][i];
+        lost += one->lost + one->missing;
+        repeated += one->repeated;
+        bad += one->undecoded + one->dropped + one->rejected;
+        low = one->delivered_s < low ? one->delivered_s : low;
+        high = one->delivered_s > high ? one->delivered_s : high;
     }
-    printf("  %-12s", peer->adapter->name);
-    if (work->idle) {
-        printf(" %6.2f KB RSS a connection, %6.0f connects/s\n", median(rss, count),
-               median(connect, count));
+    double server = MEDIAN(self, which, server_cpu), load = MEDIAN(self, which, load_cpu);
+    double rate = MEDIAN(self, which, delivered_s);
+    bool held = work->rate > 0 && rate >= 0.98 * (double)work->rate;
+    bool own_limit = work->rate > 0 || server >= LIMIT_SHARE;
+    printf("  %-12s %s%6.2fM/s (%.2f-%.2f)  %.3f us  server %3.0f %%  load %3.0f %%  "
+           "others %2.0f %%",
+           peers[which].name, own_limit ? "  " : ">=", rate / 1e6, low / 1e6, high / 1e6,
+           MEDIAN(self, which, us_per_delivery), server * 100, load * 100,
+           MEDIAN(self, which, other_cpu) * 100);
+    if (held) {
+        printf("  p50 %.1f p99 %.1f ms (sent late %.1f)", MEDIAN(self, which, p50_ms),
+               MEDIAN(self, which, p99_ms), MEDIAN(self, which, late_p99_ms));
     } else if (work->rate > 0) {
-        printf(" %5.2fM/s  p50 %6.2f ms  p99 %6.2f ms  server %3.0f %%  lost or repeated %llu\n",
-               median(rate, count), median(p50, count), median(p99, count),
-               median(cpu, count) * 100, lost);
+        printf("  falls behind");
+    }
+    printf("  lost %llu repeated %llu bad %llu  limit: %s\n", lost, repeated, bad,
+           held ? "the rate" : limit_of(server, load));
+}
+
+static void show(const fanout *self, const struct workload *work, size_t which)
+{
+    unsigned long long refused = 0;
+    for (size_t i = 0; i < self->counts[which]; i++) {
+        refused += self->runs[which][i].refused + self->runs[which][i].dropped;
+    }
+    if (!self->installed[which]) {
+        printf("  %-12s skipped: not installed\n", peers[which].name);
+    } else if (self->counts[which] == 0) {
+        printf("  %-12s failed\n", peers[which].name);
+    } else if (work->kind == LOAD_FANOUT) {
+        show_fanout(self, work, which);
+    } else if (work->kind == LOAD_IDLE) {
+        printf("  %-12s %6.2f KB RSS and %.2f KB of the kernel's a connection, refused %llu\n",
+               peers[which].name, MEDIAN(self, which, rss_per_connection) / 1000,
+               MEDIAN(self, which, slab_per_connection) / 1000, refused);
     } else {
-        printf(" %s%5.2fM deliveries/s  server %3.0f %%  lost or repeated %llu\n",
-               limited ? ">=" : "  ", median(rate, count), median(cpu, count) * 100, lost);
+        double server = MEDIAN(self, which, server_cpu), load = MEDIAN(self, which, load_cpu);
+        printf(
+            "  %-12s %6.0f connects/s  server %3.0f %%  load %3.0f %%  refused %llu  limit: %s\n",
+            peers[which].name, MEDIAN(self, which, connects_s), server * 100, load * 100, refused,
+            limit_of(server, load));
+    }
+    fflush(stdout);
+}
+
+static bool run_workload(fanout *self, const struct workload *work)
+{
+    bool good = true;
+    memset(self->counts, 0, sizeof(self->counts));
+    printf("%s: %s\n", work->name, work->text);
+    for (uint64_t round = 0; round < self->rounds; round++) {
+        for (size_t i = 0; i < TW_COUNT(peers); i++) {
+            if (listed(self->peers, peers[i].name) && self->installed[i]) {
+                run_one(self, work, i, round);
+            }
+        }
+    }
+    for (size_t i = 0; i < TW_COUNT(peers); i++) {
+        if (listed(self->peers, peers[i].name)) {
+            show(self, work, i);
+            good = good && (self->counts[i] > 0 || !self->installed[i]);
+        }
+    }
+    return good;
+}
+
+/* ---- options ---- */
+
+static _Noreturn void usage(int status)
+{
+    fputs("usage: fanout [options]\n"
+          "  --peers A,B     of tidewire nats uwebsockets mosquitto nchan ws; all\n"
+          "  --only A,B      of max100 max1000 1m 100k idle storm; all\n"
+          "  --rounds N      interleaved; 3\n"
+          "  --seconds N     measured in each, behind one second that is not; 4\n"
+          "  --payload N     bytes of an event; 128\n"
+          "  --single        the publisher writes each event by itself, not all that are due\n"
+          "  --csv FILE      a row for each run\n",
+          status == 0 ? stdout : stderr);
+    exit(status);
+}
+
+static void read_options(fanout *self, int argc, char **argv)
+{
+    static const struct option named[] = {
+        {"peers", 1, NULL, 'p'},   {"only", 1, NULL, 'o'},    {"rounds", 1, NULL, 'r'},
+        {"seconds", 1, NULL, 's'}, {"payload", 1, NULL, 'b'}, {"single", 0, NULL, '1'},
+        {"csv", 1, NULL, 'c'},     {"help", 0, NULL, 'h'},    {NULL, 0, NULL, 0},
+    };
+    uint64_t *numbers[] = {['r'] = &self->rounds, ['s'] = &self->seconds, ['b'] = &self->payload};
+    int which;
+    while ((which = getopt_long(argc, argv, "", named, NULL)) != -1) {
+        if (which == 'p') {
+            self->peers = optarg;
+        } else if (which == 'o') {
+            self->only = optarg;
+        } else if (which == '1') {
+            self->single = true;
+        } else if (which == 'c') {
+            self->csv = fopen(optarg, "w");
+            if (self->csv == NULL) {
+                perror(optarg);
+                exit(1);
+            }
+        } else if (which == 'h' || which == '?' ||
+                   tw_parse_u64(tw_str_of(optarg), UINT16_MAX, numbers[which]) != TW_OK) {
+            usage(which == 'h' ? 0 : 2);
+        }
+    }
+    if (optind != argc || self->rounds == 0 || self->rounds > ROUNDS_MAX || self->seconds == 0 ||
+        self->payload < LOAD_PAYLOAD_MIN || self->payload > LOAD_PAYLOAD_MAX) {
+        usage(2);
+    }
+}
+
+/* What the figures hold for: machine and versions. */
+static void show_machine(fanout *self)
+{
+    struct utsname system;
+    char line[256], model[256] = "unknown CPU";
+    FILE *info = fopen("/proc/cpuinfo", "r");
+    while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL) {
+            tw_format(model, sizeof(model), "%.*s", (int)strcspn(strchr(line, ':') + 2, "\n"),
+                      strchr(line, ':') + 2);
+            break;
+        }
+    }
+    if (info != NULL) {
+        fclose(info);
+    }
+    uname(&system);
+    printf("%s, %ld cores, Linux %s; %llu bytes, %llu rounds of %llu s\n", model,
+           sysconf(_SC_NPROCESSORS_ONLN), system.release, (unsigned long long)self->payload,
+           (unsigned long long)self->rounds, (unsigned long long)self->seconds);
+    for (size_t i = 0; i < TW_COUNT(peers); i++) {
+        char version[VERSION_BYTES];
+        self->installed[i] = load_peer_version(peers[i].name, version, sizeof(version));
+        if (self->installed[i] && listed(self->peers, peers[i].name)) {
+            printf("  %-12s %s\n", peers[i].name, version);
+        }
     }
     fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-    bool is_long = argc > 1 && strcmp(argv[1], "--long") == 0;
-    int rounds = is_long ? 5 : 3;
+    static fanout self = {.rounds = 3, .seconds = 4, .payload = 128, .port = PORT_FIRST};
+    read_options(&self, argc, argv);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
-    if (mkdtemp(directory) == NULL) {
-        perror(directory);
+    tw_format(self.folder, sizeof(self.folder), "/tmp/tidewire-bench-XXXXXX");
+    if (mkdtemp(self.folder) == NULL) {
+        perror(self.folder);
         return 1;
     }
-    pin(1);
-    int port = PORT_FIRST, failed = 0;
-    for (size_t w = 0; w < sizeof(workloads) / sizeof(workloads[0]); w++) {
-        wsload_figures runs[PEERS][ROUNDS_MAX];
-        int counts[PEERS] = {0};
-        printf("%s\n", workloads[w].name);
-        for (int round = 0; round < rounds; round++) {
-            for (int p = 0; p < PEERS; p++) {
-                if (access(peers[p].program, X_OK) == 0 &&
-                    run_one(&workloads[w], &peers[p], port++, is_long ? 4 : 2,
-                            &runs[p][counts[p]]) == 0) {
-                    counts[p]++;
-                }
-            }
-        }
-        for (int p = 0; p < PEERS; p++) {
-            if (counts[p] > 0) {
-                show(&workloads[w], &peers[p], runs[p], counts[p]);
-            } else {
-                bool there = access(peers[p].program, X_OK) == 0;
-                printf("  %-12s %s\n", peers[p].adapter->name,
-                       there ? "failed" : "skipped: not installed");
-                failed += there;
-            }
+    if (!load_pin(LOAD_CORE_LOAD)) {
+        fputs("fanout: needs two cores, one for the server\n", stderr);
+        return 1;
+    }
+    show_machine(&self);
+    if (self.csv != NULL) {
+        fputs("workload,peer,round,delivered_s,published_s,server_cpu,load_cpu,other_cpu,"
+              "us_per_delivery,p50_ms,p99_ms,max_ms,late_p99_ms,ack_p99_ms,drain_ms,rss_mb,"
+              "rss_per_connection,connects_s,lost,missing,repeated,undecoded,dropped,rejected,"
+              "refused\n",
+              self.csv);
+    }
+    bool good = true;
+    for (size_t i = 0; i < TW_COUNT(workloads); i++) {
+        if (listed(self.only, workloads[i].name)) {
+            good = run_workload(&self, &workloads[i]) && good;
         }
     }
-    char command[300];
-    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-    return system(command) != 0 || failed != 0;
+    rmdir(self.folder);
+    return good ? 0 : 1;
 }

@@ -30,12 +30,27 @@ const catalog_collection *catalog_find(const catalog *known, tw_str db, tw_str n
     return NULL;
 }
 
+const catalog_database *catalog_database_find(const catalog *known, tw_str db)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(known->databases_count == 0 || known->databases != NULL);
+    if (db.len == 0) {
+        db = tw_str_of(known->default_database);
+    }
+    for (size_t i = 0; i < known->databases_count; i++) {
+        if (tw_str_equal(tw_str_of(known->databases[i].name), db)) {
+            return &known->databases[i];
+        }
+    }
+    return NULL;
+}
+
 const catalog_collection *catalog_rules(const catalog *known, tw_str db, tw_str name)
 {
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
     TW_ASSERT(name.ptr != NULL || name.len == 0);
     const catalog_collection *found = catalog_find(known, db, name);
-    if (found == NULL && !known->strict) {
+    if (found == NULL && !known->strict && catalog_database_find(known, db) == NULL) {
         return &catalog_undeclared;
     }
     return found;

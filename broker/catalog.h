@@ -48,12 +48,22 @@ typedef struct catalog_collection {
     int64_t search_replicas;      /* -1: as the section search says */
     const char *search_lifecycle; /* name of a policy; NULL: none */
     const char *search_archive;   /* collection that `archive` moves to; NULL: archive is refused */
+    bool drop_allowed;            /* clients may drop it as a whole */
 } catalog_collection;
+
+/* A realtime database: its schema is the collections that are declared in it, and no others. */
+typedef struct catalog_database {
+    const char *name;
+    int64_t version;  /* of the schema; a client whose copy has another begins anew */
+    bool drop_denied; /* clients may not drop it */
+} catalog_database;
 
 typedef struct catalog {
     uint32_t magic;
     const catalog_collection *at; /* own */
     size_t count;
+    const catalog_database *databases; /* own */
+    size_t databases_count;
     const char *default_database;   /* "main" */
     const char *default_collection; /* for getByIds without collection; NULL: it must be named */
     bool strict;                    /* undeclared collections are refused */
@@ -65,7 +75,10 @@ typedef struct catalog {
 const catalog_collection *catalog_find(const catalog *catalog, tw_str db, tw_str name);
 /* What holds for a collection that is not declared: nested, _id, _version, no scope. */
 extern const catalog_collection catalog_undeclared;
-/* The declaration or catalog_undeclared; NULL where strict forbids it. */
+/* The realtime database of this name, or NULL. db empty: the default database. */
+const catalog_database *catalog_database_find(const catalog *catalog, tw_str db);
+/* The declaration or catalog_undeclared; NULL where that is forbidden: by strict, or because the
+ * database is a declared one and has no such collection. */
 const catalog_collection *catalog_rules(const catalog *catalog, tw_str db, tw_str name);
 /* Fills *out with the three collections of the report preset: entries, threads, comments in
  * database db, scope project_id: proj_id, flat, with their rules. Static memory. */

@@ -1,8 +1,9 @@
 /* search_query_lucene.c - Lucene's query syntax, and the forgiving one of simple_query_string.
  *
  * As engines do since they no longer split at white space: bare words that follow each other are
- * one text, analysed as a whole in each field; not behind an operator, a sign or a field's name. Operators are reckoned as Lucene's classic parser
- * does: AND makes both of its sides required, OR leaves them as they are. */
+ * one text, analysed as a whole in each field; not behind an operator, a sign or a field's name.
+ * Operators are reckoned as Lucene's classic parser does: AND makes both of its sides required, OR
+ * leaves them as they are. */
 #include <math.h>
 
 #include "broker/search_query_priv.h"

@@ -1,7 +1,8 @@
 /* topic_query.c - compiling a canonical topic query, and what changes mean to its parts.
  *
  * topic_query_read.c makes the canonical form; topic_query_render.c writes what is told;
- * topic_query_changes.c does both for change streams. */
+ * topic_query_changes.c does both for change streams, topic_query_database.c for realtime
+ * databases. */
 #include "broker/topic_query.h"
 
 #include "protocol/limits.h"
@@ -17,6 +18,25 @@ void topic_query_name(tw_bson canonical, char out[17])
     TW_ASSERT(out != NULL);
     uint64_t hash = tw_hash(canonical.ptr, canonical.len, TOPIC_QUERY_SEED);
     tw_format(out, 17, "%016llx", (unsigned long long)hash);
+}
+
+bool topic_query_processed(const catalog *known, tw_bson canonical)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    if (tw_bson_get(canonical, TW_STR("k")).type != 0) {
+        return false; /* changes are told as they were made */
+    }
+    tw_bson_iter iter;
+    tw_bson_iter_init(&iter, tw_bson_get_doc(canonical, TW_STR("c")));
+    while (tw_bson_iter_next(&iter)) {
+        tw_bson item = tw_bson_value_doc(iter.value);
+        const catalog_collection *rules = catalog_find(known, tw_bson_get_str(item, TW_STR("d")),
+                                                       tw_bson_get_str(item, TW_STR("n")));
+        if (rules != NULL && rules->processor != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static char *own_text(tw_str text)
@@ -149,18 +169,41 @@ static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson lis
     return TW_OK;
 }
 
+/* False: a kind that there is not. */
+static bool read_form(topic_query *self, topic_query_form *out)
+{
+    tw_str kind = tw_bson_get_str(self->canonical, TW_STR("k"));
+    TW_ASSERT(self->canonical.len >= 5);
+    *out = TOPIC_RECORDS;
+    if (kind.ptr == NULL) {
+        return true;
+    }
+    self->any = tw_bson_get_bool_or(self->canonical, TW_STR("any"), false);
+    if (tw_str_equal(kind, TW_STR("changes"))) {
+        *out = TOPIC_CHANGES;
+        return true;
+    }
+    *out = TOPIC_EVENTS;
+    self->database = tw_bson_get_str(self->canonical, TW_STR("db"));
+    return tw_str_equal(kind, TW_STR("events")) && self->database.ptr != NULL &&
+           catalog_check_name(self->database) == TW_OK;
+}
+
 /* Reads the canonical form that self holds a copy of. */
 static tw_err compile_whole(topic_query *self, broker_why *why)
 {
-    tw_str kind = tw_bson_get_str(self->canonical, TW_STR("k"));
-    bool changes = kind.ptr != NULL && tw_str_equal(kind, TW_STR("changes"));
+    topic_query_form form;
     TW_ASSERT(self->parts == NULL);
-    self->include_archived = changes || tw_bson_get_bool_or(self->canonical, TW_STR("a"), false);
-    self->any = changes && tw_bson_get_bool_or(self->canonical, TW_STR("any"), false);
+    if (!read_form(self, &form)) {
+        return refuse_form(why);
+    }
+    bool archived = tw_bson_get_bool_or(self->canonical, TW_STR("a"), false);
+    self->include_archived = form != TOPIC_RECORDS || archived;
     tw_bson list = tw_bson_get_doc(self->canonical, TW_STR("c"));
     size_t count = list.len == 0 ? 0 : tw_bson_count(list);
-    size_t count_max = self->any ? self->catalog->count : TW_COLLECTIONS_PER_TOPIC_MAX;
-    if ((kind.ptr != NULL && !changes) || (count == 0 && !self->any) || count > count_max) {
+    bool all = self->any || form == TOPIC_EVENTS; /* of what is declared, not a choice of it */
+    size_t count_max = all ? self->catalog->count : TW_COLLECTIONS_PER_TOPIC_MAX;
+    if ((count == 0 && !all) || count > count_max) {
         return refuse_form(why);
     }
     self->parts = tw_alloc_zero(count + 1, sizeof *self->parts);
@@ -172,7 +215,7 @@ static tw_err compile_whole(topic_query *self, broker_why *why)
         err = compile_any(self, why);
     }
     for (size_t i = 0; i < self->parts_count; i++) {
-        self->parts[i].changes = changes;
+        self->parts[i].form = form;
     }
     return err;
 }
@@ -240,8 +283,9 @@ int topic_query_part_of(const topic_query *self, tw_str db, tw_str coll)
             return (int)i;
         }
     }
-    bool is_undeclared = self->any && !self->catalog->strict && db.len > 0 && coll.len > 0 &&
-                         catalog_find(self->catalog, db, coll) == NULL;
+    bool is_meant = self->database.len == 0 || tw_str_equal(self->database, db);
+    bool is_undeclared = self->any && is_meant && db.len > 0 && coll.len > 0 &&
+                         catalog_rules(self->catalog, db, coll) == &catalog_undeclared;
     return is_undeclared ? (int)self->parts_count - 1 : -1; /* that part is the last */
 }
 

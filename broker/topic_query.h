@@ -9,7 +9,8 @@
  * "f":filter (scope and the collection's own filter joined in by $and),"q":query of the search
  * language (absent: none),"p":[fields] (absent: whole)},
  * ...]} with c sorted by (d, n), f and p as given otherwise. A change stream:
- * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{"d","n","f"},...]}. */
+ * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{"d","n","f"},...]}.
+ * A realtime database: {"v":1,"k":"events","db":name,"any":as above, of that database,"c":...}. */
 #pragma once
 
 #include "protocol/messages.h"
@@ -18,6 +19,13 @@
 #include "broker/projection.h"
 #include "broker/query.h"
 #include "broker/search_query.h"
+
+/* In which words a stream is told of changes. */
+typedef enum topic_query_form {
+    TOPIC_RECORDS, /* {"type":"record","mux_id":..., ...} */
+    TOPIC_CHANGES, /* {"op":"update","ns":{...}, ...} */
+    TOPIC_EVENTS,  /* {"event":"DB_RECORD_PUT","db":..., ...} */
+} topic_query_form;
 
 typedef struct topic_query_part {
     const char *db; /* own, terminated; "" is never left: the default database is written out */
@@ -28,7 +36,7 @@ typedef struct topic_query_part {
     search_mapping mapping;          /* that was declared, in memory */
     tw_arena memory;                 /* own */
     projection fields;               /* views into canonical */
-    bool changes;                    /* told in the form of a change stream */
+    topic_query_form form;
     bool any; /* every collection that is not declared; db and name are empty */
     bool has_scope;
     tw_key scope; /* of the scope field; view into canonical's memory */
@@ -39,7 +47,8 @@ typedef struct topic_query {
     tw_bson canonical;      /* own copy */
     const catalog *catalog; /* borrow */
     bool include_archived;
-    bool any; /* changes of every collection */
+    bool any;        /* changes of every collection */
+    tw_str database; /* of events: the only one; otherwise empty; view into canonical */
     size_t parts_count;
     topic_query_part *parts; /* own */
 } topic_query;
@@ -54,8 +63,16 @@ tw_err topic_query_of_subscribe(const catalog *catalog, tw_arena *arena, tw_bson
  * absent: all that may be read, those that come into being later too. */
 tw_err topic_query_of_watch(const catalog *catalog, tw_arena *arena, tw_bson watch, tw_bson *out,
                             broker_why *why);
+/* A realtime database, all its collections that may be read. Where it is not declared: those that
+ * come into being later too. TW_E_BAD_MESSAGE for a name that is none, TW_E_FORBIDDEN where there
+ * can be no such database. */
+tw_err topic_query_of_database(const catalog *catalog, tw_arena *arena, tw_str db, tw_bson *out,
+                               broker_why *why);
 /* 64-bit hash of the canonical bytes as 16 hex digits: `query` of sync. */
 void topic_query_name(tw_bson canonical, char out[17]);
+
+/* True where documents of a canonical query are rewritten by a service before they are told. */
+bool topic_query_processed(const catalog *catalog, tw_bson canonical);
 
 tw_err topic_query_compile(const catalog *catalog, tw_bson canonical, topic_query **out,
                            broker_why *why);
@@ -91,14 +108,21 @@ unsigned topic_query_meaning(const topic_query *query, int part, uint64_t flags,
  *   "srv_id":1,"seqno":5,"origin":O}
  * insert: there was no version before, or none that the filter lets through; update: there was, and
  * the stream was told it; replace: what the stream was told is older than that, or the two are
- * large, so there is no updateDescription. What leaves the filter is a delete. */
+ * large, so there is no updateDescription. What leaves the filter is a delete.
+ * A realtime database: the type is empty, the tail
+ *   "event":E,"db":D,"collection":C,"key":K,"version":V,"record":{...},"srv_id":1,"seqno":5,
+ *   "origin":O}
+ * E is DB_RECORD_ADD where a live stream is told of a record that was not there before,
+ * DB_RECORD_PUT for all else that is stored; a DB_RECORD_DELETE has of the record its key alone;
+ * DB_COLLECTION_DROP has neither key nor record, and the last drop of a whole database is a
+ * DB_DATABASE_DROP, without collection. */
 typedef struct topic_change {
     tw_position at;
     uint64_t flags; /* enum tw_row_flags */
     tw_key key;
     int64_t version;
     tw_bson doc; /* len 0 unless a put */
-    /* for change streams alone */
+    /* for change streams and events alone */
     tw_str db, coll; /* of the row */
     uint64_t prev;   /* the row that it supersedes; 0: none, or a snapshot */
     tw_bson old;     /* that row's document; len 0: none */
@@ -108,5 +132,11 @@ typedef struct topic_change {
 tw_str topic_query_type(const topic_query_part *part, unsigned meaning);
 void topic_query_render(const catalog *catalog, const topic_query_part *part, unsigned meaning,
                         const topic_change *change, tw_buf *out);
+/* Appends the minimal document that a part is told, as BSON: its fields, without hidden ones. */
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out);
+/* What streams of records are told of a message that is not stored, behind their prefix:
+ *   "collection":C,"message":M} */
+void topic_query_render_dispatch(const catalog *catalog, tw_str db, tw_str coll,
+                                 tw_bson_value message, tw_buf *out);
 /* True when two parts render a change to the same bytes (same collection and projection). */
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b);

@@ -169,32 +169,106 @@ static bool same_value(tw_bson_value a, tw_bson_value b)
     return a.type == b.type && a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-/* The differences of the two documents at their top level. */
-static void add_description(tw_bson old, tw_bson doc, tw_buf *out)
+/* A list that is being written, and the names above what is looked at. */
+typedef struct description {
+    tw_buf *out;
+    const char *comma;
+    size_t depth;
+    tw_str path[TW_DEPTH_MAX];
+} description;
+
+/* True when a document's fields can be named by paths: none is empty or has a dot, nor begins like
+ * an operator. */
+static bool has_plain_names(tw_bson doc)
 {
     tw_bson_iter iter;
-    const char *comma = "";
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter);) {
+        if (iter.name.len == 0 || iter.name.ptr[0] == '$' ||
+            memchr(iter.name.ptr, '.', iter.name.len) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether the differences of two values are told field by field: MongoDB does so for documents
+ * within documents; here an array is told whole. */
+static bool is_descended(const description *self, tw_bson_value old, tw_bson_value value)
+{
+    return old.type == TW_BSON_DOCUMENT && value.type == TW_BSON_DOCUMENT &&
+           self->depth + 1 < TW_COUNT(self->path) && has_plain_names(tw_bson_value_doc(old)) &&
+           has_plain_names(tw_bson_value_doc(value));
+}
+
+/* The dotted path of a name, as JSON text. */
+static void add_path(description *self, tw_str name)
+{
+    tw_buf path;
+    tw_buf_init(&path, DESCRIBED_MAX);
+    for (size_t i = 0; i < self->depth; i++) {
+        tw_buf_add_str(&path, self->path[i]);
+        tw_buf_add_byte(&path, '.');
+    }
+    tw_buf_add_str(&path, name);
+    tw_buf_add_str(self->out, tw_str_of(self->comma));
+    self->comma = ",";
+    if (path.err == TW_OK) {
+        tw_json_write_str(self->out, tw_buf_str(&path));
+    } else if (self->out->err == TW_OK) {
+        self->out->err = path.err;
+    }
+    tw_buf_fini(&path);
+}
+
+static void add_updated(description *self, tw_bson old, tw_bson doc)
+{
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && self->out->err == TW_OK;) {
+        tw_bson_value before = tw_bson_get(old, iter.name);
+        if ((self->depth == 0 && is_hidden(iter.name)) || same_value(before, iter.value)) {
+            continue;
+        }
+        if (is_descended(self, before, iter.value)) {
+            self->path[self->depth++] = iter.name;
+            add_updated(self, tw_bson_value_doc(before), tw_bson_value_doc(iter.value));
+            self->depth--;
+            continue;
+        }
+        add_path(self, iter.name);
+        tw_buf_add_byte(self->out, ':');
+        tw_json_write_value(self->out, iter.value);
+    }
+}
+
+static void add_removed(description *self, tw_bson old, tw_bson doc)
+{
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, old); tw_bson_iter_next(&iter) && self->out->err == TW_OK;) {
+        tw_bson_value after = tw_bson_get(doc, iter.name);
+        if (self->depth == 0 && is_hidden(iter.name)) {
+            continue;
+        }
+        if (after.type == 0) {
+            add_path(self, iter.name);
+        } else if (is_descended(self, iter.value, after)) {
+            self->path[self->depth++] = iter.name;
+            add_removed(self, tw_bson_value_doc(iter.value), tw_bson_value_doc(after));
+            self->depth--;
+        }
+    }
+}
+
+/* The differences of the two documents, by paths. */
+static void add_description(tw_bson old, tw_bson doc, tw_buf *out)
+{
+    description self = {.out = out, .comma = ""};
     TW_ASSERT(old.len >= 5);
     TW_ASSERT(doc.len >= 5);
     tw_buf_add_str(out, TW_STR(",\"updateDescription\":{\"updatedFields\":{"));
-    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
-        if (!is_hidden(iter.name) && !same_value(tw_bson_get(old, iter.name), iter.value)) {
-            tw_buf_add_str(out, tw_str_of(comma));
-            comma = ",";
-            tw_json_write_str(out, iter.name);
-            tw_buf_add_byte(out, ':');
-            tw_json_write_value(out, iter.value);
-        }
-    }
+    add_updated(&self, old, doc);
     tw_buf_add_str(out, TW_STR("},\"removedFields\":["));
-    comma = "";
-    for (tw_bson_iter_init(&iter, old); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
-        if (!is_hidden(iter.name) && tw_bson_get(doc, iter.name).type == 0) {
-            tw_buf_add_str(out, tw_str_of(comma));
-            comma = ",";
-            tw_json_write_str(out, iter.name);
-        }
-    }
+    self.comma = "";
+    add_removed(&self, old, doc);
     tw_buf_add_str(out, TW_STR("]}"));
 }
 
@@ -226,7 +300,7 @@ void topic_query_render_change(const topic_query_part *part, unsigned meaning,
                                const topic_change *change, tw_buf *out)
 {
     const char *op = op_of(part, meaning, change);
-    TW_ASSERT(part->changes);
+    TW_ASSERT(part->form == TOPIC_CHANGES);
     TW_ASSERT(!part->any || change->db.len > 0);
     tw_buf_format(out, "\"op\":\"%s\",\"ns\":{\"db\":", op);
     tw_json_write_str(out, part->any ? change->db : tw_str_of(part->db));

@@ -10,3 +10,6 @@ void topic_query_add_document(tw_buf *out, tw_bson doc);
 /* The tail of a change stream's event. */
 void topic_query_render_change(const topic_query_part *part, unsigned meaning,
                                const topic_change *change, tw_buf *out);
+/* The tail of a realtime database's event. */
+void topic_query_render_event(const topic_query_part *part, unsigned meaning,
+                              const topic_change *change, tw_buf *out);

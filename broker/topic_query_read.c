@@ -26,8 +26,9 @@ typedef struct reader {
 
 static bool is_reserved(const catalog *known, tw_str name)
 {
-    static const char *const reserved[] = {"type",   "mux_id",   "project_id",  "project", "since",
-                                           "syncid", "archived", "collections", "query",   "prev"};
+    static const char *const reserved[] = {"type",  "mux_id", "project_id", "project",
+                                           "since", "syncid", "archived",   "collections",
+                                           "query", "prev",   "manifests"};
     TW_ASSERT(name.ptr != NULL);
     for (size_t i = 0; i < TW_COUNT(reserved); i++) {
         if (tw_str_equal(name, tw_str_of(reserved[i]))) {

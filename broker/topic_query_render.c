@@ -13,7 +13,7 @@ tw_str topic_query_type(const topic_query_part *part, unsigned meaning)
 {
     TW_ASSERT(part != NULL && part->rules != NULL);
     TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
-    if (part->changes) {
+    if (part->form != TOPIC_RECORDS) {
         return TW_STR("");
     }
     switch ((enum tw_meaning)meaning) {
@@ -38,17 +38,34 @@ static void add_name(tw_buf *out, tw_str name)
     tw_buf_add_byte(out, ':');
 }
 
-static void add_collection(const catalog *known, const topic_query_part *part, tw_buf *out)
+static void add_name_of(const catalog *known, tw_str db, tw_str name, tw_buf *out)
 {
     char full[2 * TW_NAME_MAX + 2];
     TW_ASSERT(known->default_database != NULL);
-    TW_ASSERT(part->db[0] != '\0');
-    tw_str name = tw_str_of(part->name);
-    if (strcmp(part->db, known->default_database) != 0) {
-        name = (tw_str){full, tw_format(full, sizeof full, "%s.%s", part->db, part->name)};
+    TW_ASSERT(db.len > 0 && db.len <= TW_NAME_MAX && name.len <= TW_NAME_MAX);
+    if (!tw_str_equal(db, tw_str_of(known->default_database))) {
+        size_t len =
+            tw_format(full, sizeof full, "%.*s.%.*s", (int)db.len, db.ptr, (int)name.len, name.ptr);
+        name = (tw_str){full, len};
     }
     tw_buf_add_str(out, TW_STR("\"collection\":"));
     tw_json_write_str(out, name);
+}
+
+static void add_collection(const catalog *known, const topic_query_part *part, tw_buf *out)
+{
+    add_name_of(known, tw_str_of(part->db), tw_str_of(part->name), out);
+}
+
+void topic_query_render_dispatch(const catalog *known, tw_str db, tw_str coll,
+                                 tw_bson_value message, tw_buf *out)
+{
+    TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
+    TW_ASSERT(message.type != 0);
+    add_name_of(known, db, coll, out);
+    tw_buf_add_str(out, TW_STR(",\"message\":"));
+    tw_json_write_value(out, message);
+    tw_buf_add_byte(out, '}');
 }
 
 void topic_query_add_position(tw_buf *out, const topic_change *change)
@@ -92,21 +109,7 @@ static void add_flat_fields(tw_buf *out, tw_bson doc, bool multi, bool edited)
 
 void topic_query_add_document(tw_buf *out, tw_bson doc)
 {
-    tw_bson_iter iter;
-    bool first = true;
-    tw_buf_add_byte(out, '{');
-    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter) && out->err == TW_OK;) {
-        if (tw_str_equal(iter.name, TW_STR("_content"))) {
-            continue;
-        }
-        if (!first) {
-            tw_buf_add_byte(out, ',');
-        }
-        first = false;
-        add_name(out, iter.name);
-        tw_json_write_value(out, iter.value);
-    }
-    tw_buf_add_byte(out, '}');
+    tw_json_write_without(out, doc, TW_STR("_content"));
 }
 
 static void render_put(const catalog *known, const topic_query_part *part,
@@ -142,8 +145,12 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
 {
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
     TW_ASSERT(meaning >= TW_MEANS_PUT && meaning <= TW_MEANS_DROP);
-    if (part->changes) {
+    if (part->form == TOPIC_CHANGES) {
         topic_query_render_change(part, meaning, change, out);
+        return;
+    }
+    if (part->form == TOPIC_EVENTS) {
+        topic_query_render_event(part, meaning, change, out);
         return;
     }
     if (meaning == TW_MEANS_PUT) {
@@ -175,11 +182,34 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
     tw_buf_add_byte(out, '}');
 }
 
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
+{
+    TW_ASSERT(doc.len >= 5);
+    TW_ASSERT(part->rules != NULL);
+    if (part->fields.count > 0) {
+        projection_apply(&part->fields, tw_str_of(part->rules->key), doc, out);
+        return;
+    }
+    if (tw_bson_get(doc, TW_STR("_content")).type == 0) {
+        tw_buf_add(out, doc.ptr, doc.len);
+        return;
+    }
+    tw_bson_builder b;
+    tw_bson_iter iter;
+    tw_bson_begin(&b, out);
+    for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter);) {
+        if (!tw_str_equal(iter.name, TW_STR("_content"))) {
+            tw_bson_add_value(&b, iter.name, iter.value);
+        }
+    }
+    (void)tw_bson_end(&b);
+}
+
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b)
 {
     TW_ASSERT(a != NULL && b != NULL);
     TW_ASSERT(a->fields.count <= TW_FIELDS_MAX);
-    if (a->changes != b->changes || strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 ||
+    if (a->form != b->form || strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 ||
         a->rules != b->rules || a->fields.count != b->fields.count) {
         return false;
     }

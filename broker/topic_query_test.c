@@ -354,6 +354,100 @@ static void test_topic_query_changes_are_told_as_mongodb_does(void **state)
     topic_query_free(&all);
 }
 
+static topic_query *listened(const char *db)
+{
+    tw_bson out;
+    broker_why why = {0};
+    topic_query *asked = NULL;
+    assert_int_equal(topic_query_of_database(&known, &arena, tw_str_of(db), &out, &why), TW_OK);
+    assert_int_equal(topic_query_compile(&known, out, &asked, &why), TW_OK);
+    return asked;
+}
+
+static void test_topic_query_database_is_one_stream_of_its_collections(void **state)
+{
+    (void)state;
+    topic_query *crm = listened("crm");
+    int person = topic_query_part_of(crm, TW_STR("crm"), TW_STR("person"));
+    int later = topic_query_part_of(crm, TW_STR("crm"), TW_STR("later"));
+    assert_true(person >= 0 && !crm->parts[person].any);
+    assert_true(later > person && crm->parts[later].any);
+    assert_int_equal(topic_query_part_of(crm, TW_STR("main"), TW_STR("later")), -1);
+    topic_query_free(&crm);
+    /* a declared one is closed: nothing but its schema */
+    static const catalog_database declared_crm = {"crm", 12, false};
+    known.databases = &declared_crm;
+    known.databases_count = 1;
+    crm = listened("crm");
+    assert_int_equal(topic_query_part_of(crm, TW_STR("crm"), TW_STR("person")), 0);
+    assert_int_equal(topic_query_part_of(crm, TW_STR("crm"), TW_STR("later")), -1);
+    topic_query_free(&crm);
+    known.databases_count = 0;
+    tw_bson out;
+    broker_why why = {0};
+    tw_str bad = TW_STR("$x");
+    assert_int_equal(topic_query_of_database(&known, &arena, bad, &out, &why), TW_E_BAD_MESSAGE);
+    known.strict = true;
+    bad = TW_STR("nowhere");
+    assert_int_equal(topic_query_of_database(&known, &arena, bad, &out, &why), TW_E_FORBIDDEN);
+    known.strict = false;
+    static const char *const wrong[] = {
+        "{'v':1,'k':'events','any':true,'c':[]}", "{'v':1,'k':'events','db':'$','any':true,'c':[]}",
+        "{'v':1,'k':'events','db':7,'any':true,'c':[]}", "{'v':1,'k':'events','db':'crm','c':[1]}"};
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        assert_int_equal(topic_query_compile(&known, bson_text(&arena, wrong[i]), &crm, &why),
+                         TW_E_BAD_QUERY);
+        assert_null(crm);
+    }
+}
+
+#define DB "\"db\":\"crm\""
+
+static void test_topic_query_events_are_those_of_the_realtime_database(void **state)
+{
+    (void)state;
+    topic_query *crm = listened("crm");
+    const topic_query_part *part = &crm->parts[0];
+    const char *doc = "{'_id':'k','alive':true,'a':1,'_content':5}";
+    assert_int_equal(topic_query_type(part, TW_MEANS_PUT).len, 0);
+    static const char record[] = ",\"key\":\"k\",\"version\":0,\"record\":{\"_id\":\"k\","
+                                 "\"alive\":true,\"a\":1}" AT;
+    const char *added = event_of(part, TW_MEANS_PUT, doc, NULL, true);
+    assert_memory_equal(added, "\"event\":\"DB_RECORD_ADD\"," DB, 34);
+    assert_non_null(strstr(added, record));
+    assert_non_null(strstr(added, ",\"origin\":\"req\"}"));
+    /* what was deleted before, or hidden by the filter, is added; history is put */
+    static const struct {
+        const char *old;
+        bool told;
+        const char *event;
+    } samples[] = {
+        {"", true, "DB_RECORD_ADD"},
+        {"{'_id':'k'}", true, "DB_RECORD_ADD"},
+        {"{'_id':'k','alive':true}", true, "DB_RECORD_PUT"},
+        {"{'_id':'k','alive':true}", false, "DB_RECORD_PUT"},
+        {NULL, false, "DB_RECORD_PUT"},
+    };
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        const char *told = event_of(part, TW_MEANS_PUT, doc, samples[i].old, samples[i].told);
+        assert_non_null(strstr(told, samples[i].event));
+    }
+    const char *gone = event_of(part, TW_MEANS_DELETED, NULL, "{}", false);
+    assert_string_equal(gone, "\"event\":\"DB_RECORD_DELETE\"," DB ",\"collection\":\"person\","
+                              "\"key\":\"k\",\"version\":0,\"record\":{\"_id\":\"k\"}" AT "}");
+    const char *dropped = event_of(part, TW_MEANS_DROP, NULL, NULL, false);
+    assert_string_equal(dropped,
+                        "\"event\":\"DB_COLLECTION_DROP\"," DB ",\"collection\":\"person\"" AT "}");
+    topic_change whole = {.at = {1, 5}, .flags = TW_ROW_DROP | TW_ROW_DROP_DB, .db = TW_STR("crm")};
+    tw_buf out;
+    tw_buf_init(&out, 4096);
+    topic_query_render(&known, part, TW_MEANS_DROP, &whole, &out);
+    tw_buf_add_byte(&out, '\0');
+    assert_string_equal(out.ptr, "\"event\":\"DB_DATABASE_DROP\"," DB AT "}");
+    tw_buf_fini(&out);
+    topic_query_free(&crm);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +458,8 @@ int main(void)
         cmocka_unit_test(test_topic_query_projection_is_mongodbs),
         cmocka_unit_test(test_topic_query_watch_names_what_may_be_read),
         cmocka_unit_test(test_topic_query_changes_are_told_as_mongodb_does),
+        cmocka_unit_test(test_topic_query_database_is_one_stream_of_its_collections),
+        cmocka_unit_test(test_topic_query_events_are_those_of_the_realtime_database),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -179,9 +179,7 @@ static void name_rendering(const topic_query_part *part, tw_buf *out)
 {
     TW_ASSERT(part->db != NULL && part->name != NULL);
     tw_buf_clear(out);
-    if (part->changes) {
-        tw_buf_add_byte(out, '\0'); /* no database has an empty name */
-    }
+    tw_buf_add_byte(out, (char)part->form);
     tw_buf_add(out, part->db, strlen(part->db) + 1);
     tw_buf_add(out, part->name, strlen(part->name) + 1);
     for (size_t i = 0; i < part->fields.count; i++) {
@@ -676,5 +674,47 @@ tw_err topic_set_apply(topic_set *self, tw_arena *arena, const tw_item_log_row *
         err = tell_groups(self, arena, events);
     }
     self->row = NULL;
+    return err;
+}
+
+/* ---- followers ---- */
+
+typedef struct followers {
+    tw_arena *arena;
+    tw_item_one_id *at;
+    size_t count, cap;
+} followers;
+
+static tw_err add_follower(void *context, topic_index_member *member)
+{
+    followers *self = context;
+    if (member->part->form != TOPIC_RECORDS) {
+        return TW_OK;
+    }
+    if (self->count == self->cap) {
+        size_t cap = self->cap == 0 ? 64 : self->cap * 2;
+        tw_item_one_id *grown = tw_arena_alloc(self->arena, cap * sizeof *grown);
+        if (grown == NULL) {
+            return TW_E_NO_MEMORY;
+        }
+        if (self->count > 0) {
+            memcpy(grown, self->at, self->count * sizeof *grown);
+        }
+        self->at = grown;
+        self->cap = cap;
+    }
+    const topic *of = member->topic;
+    self->at[self->count++].id = of->id;
+    return TW_OK;
+}
+
+tw_err topic_set_followers(topic_set *self, tw_arena *arena, tw_str db, tw_str coll,
+                           tw_list_one_id *out)
+{
+    TW_ASSERT(self != NULL && self->magic == TOPIC_SET_MAGIC);
+    TW_ASSERT(db.len > 0 && coll.len > 0);
+    followers found = {.arena = arena};
+    tw_err err = topic_index_all(&self->index, db, coll, add_follower, &found);
+    *out = (tw_list_one_id){found.at, err == TW_OK ? found.count : 0};
     return err;
 }

@@ -40,4 +40,8 @@ typedef struct topic_set_events {
 } topic_set_events;
 tw_err topic_set_apply(topic_set *set, tw_arena *arena, const tw_item_log_row *row,
                        topic_set_events *events);
+/* The topics whose query names a collection (streams of records; others have no word for a message
+ * that is not stored). *out and its items live in arena. TW_E_NO_MEMORY. */
+tw_err topic_set_followers(topic_set *set, tw_arena *arena, tw_str db, tw_str coll,
+                           tw_list_one_id *out);
 topic_set_stats topic_set_figures(const topic_set *set);

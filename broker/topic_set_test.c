@@ -309,6 +309,35 @@ static void test_topic_set_change_streams_are_told_of_any_collection(void **unus
     topic_set_free(&set);
 }
 
+static void test_topic_set_followers_are_streams_that_name_the_collection(void **unused)
+{
+    (void)unused;
+    topic_set *set = NULL;
+    assert_int_equal(topic_set_new(&set, &known, 200), TW_OK);
+    open_watch(set, "{}");
+    open_watch(set, "{'collections':['x']}");
+    tw_bson canonical;
+    broker_why why = {0};
+    uint64_t events = 0;
+    assert_int_equal(topic_query_of_database(&known, &arena, TW_STR("main"), &canonical, &why),
+                     TW_OK);
+    assert_int_equal(topic_set_open(set, 1, canonical, &events, &why), TW_OK);
+    uint64_t named = open_topic(set, 1, "{'x':'*','y':'*'}");
+    open_topic(set, 1, "{'y':'*'}");
+    tw_list_one_id found;
+    assert_int_equal(topic_set_followers(set, &arena, TW_STR("main"), TW_STR("x"), &found), TW_OK);
+    assert_int_equal(found.count, 1);
+    assert_int_equal(found.at[0].id, named);
+    for (int i = 0; i < 150; i++) { /* more than fit at first */
+        open_topic(set, 1, tw_arena_format(&arena, "{'x':{'filter':{'a':%d}}}", i));
+    }
+    assert_int_equal(topic_set_followers(set, &arena, TW_STR("main"), TW_STR("x"), &found), TW_OK);
+    assert_int_equal(found.count, 151);
+    assert_int_equal(topic_set_followers(set, &arena, TW_STR("crm"), TW_STR("x"), &found), TW_OK);
+    assert_int_equal(found.count, 0);
+    topic_set_free(&set);
+}
+
 static void test_topic_set_without_memory_changes_nothing(void **unused)
 {
     (void)unused;
@@ -342,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_topic_set_equal_topics_share_and_render_once),
         cmocka_unit_test(test_topic_set_topics_end_with_their_last_holder),
         cmocka_unit_test(test_topic_set_change_streams_are_told_of_any_collection),
+        cmocka_unit_test(test_topic_set_followers_are_streams_that_name_the_collection),
         cmocka_unit_test(test_topic_set_without_memory_changes_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -67,7 +67,13 @@ static void write_watch(const struct changes *self, tw_buf *out)
     tw_buf_format(out, "{\"action\":\"watch\"");
     for (size_t i = 0; i < self->count; i++) {
         tw_buf_format(out, i == 0 ? ",\"collections\":[" : ",");
+        if (self->common.database != NULL) {
+            tw_buf_format(out, "{\"db\":");
+            tw_json_write_str(out, tw_str_of(self->common.database));
+            tw_buf_format(out, ",\"coll\":");
+        }
         tw_json_write_str(out, tw_str_of(self->collections[i]));
+        tw_buf_format(out, self->common.database != NULL ? "}" : "");
     }
     tw_buf_format(out, self->count > 0 ? "]}" : "}");
 }
@@ -104,7 +110,8 @@ int cli_changes(int argc, char **argv)
         .parser = parse_changes,
         .args_doc = "[COLLECTION...]",
         .doc = "Prints every change as it happens, a JSON object a line.\vExamples:\n"
-               "  tidewire changes\n  tidewire changes movies --count 10\n",
+               "  tidewire changes\n  tidewire changes movies --count 10\n"
+               "  tidewire changes people --database crm --since '[[5,41]]'\n",
         .children = children};
     struct changes self = {0};
     cli_common_init(&self.common);

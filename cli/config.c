@@ -10,6 +10,7 @@
 #include "protocol/arena.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
+#include "protocol/messages.h"
 
 #include "cli/nearest.h"
 
@@ -51,12 +52,23 @@ struct file_collection {
     struct file_search *search;
     char **fields;
     unsigned fields_count;
-    bool key_any, remove_denied, read_denied, write_denied;
+    bool key_any, remove_denied, read_denied, write_denied, drop_allowed;
+};
+struct file_member { /* a collection as the schema of a database names it */
+    char *name, *key_path;
+};
+struct file_database {
+    char *name, *version;
+    struct file_member *collections;
+    unsigned collections_count;
+    bool drop_denied;
 };
 struct file_content {
     char *value[ROWS];
     struct file_collection *collections;
     unsigned collections_count;
+    struct file_database *databases;
+    unsigned databases_count;
 };
 
 #define TEXT(structure, key_name, member, more)                                                    \
@@ -98,18 +110,36 @@ static const cyaml_schema_field_t collection_fields[] = {
     SWITCH("remove_denied", remove_denied),
     SWITCH("read_denied", read_denied),
     SWITCH("write_denied", write_denied),
+    SWITCH("drop_allowed", drop_allowed),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t member_fields[] = {
+    TEXT(file_member, "name", name, 0),
+    TEXT(file_member, "keyPath", key_path, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t member_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_member, member_fields)};
+static const cyaml_schema_field_t database_fields[] = {
+    TEXT(file_database, "name", name, 0),
+    TEXT(file_database, "version", version, 0),
+    CYAML_FIELD_SEQUENCE("collections", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                         struct file_database, collections, &member_value, 0, TW_COLLECTIONS_MAX),
+    CYAML_FIELD_BOOL("drop_denied", CYAML_FLAG_OPTIONAL, struct file_database, drop_denied),
     CYAML_FIELD_END,
 };
 #undef TEXT
 #undef SWITCH
 static const cyaml_schema_value_t collection_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_collection, collection_fields)};
+static const cyaml_schema_value_t database_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_database, database_fields)};
 
 /* The schema of the sections: each a mapping into the same file_content. */
 struct schema {
     cyaml_schema_field_t fields[SECTIONS_MAX][ROWS + 1];
     size_t counts[SECTIONS_MAX];
-    cyaml_schema_field_t sections[SECTIONS_MAX + 2];
+    cyaml_schema_field_t sections[SECTIONS_MAX + 3]; /* collections, databases, the end */
     size_t sections_count;
     cyaml_schema_value_t top;
 };
@@ -151,6 +181,9 @@ static void schema_make(struct schema *schema)
     schema->sections[schema->sections_count] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
         "collections", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, collections,
         &collection_value, 0, TW_COLLECTIONS_MAX);
+    schema->sections[schema->sections_count + 1] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+        "databases", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, databases,
+        &database_value, 0, TW_COLLECTIONS_MAX);
     schema->top = (cyaml_schema_value_t){
         CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file_content, schema->sections)};
 }
@@ -209,7 +242,8 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
         return TW_E_BAD_CONFIG;
     }
     const char *key = complaint->first + sizeof(unexpected) - 1;
-    const char *known[ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) + SECTIONS_MAX];
+    const char *known[ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) +
+                      TW_COUNT(member_fields) + TW_COUNT(database_fields) + SECTIONS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < ROWS; i++) {
         known[count++] = rows[i].key;
@@ -220,8 +254,14 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
     for (size_t i = 0; search_fields[i].key != NULL; i++) {
         known[count++] = search_fields[i].key;
     }
-    static const char *const sections[] = {"server", "actors", "store",
-                                           "search", "demo",   "collections"};
+    for (size_t i = 0; member_fields[i].key != NULL; i++) {
+        known[count++] = member_fields[i].key;
+    }
+    for (size_t i = 0; database_fields[i].key != NULL; i++) {
+        known[count++] = database_fields[i].key;
+    }
+    static const char *const sections[] = {"server", "actors",      "store",    "search",
+                                           "demo",   "collections", "databases"};
     for (size_t i = 0; i < TW_COUNT(sections); i++) {
         known[count++] = sections[i];
     }
@@ -502,6 +542,7 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
         .read_denied = from->read_denied,
         .write_denied = from->write_denied,
         .search_replicas = -1,
+        .drop_allowed = from->drop_allowed,
     };
     return collection_search(loader, from, to);
 }
@@ -528,6 +569,96 @@ static tw_err check_archives(struct loader *loader, const catalog_collection *at
     return TW_OK;
 }
 
+static tw_err refuse_twice(struct loader *loader, const catalog_collection *at, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        if (strcmp(at[k].name, at[count].name) == 0 &&
+            strcmp(at[k].database, at[count].database) == 0) {
+            tw_buf_format(loader->why, "collection %s is declared twice\n", at[count].name);
+            return TW_E_BAD_CONFIG;
+        }
+    }
+    return TW_OK;
+}
+
+/* ---- realtime databases: a name, a version, collections with their keyPath ---- */
+static tw_err database_set(struct loader *loader, const struct file_database *from,
+                           catalog_database *to)
+{
+    uint64_t version;
+    const char *name = keep(loader, from->name);
+    if (catalog_check_name(tw_str_of(name)) != TW_OK) {
+        tw_buf_format(loader->why, "database '%.60s': not a name for a database\n", name);
+        return TW_E_BAD_CONFIG;
+    }
+    if (tw_parse_u64(tw_str_of(from->version), TW_SEQNO_MAX, &version) != TW_OK) {
+        tw_buf_format(loader->why, "database %s: version is '%.40s', allowed is a whole number\n",
+                      name, from->version);
+        return TW_E_BAD_CONFIG;
+    }
+    *to = (catalog_database){name, (int64_t)version, from->drop_denied};
+    return TW_OK;
+}
+
+/* The collections of a database stand among all others, at at[*count] and behind it. */
+static tw_err members_set(struct loader *loader, const struct file_database *from,
+                          catalog_collection *at, size_t *count)
+{
+    for (unsigned i = 0; i < from->collections_count; i++) {
+        const struct file_member *member = &from->collections[i];
+        const struct file_collection whole = {.name = member->name,
+                                              .database = from->name,
+                                              .key = member->key_path,
+                                              .drop_allowed = !from->drop_denied};
+        tw_err err = collection_set(loader, &whole, &at[*count]);
+        if (err == TW_OK) {
+            err = refuse_twice(loader, at, *count);
+        }
+        if (err != TW_OK) {
+            return err;
+        }
+        ++*count;
+    }
+    return TW_OK;
+}
+
+static tw_err set_databases(struct loader *loader, const struct file_content *content,
+                            catalog_collection *at, size_t *count)
+{
+    size_t declared = content == NULL ? 0 : content->databases_count;
+    catalog_database *databases = tw_arena_zero(&loader->arena, declared + 1, sizeof(*databases));
+    if (databases == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < declared; i++) {
+        tw_err err = database_set(loader, &content->databases[i], &databases[i]);
+        for (size_t k = 0; err == TW_OK && k < i; k++) {
+            if (strcmp(databases[k].name, databases[i].name) == 0) {
+                tw_buf_format(loader->why, "database %s is declared twice\n", databases[i].name);
+                err = TW_E_BAD_CONFIG;
+            }
+        }
+        if (err == TW_OK) {
+            err = members_set(loader, &content->databases[i], at, count);
+        }
+        if (err != TW_OK) {
+            return err;
+        }
+    }
+    loader->config->catalog.databases = databases;
+    loader->config->catalog.databases_count = declared;
+    return TW_OK;
+}
+
+static size_t members_count(const struct file_content *content)
+{
+    size_t count = 0;
+    for (unsigned i = 0; content != NULL && i < content->databases_count; i++) {
+        count += content->databases[i].collections_count;
+    }
+    return count;
+}
+
 static tw_err set_collections(struct loader *loader, const struct file_content *content)
 {
     config *self = loader->config;
@@ -538,8 +669,8 @@ static tw_err set_collections(struct loader *loader, const struct file_content *
         return TW_E_BAD_CONFIG;
     }
     size_t declared = content == NULL ? 0 : content->collections_count;
-    catalog_collection *at =
-        tw_arena_zero(&loader->arena, declared + REPORT_COLLECTIONS, sizeof(*at));
+    size_t room = declared + members_count(content) + REPORT_COLLECTIONS;
+    catalog_collection *at = tw_arena_zero(&loader->arena, room, sizeof(*at));
     if (at == NULL) {
         return TW_E_NO_MEMORY;
     }
@@ -550,15 +681,11 @@ static tw_err set_collections(struct loader *loader, const struct file_content *
     }
     for (size_t i = 0; i < declared; i++) {
         tw_err err = collection_set(loader, &content->collections[i], &at[count]);
+        if (err == TW_OK) {
+            err = refuse_twice(loader, at, count);
+        }
         if (err != TW_OK) {
             return err;
-        }
-        for (size_t k = 0; k < count; k++) {
-            if (strcmp(at[k].name, at[count].name) == 0 &&
-                strcmp(at[k].database, at[count].database) == 0) {
-                tw_buf_format(loader->why, "collection %s is declared twice\n", at[count].name);
-                return TW_E_BAD_CONFIG;
-            }
         }
         count++;
     }
@@ -570,12 +697,13 @@ static tw_err set_collections(struct loader *loader, const struct file_content *
     self->catalog = (catalog){
         .magic = CATALOG_MAGIC,
         .at = at,
-        .count = count,
         .default_database = self->option.database,
         .default_collection = fallback[0] == '\0' ? NULL : fallback,
         .strict = self->option.strict,
     };
-    return TW_OK;
+    err = set_databases(loader, content, at, &count);
+    self->catalog.count = count;
+    return err;
 }
 
 tw_err config_load(config *self, const char *file, const char *const *flags, tw_buf *why)
@@ -729,7 +857,20 @@ static void write_collection(const catalog_collection *at, tw_buf *out)
     write_switch(out, "remove_denied", at->remove_denied);
     write_switch(out, "read_denied", at->read_denied);
     write_switch(out, "write_denied", at->write_denied);
+    write_switch(out, "drop_allowed", at->drop_allowed);
     write_search(at, out);
+}
+
+/* The collections of a database are written with all others; read again, they are found there. */
+static void write_databases(const catalog *known, tw_buf *out)
+{
+    for (size_t i = 0; i < known->databases_count; i++) {
+        const catalog_database *at = &known->databases[i];
+        tw_buf_format(out, "%s", i == 0 ? "\ndatabases:\n" : "");
+        write_text(out, "  - name: ", at->name);
+        tw_buf_format(out, "\n    version: %lld\n", (long long)at->version);
+        write_switch(out, "drop_denied", at->drop_denied);
+    }
 }
 
 void config_write(const config *self, bool origins, tw_buf *out)
@@ -750,4 +891,5 @@ void config_write(const config *self, bool origins, tw_buf *out)
         tw_buf_format(out, "%s", i == first ? "\ncollections:\n" : "");
         write_collection(&self->catalog.at[i], out);
     }
+    write_databases(&self->catalog, out);
 }

@@ -223,6 +223,76 @@ static void test_config_collections_are_read_written_and_read_again(void **state
     assert_declared(&f->config);
 }
 
+static const char realtime[] =
+    "databases:\n"
+    "  - name: crm\n    version: 12\n    collections:\n"
+    "      - {name: person, keyPath: _id}\n"
+    "      - {name: company, keyPath: tax_id}\n"
+    "  - name: shop\n    version: 1\n    drop_denied: true\n    collections: [{name: person}]\n"
+    "collections:\n  - name: audit\n    database: crm\n    read_denied: true\n";
+
+static void assert_realtime(const config *given)
+{
+    const catalog *known = &given->catalog;
+    assert_int_equal(known->databases_count, 2);
+    assert_int_equal(known->count, 4);
+    const catalog_database *crm = catalog_database_find(known, TW_STR("crm"));
+    assert_non_null(crm);
+    assert_int_equal(crm->version, 12);
+    assert_true(!crm->drop_denied && catalog_database_find(known, TW_STR("shop"))->drop_denied);
+    assert_string_equal(catalog_find(known, TW_STR("crm"), TW_STR("company"))->key, "tax_id");
+    assert_string_equal(catalog_find(known, TW_STR("shop"), TW_STR("person"))->key, "_id");
+    assert_true(catalog_find(known, TW_STR("crm"), TW_STR("person"))->drop_allowed);
+    assert_false(catalog_find(known, TW_STR("shop"), TW_STR("person"))->drop_allowed);
+    assert_true(catalog_find(known, TW_STR("crm"), TW_STR("audit"))->read_denied);
+    /* a schema is closed: what it does not name is not there; other databases are open */
+    assert_null(catalog_rules(known, TW_STR("crm"), TW_STR("other")));
+    assert_non_null(catalog_rules(known, TW_STR("main"), TW_STR("other")));
+    assert_null(catalog_database_find(known, TW_STR("")));
+}
+
+static void test_config_databases_are_read_written_and_read_again(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(load(f, realtime), TW_OK);
+    assert_realtime(&f->config);
+    config_write(&f->config, false, &f->out);
+    tw_buf_add_byte(&f->out, '\0');
+    assert_int_equal(load(f, f->out.ptr), TW_OK);
+    assert_realtime(&f->config);
+}
+
+static void test_config_bad_database_is_refused(void **state)
+{
+    static const struct {
+        const char *yaml, *why;
+    } rows[] = {
+        {"  - name: a\n    version: 1\n  - name: a\n    version: 2\n",
+         "database a is declared twice\n"},
+        {"  - name: $a\n    version: 1\n", "database '$a': not a name for a database\n"},
+        {"  - name: a\n    version: x\n",
+         "database a: version is 'x', allowed is a whole number\n"},
+        {"  - name: a\n    version: -1\n",
+         "database a: version is '-1', allowed is a whole number\n"},
+        {"  - name: a\n    version: 1\n    collections: [{name: c}, {name: c}]\n",
+         "collection c is declared twice\n"},
+        {"  - name: main\n    version: 1\n    collections: [{name: entries}]\n",
+         "collection entries is declared twice\n"},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < TW_COUNT(rows); i++) {
+        char yaml[256];
+        tw_format(yaml, sizeof yaml, "store: {preset: report}\ndatabases:\n%s", rows[i].yaml);
+        assert_int_equal(load(f, yaml), TW_E_BAD_CONFIG);
+        assert_string_equal(f->why.ptr, rows[i].why);
+    }
+    assert_refused(f, "databases:\n  - name: a\n", ":2: Missing required mapping field: version\n");
+    assert_refused(f,
+                   "databases:\n  - name: a\n    version: 1\n    collections:\n"
+                   "      - name: c\n        keypath: x\n",
+                   ":6: unknown key 'keypath'; did you mean 'keyPath'?\n");
+}
+
 static void test_config_preset_declares_and_is_written_as_preset(void **state)
 {
     struct fixture *f = *state;
@@ -368,6 +438,8 @@ int main(void)
         TEST(test_config_no_yaml_tells_line),
         TEST(test_config_missing_file_is_told),
         TEST(test_config_collections_are_read_written_and_read_again),
+        TEST(test_config_databases_are_read_written_and_read_again),
+        TEST(test_config_bad_database_is_refused),
         TEST(test_config_preset_declares_and_is_written_as_preset),
         TEST(test_config_bad_collection_is_refused),
         TEST(test_config_search_is_read_written_and_read_again),

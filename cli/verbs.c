@@ -5,6 +5,7 @@
 #include "cli/import.h"
 #include "cli/record.h"
 #include "cli/search.h"
+#include "cli/sync.h"
 #include "cli/verb.h"
 #include "cli/watch.h"
 
@@ -18,6 +19,7 @@ const cli_verb cli_verbs[] = {
     {"search", "search collections", cli_search},
     {"index", "look at indices, and manage them", cli_index},
     {"changes", "print the change stream", cli_changes},
+    {"sync", "bring a local copy to the server's state", cli_sync},
     {"doctor", "look at what commonly goes wrong", cli_doctor},
     {"config", "print the configuration, with comments", cli_config},
     {"check-config", "check a configuration file", cli_check_config},

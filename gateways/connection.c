@@ -180,10 +180,16 @@ static void write_out(edge *self, connection *conn)
         if (sent > 0) {
             conn->moved_ms = tw_now_ms(self->actor);
         }
-        if (sent < wanted || out->bytes > TW_SOCKET_WRITE_MAX) {
-            conn->waiting = true; /* others have their turn before the rest */
+        if (sent < wanted) {
+            conn->waiting = true;
             self->figures.blocked++;
             lws_link_want_write(conn->socket);
+            break;
+        }
+        if (out->bytes > TW_SOCKET_WRITE_MAX) {
+            if (!conn->streams.dirty) {
+                edge_dirty(self, conn); /* others have their turn before the rest */
+            }
             break;
         }
     }
@@ -221,7 +227,7 @@ static bool on_writable(void *context, void *arg)
 
 void edge_flush(edge *self)
 {
-    size_t bound = self->connections; /* those that become dirty meanwhile wait for the next turn */
+    size_t bound = EDGE_FLUSH_MAX;
     connection *conn;
     while (bound-- > 0 && (conn = STAILQ_FIRST(&self->dirty)) != NULL) {
         STAILQ_REMOVE_HEAD(&self->dirty, dirty);
@@ -233,9 +239,11 @@ void edge_flush(edge *self)
             write_and_go_on(self, conn);
         }
     }
-    if (!STAILQ_EMPTY(&self->dirty)) {
-        lws_link_want_write(STAILQ_FIRST(&self->dirty)->socket); /* a turn follows at once */
-    }
+}
+
+bool edge_is_dirty(const edge *self)
+{
+    return !STAILQ_EMPTY(&self->dirty);
 }
 
 /* ---- deadlines ---- */

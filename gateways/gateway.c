@@ -1,5 +1,5 @@
 /* gateway.c - the actor around the edge: links, listeners, loop, figures.
- * Receives  topic_batch                  Sends  topic_open, topics_keep, page_read, log_state_ask,
+ * Receives  topic_batch, topic_dispatch  Sends  topic_open, topics_keep, page_read, log_state_ask,
  * Owns      every client's connection           and what requests need
  * Limit     TW_CONNECTIONS_MAX           Never  blocks; its wait is libwebsockets' loop */
 #include "gateways/gateway.h"
@@ -69,15 +69,38 @@ static void on_page(void *state, void *context, uint64_t tag, tw_err err, const 
     streams_page(self->edge.streams, tag, err, err == TW_OK ? &in->body->page : NULL, why_of(in));
 }
 
-static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read)
+static void ask_page_read(void *context, uint64_t tag, const tw_msg_page_read *page_read,
+                          bool processed)
 {
     struct gateway *self = gateway_of(context);
     const edge *hub = &self->edge;
+    if (processed) {
+        tw_ask(hub->actor, hub->processor, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page,
+               NULL, tag);
+        return;
+    }
     int reader = hub->readers[tag % hub->readers_count];
     for (size_t i = 0; i < hub->readers_count && !tw_link_up(hub->actor, reader); i++) {
         reader = hub->readers[(tag + i) % hub->readers_count];
     }
     tw_ask(hub->actor, reader, TW_MSG_page_read, page_read, TW_ASK_TIMEOUT_MS, on_page, NULL, tag);
+}
+
+static void on_manifest(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)context;
+    struct gateway *self = gateway_of(state);
+    streams_manifest(self->edge.streams, tag, err, in == NULL ? TW_MSG_none : in->id,
+                     in == NULL ? NULL : in->body, why_of(in));
+}
+
+static void ask_manifest(void *context, uint64_t tag, tw_msg_id id, const void *body,
+                         bool processed)
+{
+    struct gateway *self = gateway_of(context);
+    const edge *hub = &self->edge;
+    int link = processed ? hub->processor : hub->readers[tag % hub->readers_count];
+    tw_ask(hub->actor, link, id, body, TW_ASK_TIMEOUT_MS, on_manifest, NULL, tag);
 }
 
 static void mark_dirty(void *context, streams_conn *conn)
@@ -92,6 +115,13 @@ static tw_err on_topic_batch(void *state, const tw_envelope *in)
 {
     struct gateway *self = gateway_of(state);
     streams_batch(self->edge.streams, in->arena, &in->body->topic_batch);
+    return TW_OK;
+}
+
+static tw_err on_topic_dispatch(void *state, const tw_envelope *in)
+{
+    struct gateway *self = gateway_of(state);
+    streams_dispatched(self->edge.streams, &in->body->topic_dispatch);
     return TW_OK;
 }
 
@@ -173,19 +203,19 @@ static void ask_state(void *state, uint64_t tag)
 
 /* ---- the loop ---- */
 
-/* What clients asked now travels now, and what was answered leaves: a flush may lead to the other.
- * */
+/* What clients asked travels first: the store works while we write. A queue that has drained may
+ * let requests go on. */
 static void flush(edge *hub)
 {
-    edge_flush(hub);
     request_flush(hub->requests);
     edge_flush(hub);
+    request_flush(hub->requests);
 }
 
 static void gateway_wait(void *state, int timeout_ms)
 {
     struct gateway *self = gateway_of(state);
-    lws_link_service(self->edge.link, timeout_ms);
+    lws_link_service(self->edge.link, edge_is_dirty(&self->edge) ? 0 : timeout_ms);
     flush(&self->edge);
 }
 
@@ -279,6 +309,9 @@ static int link_of(edge *self, const gateway_options *options, const char *name)
     if (strcmp(name, "subscription_manager") == 0) {
         return self->manager;
     }
+    if (strcmp(name, "processor") == 0) {
+        return self->processor;
+    }
     bool search = options->search != NULL && strcmp(name, options->search) == 0;
     return search ? self->search : tw_link(self->actor, name);
 }
@@ -288,6 +321,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
     self->store = tw_link(self->actor, "store");
     self->manager = tw_link(self->actor, "subscription_manager");
     self->search = options->search == NULL ? -1 : tw_link(self->actor, options->search);
+    self->processor = tw_link(self->actor, "processor");
     TW_ASSERT(options->readers_count >= 1 && options->readers_count <= TW_LINKS_MAX / 2);
     for (size_t i = 0; i < options->readers_count; i++) {
         char name[TW_NAME_MAX];
@@ -302,7 +336,7 @@ static tw_err make_links(edge *self, const gateway_options *options)
             return TW_E_TOO_MANY;
         }
     }
-    return self->store < 0 || self->manager < 0 ? TW_E_TOO_MANY : TW_OK;
+    return self->store < 0 || self->manager < 0 || self->processor < 0 ? TW_E_TOO_MANY : TW_OK;
 }
 
 static tw_err listen_all(edge *self, const gateway_options *options)
@@ -352,7 +386,7 @@ static void on_wake(void *state, uint64_t tag)
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
-    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read};
+    streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read, ask_manifest};
     tw_err err = streams_new(&hub->streams, options->catalog, &sink);
     if (err != TW_OK) {
         return err;
@@ -361,11 +395,13 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .actor = hub->actor,
         .catalog = options->catalog,
         .store = hub->store,
+        .manager = hub->manager,
         .readers = hub->readers,
         .readers_count = hub->readers_count,
         .search = hub->search,
         .search_ms = options->search_ms,
         .wake = on_wake,
+        .processor = hub->processor,
         .running_max = GATEWAY_REQUESTS_MAX,
     };
     err = request_engine_new(&hub->requests, &requests);
@@ -407,6 +443,7 @@ static tw_err gateway_init(void *state, tw_actor *actor, const void *given)
 
 static const tw_handler handlers[] = {
     [TW_MSG_topic_batch] = on_topic_batch,
+    [TW_MSG_topic_dispatch] = on_topic_dispatch,
 };
 
 const tw_actor_class gateway_class = {

@@ -336,7 +336,8 @@ static void serve_page(edge *self, connection *conn, tw_str path)
 /* What a request is built from. */
 typedef struct rest {
     const http_head *head;
-    tw_bson body; /* len 0: none */
+    tw_bson body;    /* len 0: none */
+    tw_str database; /* ptr NULL: the default one */
     tw_str collection;
     tw_str id; /* or function; ptr NULL: none */
     tw_bson_builder builder;
@@ -360,11 +361,29 @@ static void add_id(tw_bson_builder *builder, tw_str id)
     }
 }
 
+/* ?database=NAME&dispatch=false are for every request and every write. */
 static void begin_request(rest *asked, const char *action, const char *coll_field)
 {
     tw_bson_begin(&asked->builder, &asked->request);
     tw_bson_add_str(&asked->builder, TW_STR("action"), tw_str_of(action));
-    tw_bson_add_str(&asked->builder, tw_str_of(coll_field), asked->collection);
+    if (asked->collection.len > 0) {
+        tw_bson_add_str(&asked->builder, tw_str_of(coll_field), asked->collection);
+    }
+    if (asked->database.ptr != NULL) {
+        tw_bson_add_str(&asked->builder, TW_STR("database"), asked->database);
+    }
+}
+
+/* False: there, but neither true nor false. */
+static bool add_dispatch(rest *asked)
+{
+    tw_str given = http_query_get(asked->head->query, "dispatch");
+    bool is_true = tw_str_equal(given, TW_STR("true"));
+    if (given.ptr == NULL) {
+        return true;
+    }
+    tw_bson_add_bool(&asked->builder, TW_STR("dispatch"), is_true);
+    return is_true || tw_str_equal(given, TW_STR("false"));
 }
 
 /* A number of the query string or of If-Match. False: there, but no number. */
@@ -415,7 +434,7 @@ static bool make_insert(edge *self, rest *asked)
     (void)self;
     begin_request(asked, "insert", "collection");
     tw_bson_add_doc(&asked->builder, TW_STR("doc"), asked->body);
-    return asked->body.len > 0;
+    return asked->body.len > 0 && add_dispatch(asked);
 }
 
 /* The document's key is that of the path, in its first reading (an ObjectId where it can be one).
@@ -423,7 +442,7 @@ static bool make_insert(edge *self, rest *asked)
 static bool make_put(edge *self, rest *asked)
 {
     const catalog_collection *rules =
-        catalog_rules(self->options->catalog, (tw_str){"", 0}, asked->collection);
+        catalog_rules(self->options->catalog, asked->database, asked->collection);
     tw_str key_field = tw_str_of(rules == NULL ? "_id" : rules->key);
     tw_buf text;
     tw_bson_builder value;
@@ -446,7 +465,7 @@ static bool make_put(edge *self, rest *asked)
             }
         }
         tw_bson_close(&asked->builder);
-        good = add_if_version(asked);
+        good = add_if_version(asked) && add_dispatch(asked);
     }
     tw_buf_fini(&text);
     return good;
@@ -463,7 +482,7 @@ static bool make_update(edge *self, rest *asked)
     } else {
         tw_bson_add_doc(&asked->builder, TW_STR("fields"), asked->body);
     }
-    return asked->body.len > 0 && add_if_version(asked);
+    return asked->body.len > 0 && add_if_version(asked) && add_dispatch(asked);
 }
 
 static bool make_remove(edge *self, rest *asked)
@@ -471,7 +490,30 @@ static bool make_remove(edge *self, rest *asked)
     (void)self;
     begin_request(asked, "remove", "collection");
     add_id(&asked->builder, asked->id);
-    return true;
+    return add_dispatch(asked);
+}
+
+static bool make_drop(edge *self, rest *asked)
+{
+    (void)self;
+    begin_request(asked, asked->collection.len > 0 ? "drop" : "drop_database", "collection");
+    return add_dispatch(asked);
+}
+
+static bool make_dispatch(edge *self, rest *asked)
+{
+    (void)self;
+    begin_request(asked, "dispatch", "collection");
+    tw_bson_add_all(&asked->builder, asked->body);
+    return asked->body.len > 0;
+}
+
+static bool make_aggregate(edge *self, rest *asked)
+{
+    (void)self;
+    begin_request(asked, "aggregate", "collection");
+    tw_bson_add_all(&asked->builder, asked->body);
+    return asked->body.len > 0;
 }
 
 /* /api/v1/search/{index}/{function}: the body's fields are the function's. */
@@ -494,11 +536,18 @@ static const struct route {
     uint16_t good;
     bool (*make)(edge *self, rest *asked);
 } routes[] = {
-    {"POST", "find", HTTP_LIST, 200, make_find},   {"GET", "", HTTP_LIST, 200, make_find},
-    {"POST", "", HTTP_REPLY, 201, make_insert},    {"GET", "*", HTTP_DOCUMENT, 200, make_detail},
-    {"PUT", "*", HTTP_REPLY, 200, make_put},       {"PATCH", "*", HTTP_REPLY, 200, make_update},
+    {"POST", "find", HTTP_LIST, 200, make_find},
+    {"GET", "", HTTP_LIST, 200, make_find},
+    {"POST", "", HTTP_REPLY, 201, make_insert},
+    {"GET", "*", HTTP_DOCUMENT, 200, make_detail},
+    {"PUT", "*", HTTP_REPLY, 200, make_put},
+    {"PATCH", "*", HTTP_REPLY, 200, make_update},
     {"DELETE", "*", HTTP_REPLY, 200, make_remove},
+    {"DELETE", "", HTTP_REPLY, 200, make_drop},
+    {"POST", "dispatch", HTTP_REPLY, 200, make_dispatch},
+    {"POST", "aggregate", HTTP_LIST, 200, make_aggregate},
 };
+static const struct route database_route = {"DELETE", "", HTTP_REPLY, 200, make_drop};
 static const struct route search_route = {"POST", "*", HTTP_REPLY, 200, make_search};
 
 static const struct route *find_route(const rest *asked)
@@ -535,6 +584,23 @@ static bool split_path(tw_arena *arena, tw_str path, tw_str parts[3], size_t *co
     return *count > 0;
 }
 
+/* ?database=NAME, decoded. False: malformed. */
+static bool read_database(tw_arena *arena, tw_str query, tw_str *out)
+{
+    tw_str given = http_query_get(query, "database");
+    size_t len = 0;
+    *out = (tw_str){NULL, 0};
+    if (given.ptr == NULL) {
+        return true;
+    }
+    char *text = tw_arena_alloc(arena, given.len + 1);
+    if (text == NULL || !http_decode(given, text, &len) || !tw_utf8_valid((tw_str){text, len})) {
+        return false;
+    }
+    *out = (tw_str){text, len};
+    return true;
+}
+
 static bool read_body(edge *self, connection *conn, const http_head *head, tw_str text,
                       tw_bson *out)
 {
@@ -569,14 +635,19 @@ static void run_rest(edge *self, connection *conn, const http_head *head, tw_str
     tw_str parts[3];
     size_t count = 0;
     tw_str below = {head->path.ptr + strlen("/api/v1/"), head->path.len - strlen("/api/v1/")};
-    if (!split_path(&self->arena, below, parts, &count)) {
+    bool good = read_database(&self->arena, head->query, &asked.database);
+    bool whole = good && below.len == 0 && asked.database.ptr != NULL &&
+                 tw_str_equal(head->method, TW_STR("DELETE"));
+    if (!good || (!whole && !split_path(&self->arena, below, parts, &count))) {
         http_answer_error(self, conn, 404, TW_E_NOT_FOUND, "the path names no collection");
         return;
     }
     bool search = count == 3 && tw_str_equal(parts[0], TW_STR("search"));
-    asked.collection = parts[search ? 1 : 0];
+    asked.collection = whole ? (tw_str){NULL, 0} : parts[search ? 1 : 0];
     asked.id = count > 1 ? parts[count - 1] : (tw_str){NULL, 0};
-    const struct route *route = search ? &search_route : find_route(&asked);
+    const struct route *route = whole    ? &database_route
+                                : search ? &search_route
+                                         : find_route(&asked);
     if (route == NULL || (count == 3 && !search) ||
         (search && !tw_str_equal(head->method, TW_STR("POST")))) {
         http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "not offered for this path");

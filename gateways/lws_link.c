@@ -1,10 +1,14 @@
-/* lws_link.c - libwebsockets as a loop over raw sockets.
+/* lws_link.c - libwebsockets' loop, and the sockets of connections in an epoll inside of it.
  *
  * 1. Listening sockets are the gateway's own, adopted as raw files: so accepting can be bounded in
- * a
- *    turn and paused, and the port that was bound is known.
+ *    a turn and paused, and the port that was bound is known.
  * 2. fd_limit_per_thread is left alone: set below the soft limit, lws 4.1.6 looks descriptors up by
- *    linear search. The soft limit itself is set to what is needed. */
+ *    linear search. The soft limit itself is set to what is needed.
+ * 3. Connections are not adopted: lws 4.1.6 polls all of them in each turn, whoever has something
+ *    (a tenth of the CPU of a broadcast to 1,000), and keeps 700 bytes of each. They stand in an
+ *    epoll whose descriptor is what lws watches.
+ * 4. A socket that is closed is dead at once, and is freed at the end of a turn: events of the
+ *    same turn may still name it. */
 #include "gateways/lws_link.h"
 
 #include <arpa/inet.h>
@@ -13,6 +17,8 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -27,6 +33,17 @@ enum {
     LWS_LINK_LISTENERS_MAX = 4,
     LWS_LINK_DESCRIPTORS_SPARE = 1024, /* for sockets of actors, files, listeners */
     LWS_LINK_BUFFER = 65536,           /* bytes of one read, shared by all connections */
+    LWS_LINK_EVENTS_MAX = 512,         /* connections served between two looks at all else */
+};
+
+/* A connection's socket. It is in one of the two lists: the living, the dead. */
+struct lws_socket {
+    lws_link *link;
+    void *connection;
+    int fd;
+    uint32_t events; /* that are asked for */
+    bool dead;
+    LIST_ENTRY(lws_socket) entry;
 };
 
 typedef struct listener {
@@ -44,14 +61,12 @@ struct lws_link {
     size_t listeners_count;
     size_t connections;
     size_t connections_max;
+    int epoll;
+    LIST_HEAD(, lws_socket) living, dead;
+    uint8_t *buffer;             /* own; LWS_LINK_BUFFER */
     lws_sorted_usec_list_t wake; /* ends a wait in time */
     char why[128];
 };
-
-static struct lws *wsi_of(lws_socket *socket)
-{
-    return (struct lws *)(void *)socket;
-}
 
 static void pause_listeners(lws_link *self, bool pause)
 {
@@ -64,31 +79,113 @@ static void pause_listeners(lws_link *self, bool pause)
     }
 }
 
-/* Gives an accepted descriptor to lws. */
+/* ---- connections ---- */
+
+static void ask_events(lws_socket *socket, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = socket};
+    if (socket->events != events && !socket->dead) {
+        int failed = epoll_ctl(socket->link->epoll, EPOLL_CTL_MOD, socket->fd, &event);
+        TW_ASSERT(failed == 0); /* it was added, and a change needs no memory */
+        socket->events = events;
+    }
+}
+
 static void adopt(lws_link *self, int tag, int fd)
 {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    void *connection = self->handler.on_accept(self->handler.context, tag, fd);
+    lws_socket *socket = tw_alloc(sizeof(*socket));
+    void *connection =
+        socket == NULL ? NULL : self->handler.on_accept(self->handler.context, tag, fd);
     if (connection == NULL) {
+        tw_free(socket);
         close(fd);
         return;
     }
-    lws_adopt_desc_t info = {
-        .vh = self->vhost,
-        .type = LWS_ADOPT_SOCKET,
-        .fd = {.sockfd = fd},
-        .vh_prot_name = "connection",
-    };
-    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&info); /* closes fd when it fails */
-    if (wsi == NULL) {
+    *socket = (lws_socket){.link = self, .connection = connection, .fd = fd, .events = EPOLLIN};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = socket};
+    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+        tw_free(socket);
+        close(fd);
         self->handler.on_close(self->handler.context, connection);
         return;
     }
-    lws_set_opaque_user_data(wsi, connection);
+    LIST_INSERT_HEAD(&self->living, socket, entry);
     self->connections++;
-    self->handler.on_open(self->handler.context, connection, (lws_socket *)(void *)wsi);
+    self->handler.on_open(self->handler.context, connection, socket);
 }
+
+static void die(lws_socket *socket)
+{
+    if (!socket->dead) {
+        socket->dead = true;
+        LIST_REMOVE(socket, entry);
+        LIST_INSERT_HEAD(&socket->link->dead, socket, entry);
+    }
+}
+
+static void bury(lws_link *self)
+{
+    lws_socket *socket;
+    while ((socket = LIST_FIRST(&self->dead)) != NULL) {
+        LIST_REMOVE(socket, entry);
+        self->connections--;
+        self->handler.on_close(self->handler.context, socket->connection);
+        close(socket->fd); /* leaves the epoll by that */
+        tw_free(socket);
+    }
+}
+
+static void read_once(lws_link *self, lws_socket *socket)
+{
+    ssize_t got = recv(socket->fd, self->buffer, LWS_LINK_BUFFER, MSG_DONTWAIT);
+    bool again = got < 0 && (errno == EAGAIN || errno == EINTR);
+    if (again) {
+        return;
+    }
+    if (got <= 0 || !self->handler.on_bytes(self->handler.context, socket->connection, self->buffer,
+                                            (size_t)got)) {
+        die(socket);
+    }
+}
+
+static void serve(lws_link *self, lws_socket *socket, uint32_t events)
+{
+    if ((events & EPOLLIN) != 0 && !socket->dead) {
+        read_once(self, socket);
+    }
+    if ((events & EPOLLOUT) != 0 && !socket->dead) {
+        ask_events(socket, socket->events & ~(uint32_t)EPOLLOUT);
+        if (!self->handler.on_writable(self->handler.context, socket->connection)) {
+            die(socket);
+        }
+    }
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0 && (events & EPOLLIN) == 0) {
+        die(socket);
+    }
+}
+
+/* The epoll of connections is readable: one round over those that have something. */
+static int on_connections(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                          size_t len)
+{
+    (void)user;
+    (void)in;
+    (void)len;
+    if (reason != LWS_CALLBACK_RAW_RX_FILE) {
+        return 0;
+    }
+    lws_link *self = lws_context_user(lws_get_context(wsi));
+    struct epoll_event events[LWS_LINK_EVENTS_MAX];
+    int count = epoll_wait(self->epoll, events, LWS_LINK_EVENTS_MAX, 0);
+    for (int i = 0; i < count; i++) {
+        serve(self, events[i].data.ptr, events[i].events);
+    }
+    return 0;
+}
+
+/* ---- listeners ---- */
 
 static void accept_some(lws_link *self, listener *from, int fd)
 {
@@ -141,37 +238,11 @@ static int on_watched(struct lws *wsi, enum lws_callback_reasons reason, void *u
     return 0;
 }
 
-static int on_connection(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
-                         size_t len)
-{
-    (void)user;
-    void *connection = NULL;
-    if (reason == LWS_CALLBACK_RAW_RX || reason == LWS_CALLBACK_RAW_WRITEABLE ||
-        reason == LWS_CALLBACK_RAW_CLOSE) {
-        connection = lws_get_opaque_user_data(wsi);
-    }
-    if (connection == NULL) {
-        return 0; /* another event, or one that was never opened */
-    }
-    lws_link *self = lws_context_user(lws_get_context(wsi));
-    const lws_link_handler *handler = &self->handler;
-    if (reason == LWS_CALLBACK_RAW_RX) {
-        return handler->on_bytes(handler->context, connection, in, len) ? 0 : -1;
-    }
-    if (reason == LWS_CALLBACK_RAW_WRITEABLE) {
-        return handler->on_writable(handler->context, connection) ? 0 : -1;
-    }
-    lws_set_opaque_user_data(wsi, NULL);
-    self->connections--;
-    handler->on_close(handler->context, connection);
-    return 0;
-}
-
-/* connection stands first: lws asks the first protocol for what belongs to none. */
+/* watched stands first: lws asks the first protocol for what belongs to none. */
 static const struct lws_protocols protocols[] = {
-    {"connection", on_connection, 0, LWS_LINK_BUFFER, 0, NULL, LWS_LINK_BUFFER},
-    {"listener", on_listener, 0, 0, 0, NULL, 0},
     {"watched", on_watched, 0, 0, 0, NULL, 0},
+    {"listener", on_listener, 0, 0, 0, NULL, 0},
+    {"connections", on_connections, 0, 0, 0, NULL, 0},
     {NULL, NULL, 0, 0, 0, NULL, 0},
 };
 
@@ -205,6 +276,31 @@ static void fit_descriptors(size_t connections_max)
     }
 }
 
+static struct lws *adopt_file(lws_link *self, int fd, const char *protocol, void *opaque)
+{
+    lws_adopt_desc_t info = {
+        .vh = self->vhost,
+        .type = LWS_ADOPT_RAW_FILE_DESC,
+        .fd = {.filefd = fd},
+        .vh_prot_name = protocol,
+        .opaque = opaque,
+    };
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&info);
+    if (wsi == NULL) {
+        close(fd);
+    }
+    return wsi;
+}
+
+static tw_err watch(lws_link *self, int fd, const char *protocol)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) {
+        return TW_E_UNAVAILABLE;
+    }
+    return adopt_file(self, copy, protocol, NULL) == NULL ? TW_E_NO_MEMORY : TW_OK;
+}
+
 tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max)
 {
     lws_link *self = tw_alloc_zero(1, sizeof(*self));
@@ -213,6 +309,10 @@ tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t conn
     }
     self->handler = *handler;
     self->connections_max = connections_max;
+    LIST_INIT(&self->living);
+    LIST_INIT(&self->dead);
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->buffer = tw_alloc(LWS_LINK_BUFFER);
     fit_descriptors(connections_max);
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     struct lws_context_creation_info info;
@@ -222,15 +322,17 @@ tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t conn
     info.user = self;
     info.gid = -1;
     info.uid = -1;
-    info.pt_serv_buf_size = LWS_LINK_BUFFER;
     info.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME;
     self->context = lws_create_context(&info);
     if (self->context != NULL) {
         self->vhost = lws_create_vhost(self->context, &info);
     }
-    if (self->vhost == NULL) {
+    tw_err err = self->vhost == NULL || self->buffer == NULL || self->epoll < 0
+                     ? TW_E_NO_MEMORY
+                     : watch(self, self->epoll, "connections");
+    if (err != TW_OK) {
         lws_link_free(&self);
-        return TW_E_NO_MEMORY;
+        return err;
     }
     *out = self;
     return TW_OK;
@@ -243,10 +345,19 @@ void lws_link_free(lws_link **link)
     if (self == NULL) {
         return;
     }
+    lws_socket *socket;
+    while ((socket = LIST_FIRST(&self->living)) != NULL) {
+        die(socket);
+    }
+    bury(self);
     if (self->context != NULL) {
         lws_sul_cancel(&self->wake);
         lws_context_destroy(self->context);
     }
+    if (self->epoll >= 0) {
+        close(self->epoll);
+    }
+    tw_free(self->buffer);
     tw_free(self);
 }
 
@@ -284,22 +395,6 @@ static int open_listening(const char *address, int port, int *bound)
     return fd;
 }
 
-static struct lws *adopt_file(lws_link *self, int fd, const char *protocol, void *opaque)
-{
-    lws_adopt_desc_t info = {
-        .vh = self->vhost,
-        .type = LWS_ADOPT_RAW_FILE_DESC,
-        .fd = {.filefd = fd},
-        .vh_prot_name = protocol,
-        .opaque = opaque,
-    };
-    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&info);
-    if (wsi == NULL) {
-        close(fd);
-    }
-    return wsi;
-}
-
 tw_err lws_link_listen(lws_link *self, const char *address, int port, int tag, int *bound,
                        const char **why)
 {
@@ -333,11 +428,7 @@ void lws_link_stop_listening(lws_link *self)
 
 tw_err lws_link_watch(lws_link *self, int fd)
 {
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (copy < 0) {
-        return TW_E_UNAVAILABLE;
-    }
-    return adopt_file(self, copy, "watched", NULL) == NULL ? TW_E_NO_MEMORY : TW_OK;
+    return watch(self, fd, "watched");
 }
 
 static void on_wake(lws_sorted_usec_list_t *sul)
@@ -347,11 +438,13 @@ static void on_wake(lws_sorted_usec_list_t *sul)
 
 void lws_link_service(lws_link *self, int timeout_ms)
 {
+    bury(self);           /* those that were closed outside of the loop */
     if (timeout_ms > 0) { /* 4.1.6 reads any timeout that is not negative as for ever */
         lws_sul_schedule(self->context, 0, &self->wake, on_wake,
                          (lws_usec_t)timeout_ms * LWS_US_PER_MS);
     }
     (void)lws_service(self->context, timeout_ms == 0 ? -1 : 0);
+    bury(self);
 }
 
 void lws_link_resume(lws_link *self)
@@ -363,13 +456,12 @@ void lws_link_resume(lws_link *self)
 
 tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent)
 {
-    int fd = lws_get_socket_fd(wsi_of(socket));
     ssize_t done;
     if (count == 1) {
-        done = send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        done = send(socket->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } else {
         struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
-        done = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        done = sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     *sent = done < 0 ? 0 : (size_t)done;
     if (done < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) {
@@ -380,22 +472,17 @@ tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count,
 
 void lws_link_want_write(lws_socket *socket)
 {
-    lws_callback_on_writable(wsi_of(socket));
+    ask_events(socket, socket->events | EPOLLOUT);
 }
 
 void lws_link_shutdown(lws_socket *socket)
 {
-    (void)shutdown(lws_get_socket_fd(wsi_of(socket)), SHUT_WR);
+    (void)shutdown(socket->fd, SHUT_WR);
 }
 
 void lws_link_close(lws_socket *socket)
 {
-    lws_set_timeout(wsi_of(socket), PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-}
-
-void lws_link_read(lws_socket *socket, bool on)
-{
-    lws_rx_flow_control(wsi_of(socket), on ? 1 : 0);
+    die(socket);
 }
 
 void lws_link_accept_key(tw_str key, char out[32])

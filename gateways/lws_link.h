@@ -1,10 +1,10 @@
-/* lws_link.h - what the gateway uses libwebsockets for: the loop, its sockets and their adoption.
+/* lws_link.h - the gateway's loop: libwebsockets', with the sockets of connections in an epoll of
+ * its own.
  *
- * Every connection is adopted as a raw socket, and HTTP and frames are read by the gateway itself
- * (see websocket_frame.h for why). Plain sockets are written by the gateway's own sendmsg: a
- * partial
- * lws_write copies the rest to the heap, and stops reading that socket while its poll spins on what
- * could be read (4.1.6). Thread: the one that made it. */
+ * HTTP and frames are read by the gateway itself (see websocket_frame.h for why). Plain sockets are
+ * read and written by the system's calls: lws 4.1.6 polls every socket in each turn, and a partial
+ * lws_write copies the rest to the heap and stops reading that socket while its poll spins on what
+ * could be read. Thread: the one that made it. */
 #pragma once
 
 #include <sys/uio.h>
@@ -12,13 +12,12 @@
 #include "protocol/base.h"
 
 typedef struct lws_link lws_link;
-typedef struct lws_socket lws_socket; /* a connection, as the library knows it */
+typedef struct lws_socket lws_socket; /* a connection, as the loop knows it */
 
 typedef struct lws_link_handler {
     void *context;
     /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL:
-     * it
-     * is closed. The socket is given by on_open right after, or on_close when that failed. */
+     * it is closed. The socket is given by on_open right after, or on_close when that failed. */
     void *(*on_accept)(void *context, int tag, int fd);
     void (*on_open)(void *context, void *connection, lws_socket *socket);
     /* Bytes may be changed in place. False: close it now. */
@@ -47,10 +46,9 @@ void lws_link_resume(lws_link *link);
 
 /* Writes; *sent is what the kernel took, maybe 0. TW_E_UNAVAILABLE: the peer is gone. */
 tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent);
-void lws_link_want_write(lws_socket *socket);    /* on_writable once, when there is room */
-void lws_link_shutdown(lws_socket *socket);      /* nothing more is sent; the peer sees the end */
-void lws_link_close(lws_socket *socket);         /* soon, from the loop; on_close follows */
-void lws_link_read(lws_socket *socket, bool on); /* pauses or resumes reading */
+void lws_link_want_write(lws_socket *socket); /* on_writable once, when there is room */
+void lws_link_shutdown(lws_socket *socket);   /* nothing more is sent; the peer sees the end */
+void lws_link_close(lws_socket *socket);      /* soon, from the loop; on_close follows */
 
 /* Sec-WebSocket-Accept of a key; out is terminated. */
 void lws_link_accept_key(tw_str key, char out[32]);

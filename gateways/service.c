@@ -1,6 +1,7 @@
 /* service.c - the service gateway: other programs ask over nng, in msgpack maps.
  * Receives  requests of the service socket, log_batch of the store
- * Sends     write to the store, get, find, count and log_read to log_readers
+ * Sends     write to the store, get, find, count and log_read to log_readers, dispatch to the
+ *           subscription_manager
  * Answers   once a request: {"ok":true,...} or {"ok":false,"code":...,"message":...}
  * Limit     running_max requests, then busy; TW_SERVICE_MESSAGE_MAX bytes, then the pipe is closed
  * Never     blocks; asserts on what a peer sent */
@@ -387,6 +388,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
     tw_buf_init(&self->answer, TW_ACTOR_MESSAGE_MAX + TW_MESSAGE_MAX);
     tw_buf_init(&self->packed, TW_ACTOR_MESSAGE_MAX);
     self->store = tw_link(actor, "store");
+    int manager = tw_link(actor, "subscription_manager");
     for (size_t i = 0; i < options->readers_count; i++) {
         char name[32];
         tw_format(name, sizeof name, "log_reader.%zu", i);
@@ -395,12 +397,14 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
     request_options engine = {.actor = actor,
                               .catalog = options->catalog,
                               .store = self->store,
+                              .manager = manager,
                               .readers = self->readers,
                               .readers_count = options->readers_count,
                               .search =
                                   options->search == NULL ? -1 : tw_link(actor, options->search),
                               .search_ms = options->search_ms,
                               .wake = on_wake,
+                              .processor = -1, /* services are told documents as they are */
                               .running_max = running_max,
                               .trusted = true};
     tw_err err = request_engine_new(&self->engine, &engine);

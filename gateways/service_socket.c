@@ -7,31 +7,25 @@
 
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/pub.h>
-#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
-#include <nng/protocol/reqrep0/req.h>
 
 #include "protocol/limits.h"
 
+#include "actors/runtime/listener_watch.h"
 #include "actors/runtime/log.h"
 
 /* Depths in messages. Answers are emptied by a thread of nng within microseconds; what a follower
  * does not read in time is dropped, and it reads the log instead. */
 enum { REQUESTS_QUEUE = 128, ANSWERS_QUEUE = 1024, FEED_QUEUE = 256, SEND_TIMEOUT_MS = 1000 };
 
-/* One of the two sockets, and what watches over its listener.
- * nng 1.5.2 ends a listener's accept for ever when a peer connects and is gone before it is
- * greeted. So each listener is dialled now and then from here: a probe that is connected on its
- * side while the socket has gained no pipe has found it dead, and it is replaced. */
+/* One of the two sockets, and what watches over its listener. */
 typedef struct service_side {
     nng_socket socket;
     nng_listener listener;
-    nng_socket probe;
+    listener_watch watch;
     char url[SERVICE_URL_MAX];
     bool is_ipc;
-    bool is_probing;
-    uint64_t gains_before; /* gains when the probe was begun */
-    atomic_uint_fast64_t gains, pipes, refused, probe_pipes;
+    atomic_uint_fast64_t gains, pipes, refused;
 } service_side;
 
 enum { SIDE_REQUESTS, SIDE_FEED, SIDES };
@@ -112,15 +106,6 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
     }
 }
 
-/* Thread: nng's. */
-static void on_probe(nng_pipe pipe, nng_pipe_ev event, void *arg)
-{
-    (void)pipe;
-    (void)event;
-    service_side *side = arg;
-    atomic_fetch_add(&side->probe_pipes, 1);
-}
-
 static int listen_at(service_side *side)
 {
     nng_listener listener;
@@ -141,13 +126,17 @@ static int listen_at(service_side *side)
     return 0;
 }
 
-static int side_begin(service_side *side, const char *url)
+static int side_begin(service_side *side, const char *url, listener_watch_peer peer)
 {
     tw_format(side->url, sizeof side->url, "%s", url);
     side->is_ipc = starts_with(url, IPC_PREFIX);
     int rv = nng_pipe_notify(side->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, side);
     rv = rv != 0 ? rv : nng_pipe_notify(side->socket, NNG_PIPE_EV_REM_POST, on_pipe, side);
-    return rv != 0 ? rv : listen_at(side);
+    rv = rv != 0 ? rv : listen_at(side);
+    if (rv == 0) {
+        listener_watch_begin(&side->watch, peer, url);
+    }
+    return rv;
 }
 
 static int open_both(service_socket *socket, const char *url, const char *feed_url)
@@ -162,59 +151,23 @@ static int open_both(service_socket *socket, const char *url, const char *feed_u
     rv = rv != 0 ? rv : nng_socket_set_ms(s, NNG_OPT_SENDTIMEO, SEND_TIMEOUT_MS);
     rv = rv != 0 ? rv : nng_socket_get_int(s, NNG_OPT_RECVFD, &socket->fd);
     rv = rv != 0 ? rv : nng_socket_set_int(feed->socket, NNG_OPT_SENDBUF, FEED_QUEUE);
-    rv = rv != 0 ? rv : side_begin(feed, feed_url);
-    return rv != 0 ? rv : side_begin(requests, url);
-}
-
-static void probe_end(service_side *side)
-{
-    if (side->is_probing) {
-        (void)nng_close(side->probe);
-        side->is_probing = false;
-    }
-}
-
-static void probe_begin(service_side *side, bool is_feed)
-{
-    atomic_store(&side->probe_pipes, 0);
-    side->gains_before = atomic_load(&side->gains);
-    if ((is_feed ? nng_sub0_open(&side->probe) : nng_req0_open(&side->probe)) != 0) {
-        return; /* no memory: the next step tries again */
-    }
-    side->is_probing = true;
-    int rv = nng_pipe_notify(side->probe, NNG_PIPE_EV_ADD_POST, on_probe, side);
-    rv = rv != 0 ? rv : nng_dial(side->probe, side->url, NULL, NNG_FLAG_NONBLOCK);
-    if (rv != 0) {
-        probe_end(side);
-    }
+    rv = rv != 0 ? rv : side_begin(feed, feed_url, LISTENER_WATCH_SUB);
+    return rv != 0 ? rv : side_begin(requests, url, LISTENER_WATCH_REQ);
 }
 
 void service_socket_guard(service_socket *socket)
 {
     for (size_t i = 0; i < SIDES; i++) {
         service_side *side = &socket->sides[i];
-        if (starts_with(side->url, INPROC_PREFIX)) {
+        if (!listener_watch_step(&side->watch, atomic_load(&side->gains))) {
             continue;
         }
-        if (!side->is_probing) {
-            probe_begin(side, i == SIDE_FEED);
-            continue;
-        }
-        if (atomic_load(&side->probe_pipes) == 0) {
-            continue; /* to close it before it is greeted would do to the listener what is feared */
-        }
-        bool is_dead = atomic_load(&side->gains) == side->gains_before;
-        probe_end(side);
-        if (is_dead) {
-            tw_log(TW_LOG_WARN, "service", "%s accepted nobody any more: it listens anew",
-                   side->url);
-            nng_listener_close(side->listener);
-            socket->relistened++;
-            int rv = listen_at(side);
-            if (rv != 0) {
-                tw_log(TW_LOG_ERROR, "service", "cannot listen at %s: %s", side->url,
-                       nng_strerror(rv));
-            }
+        tw_log(TW_LOG_WARN, "service", "%s accepted nobody any more: it listens anew", side->url);
+        nng_listener_close(side->listener);
+        socket->relistened++;
+        int rv = listen_at(side);
+        if (rv != 0) {
+            tw_log(TW_LOG_ERROR, "service", "cannot listen at %s: %s", side->url, nng_strerror(rv));
         }
     }
 }
@@ -257,7 +210,7 @@ void service_socket_close(service_socket **out)
         nng_msg_free(socket->last);
     }
     for (size_t i = 0; i < SIDES; i++) {
-        probe_end(&socket->sides[i]);
+        listener_watch_end(&socket->sides[i].watch);
         if (nng_socket_id(socket->sides[i].socket) > 0) {
             (void)nng_close(socket->sides[i].socket);
         }

@@ -50,7 +50,7 @@ bool streams_deliver(streams *self, streams_conn *conn, tw_shared *shared, size_
 }
 
 /* The connection missed something that cannot be told again: it alone pays for it. */
-static void conn_fail(streams *self, streams_conn *conn)
+void stream_conn_fail(streams *self, streams_conn *conn)
 {
     conn->failed = true;
     if (!conn->dirty) {
@@ -62,7 +62,7 @@ static void conn_fail(streams *self, streams_conn *conn)
 bool streams_send(streams *self, streams_conn *conn, tw_shared *frame)
 {
     if (frame == NULL || !streams_deliver(self, conn, frame, frame->len, true)) {
-        conn_fail(self, conn);
+        stream_conn_fail(self, conn);
         return false;
     }
     return true;
@@ -89,21 +89,43 @@ static uint64_t hash_in(const streams *self, const void *owner, tw_str mux)
 static void send_scratch(streams *self, streams_conn *conn)
 {
     if (self->text.err != TW_OK) {
-        conn_fail(self, conn);
+        stream_conn_fail(self, conn);
     } else {
         streams_send_text(self, conn, tw_buf_str(&self->text));
     }
 }
 
-static void begin_message(streams *self, const struct stream *stream, const char *type)
+tw_str stream_database(const struct stream *stream)
+{
+    return stream->form == TOPIC_EVENTS
+               ? tw_bson_get_str(stream->class->topic->canonical, TW_STR("db"))
+               : (tw_str){NULL, 0};
+}
+
+/* What the server itself says of a stream, in the stream's own words. */
+enum said { SAID_SYNC, SAID_RESET, SAID_CLOSED };
+static const struct {
+    const char *type, *event;
+} said_words[] = {
+    [SAID_SYNC] = {"sync", "DB_SYNC"},
+    [SAID_RESET] = {"reset", "DB_RESET"},
+    [SAID_CLOSED] = {"closed", "DB_CLOSED"},
+};
+
+static void begin_message(streams *self, const struct stream *stream, enum said said)
 {
     tw_buf_clear(&self->text);
-    tw_buf_format(&self->text, "{\"type\":\"%s\"", type);
+    if (stream->form == TOPIC_EVENTS) {
+        tw_buf_format(&self->text, "{\"event\":\"%s\",\"db\":", said_words[said].event);
+        tw_json_write_str(&self->text, stream_database(stream));
+    } else {
+        tw_buf_format(&self->text, "{\"type\":\"%s\"", said_words[said].type);
+    }
     if (stream->class->mux_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"mux_id\":"));
         tw_buf_add_str(&self->text, mux_of(stream));
     }
-    if (stream->changes && stream->syncid_len > 0) {
+    if (stream->form != TOPIC_RECORDS && stream->syncid_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"reqID\":"));
         tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
     }
@@ -111,8 +133,8 @@ static void begin_message(streams *self, const struct stream *stream, const char
 
 void stream_sync(streams *self, struct stream *stream, tw_vector at)
 {
-    begin_message(self, stream, "sync");
-    if (!stream->changes && stream->syncid_len > 0) {
+    begin_message(self, stream, SAID_SYNC);
+    if (stream->form == TOPIC_RECORDS && stream->syncid_len > 0) {
         tw_buf_add_str(&self->text, TW_STR(",\"syncid\":"));
         tw_buf_add(&self->text, stream->syncid, stream->syncid_len);
     }
@@ -128,7 +150,7 @@ static void tell_reset(streams *self, const struct stream *stream, uint64_t rese
     const char *reason = reset == TW_RESET_AHEAD       ? "ahead"
                          : reset == TW_RESET_COMPACTED ? "compacted"
                                                        : "changed";
-    begin_message(self, stream, "reset");
+    begin_message(self, stream, SAID_RESET);
     tw_buf_format(&self->text, ",\"reason\":\"%s\"", reason);
     if (reset != TW_RESET_CHANGED) {
         tw_buf_format(&self->text, ",\"srv_id\":%llu,\"floor\":%llu", (unsigned long long)srv,
@@ -143,8 +165,10 @@ static void tell_reset(streams *self, const struct stream *stream, uint64_t rese
 
 static void leave_lists(streams *self, struct stream *stream)
 {
-    if (stream->ready) {
-        TAILQ_REMOVE(&self->ready, stream, turn);
+    if (stream->state == STREAM_RESTING) {
+        TAILQ_REMOVE(&self->resting, stream, turn);
+    } else if (stream->ready) {
+        TAILQ_REMOVE(&self->ready[stream->class->topic->processed], stream, turn);
     } else if (stream->retry) {
         TAILQ_REMOVE(&self->retry, stream, turn);
     } else if (stream->state == STREAM_AHEAD) {
@@ -167,6 +191,8 @@ void stream_move(streams *self, struct stream *stream, stream_state state)
     stream->state = (uint8_t)state;
     if (state == STREAM_AHEAD) {
         TAILQ_INSERT_TAIL(&self->ahead, stream, turn);
+    } else if (state == STREAM_RESTING) {
+        TAILQ_INSERT_TAIL(&self->resting, stream, turn);
     }
     if (state != STREAM_LIVE) {
         LIST_INSERT_HEAD(&stream->class->others, stream, of_class);
@@ -183,7 +209,7 @@ void stream_move(streams *self, struct stream *stream, stream_state state)
     shared_vector_drop(&stream->told);
 }
 
-static void make_ready(streams *self, struct stream *stream)
+void stream_ready(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->state == STREAM_CATCHING);
     if (!stream->ready && !stream->reading) {
@@ -192,11 +218,11 @@ static void make_ready(streams *self, struct stream *stream)
             stream->retry = false;
         }
         stream->ready = true;
-        TAILQ_INSERT_TAIL(&self->ready, stream, turn);
+        TAILQ_INSERT_TAIL(&self->ready[stream->class->topic->processed], stream, turn);
     }
 }
 
-static void make_retry(streams *self, struct stream *stream)
+void stream_retry(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->state == STREAM_CATCHING);
     TW_ASSERT(!stream->ready && !stream->retry);
@@ -208,7 +234,17 @@ void stream_start(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->class->topic->state == TOPIC_OPEN);
     stream_move(self, stream, STREAM_CATCHING);
-    make_ready(self, stream);
+    stream_ready(self, stream);
+}
+
+void stream_wake(streams *self, struct stream *stream)
+{
+    TW_ASSERT(stream->state == STREAM_RESTING);
+    if (stream->class->topic->state == TOPIC_OPEN) {
+        stream_start(self, stream);
+    } else {
+        stream_move(self, stream, STREAM_WAITING);
+    }
 }
 
 void stream_free(streams *self, struct stream *stream)
@@ -216,7 +252,7 @@ void stream_free(streams *self, struct stream *stream)
     stream_class *class = stream->class;
     struct topic *topic = class->topic;
     leave_lists(self, stream);
-    for (size_t i = 0; i < STREAMS_PAGES_MAX; i++) {
+    for (size_t i = 0; i < TW_COUNT(self->pages); i++) {
         if (self->pages[i] == stream) {
             self->pages[i] = NULL;
         }
@@ -229,6 +265,7 @@ void stream_free(streams *self, struct stream *stream)
     stream->conn->count--;
     shared_vector_drop(&stream->since);
     shared_vector_drop(&stream->told);
+    sync_session_free(&stream->have);
     tw_free(stream->read);
     stream->magic = 0;
     tw_free(stream);
@@ -244,11 +281,13 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 {
     tw_buf_clear(&self->text);
     tw_str none = {NULL, 0};
-    bool asked = stream->changes && stream->syncid_len > 0;
+    bool asked = stream->form != TOPIC_RECORDS && stream->syncid_len > 0;
     wire_error(&self->text,
                &(wire_refusal){
                    .mux_id = stream->class->mux_len > 0 ? mux_of(stream) : none,
                    .req_id = asked ? (tw_str){stream->syncid, stream->syncid_len} : none,
+                   .event = stream->form == TOPIC_EVENTS ? TW_STR("DB_SCHEMA") : none,
+                   .db = stream_database(stream),
                    .code = err,
                    .message = why,
                });
@@ -260,16 +299,25 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 
 static void ask_page(streams *self, struct stream *stream)
 {
-    size_t slot = 0;
+    bool processed = stream->class->topic->processed;
+    size_t slot = processed ? STREAMS_PAGES_MAX : 0;
     while (self->page_busy[slot]) {
         slot++;
     }
-    TW_ASSERT(slot < STREAMS_PAGES_MAX);
+    TW_ASSERT(slot < TW_COUNT(self->pages) && slot / STREAMS_PAGES_MAX == (size_t)processed);
     self->page_busy[slot] = true;
     self->pages[slot] = stream;
-    self->pages_count++;
+    self->pages_count[processed]++;
     self->figures.pages++;
     stream->reading = true;
+    if (stream->syncing) {
+        if (!stream_manifest_step(self, stream, slot)) {
+            self->page_busy[slot] = false;
+            self->pages[slot] = NULL;
+            self->pages_count[processed]--;
+        }
+        return;
+    }
     tw_msg_page_read ask = {
         .query = stream->class->topic->canonical,
         .fresh = stream->fresh,
@@ -280,20 +328,25 @@ static void ask_page(streams *self, struct stream *stream)
         .since = shared_vector_view(stream->since),
         .bytes_max = TW_PAGE_BYTES,
     };
-    self->sink.page_read(self->sink.context, slot, &ask);
+    self->sink.page_read(self->sink.context, slot, &ask, processed);
 }
 
+/* Those whose documents are processed have places of their own: a slow service holds up no
+ * others. */
 void streams_pump(streams *self)
 {
-    while (self->pages_count < STREAMS_PAGES_MAX && !TAILQ_EMPTY(&self->ready)) {
-        struct stream *stream = TAILQ_FIRST(&self->ready);
-        TAILQ_REMOVE(&self->ready, stream, turn);
-        stream->ready = false;
-        if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
-            stream->conn->parked = true;
-            continue;
+    for (size_t kind = 0; kind < TW_COUNT(self->ready); kind++) {
+        stream_list *ready = &self->ready[kind];
+        while (self->pages_count[kind] < STREAMS_PAGES_MAX && !TAILQ_EMPTY(ready)) {
+            struct stream *stream = TAILQ_FIRST(ready);
+            TAILQ_REMOVE(ready, stream, turn);
+            stream->ready = false;
+            if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
+                stream->conn->parked = true;
+                continue;
+            }
+            ask_page(self, stream);
         }
-        ask_page(self, stream);
     }
 }
 
@@ -305,7 +358,7 @@ void streams_conn_drained(streams *self, streams_conn *conn)
     conn->parked = false;
     for (struct stream *at = conn->first; at != NULL; at = at->conn_next) {
         if (at->state == STREAM_CATCHING && !at->retry) {
-            make_ready(self, at);
+            stream_ready(self, at);
         }
     }
     streams_pump(self);
@@ -328,7 +381,7 @@ static uint64_t read_before(struct stream *stream, tw_position at)
 }
 
 /* Frames the rows of a page into one piece. False: no memory. */
-static bool send_page(streams *self, struct stream *stream, tw_arena *arena,
+bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
                       const tw_msg_page *page)
 {
     if (page->rows.count == 0) {
@@ -366,34 +419,65 @@ static bool send_page(streams *self, struct stream *stream, tw_arena *arena,
     return sent;
 }
 
-static void start_over(streams *self, struct stream *stream, const tw_msg_page *page)
+void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
+                       uint64_t floor)
 {
-    tell_reset(self, stream, page->reset, page->srv, page->floor);
+    tell_reset(self, stream, reset, srv, floor);
     stream->fresh = true;
     stream->resume = false;
     stream->after = 0;
     stream->w0 = 0;
+    stream->sync_due_ms = 0;
     shared_vector_drop(&stream->since);
     shared_vector_drop(&stream->told);
     if (stream->read != NULL) {
         memset(stream->read, 0, sizeof(*stream->read));
     }
-    make_ready(self, stream);
+    stream_ready(self, stream);
+}
+
+/* A stream of a processed topic has read everything: it rests until there is more. */
+static void rest(streams *self, struct stream *stream, tw_vector at)
+{
+    shared_vector *told = shared_vector_new(at);
+    if (told == NULL) {
+        stream_conn_fail(self, stream->conn);
+        return;
+    }
+    shared_vector_drop(&stream->told);
+    stream->told = told;
+    shared_vector_drop(&stream->since);
+    stream->w0 = 0;
+    stream_move(self, stream, STREAM_RESTING);
+    if (stream->sync_due_ms <= self->now_ms) { /* 0: not told yet */
+        stream->sync_due_ms = self->now_ms + TW_SYNC_REPEAT_MS;
+        stream_sync(self, stream, at);
+    }
+    if (stream->after < stream->class->topic->due_n) {
+        stream_wake(self, stream);
+    }
 }
 
 /* A page of a stream that is still there. */
 static void take_page(streams *self, struct stream *stream, const tw_msg_page *page)
 {
+    bool is_unknown = stream->resume && page->w0 > 0; /* of an origin it has nothing */
+    if (stream->have != NULL && (page->reset != TW_RESET_NONE || is_unknown)) {
+        stream->syncing = true;
+        stream_ready(self, stream);
+        return;
+    }
+    sync_session_free(&stream->have);
     if (page->reset != TW_RESET_NONE) {
-        start_over(self, stream, page);
+        stream_start_over(self, stream, page->reset, page->srv, page->floor);
         return;
     }
     tw_arena arena;
     tw_arena_init(&arena, TW_ACTOR_MESSAGE_MAX);
-    bool sent = send_page(self, stream, &arena, page);
+    bool sent = stream_send_page(self, stream, &arena, page);
     tw_arena_fini(&arena);
     if (!sent) {
-        conn_fail(self, stream->conn);
+        stream_conn_fail(self, stream->conn);
         return; /* the connection goes, and the stream with it */
     }
     stream->fresh = false;
@@ -403,7 +487,7 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     stream->w0 = page->w0;
     stream->seen = page->head > stream->seen ? page->head : stream->seen;
     if (!page->caught_up) {
-        make_ready(self, stream);
+        stream_ready(self, stream);
         return;
     }
     const struct topic *topic = stream->class->topic;
@@ -416,37 +500,60 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     /* This reader is behind the manager, or behind one that left out, in an earlier page, rows that
      * newer ones superseded: below that one's head the set is not complete. */
     if (stream->after < topic->applied || stream->after < stream->seen) {
-        make_retry(self, stream);
+        stream_retry(self, stream);
+        return;
+    }
+    if (topic->processed) {
+        rest(self, stream, page->at);
         return;
     }
     stream_join(self, stream, page->at);
     if (stream->state == STREAM_CATCHING) {
-        make_ready(self, stream);
+        stream_ready(self, stream);
     }
 }
 
-static bool may_pass(tw_err err)
+bool stream_may_retry(tw_err err)
 {
     return err == TW_E_TIMEOUT || err == TW_E_UNAVAILABLE || err == TW_E_BUSY ||
            err == TW_E_DRAINING || err == TW_E_NO_MEMORY;
 }
 
-void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
+/* The stream whose question was answered; NULL: it is gone. */
+static struct stream *take_slot(streams *self, uint64_t tag)
 {
-    TW_ASSERT(tag < STREAMS_PAGES_MAX);
+    TW_ASSERT(tag < TW_COUNT(self->pages));
     TW_ASSERT(self->page_busy[tag]);
     struct stream *stream = self->pages[tag];
     self->pages[tag] = NULL;
     self->page_busy[tag] = false;
-    self->pages_count--;
+    self->pages_count[tag / STREAMS_PAGES_MAX]--;
     if (stream != NULL) {
         stream->reading = false;
+    }
+    return stream;
+}
+
+void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, const tw_body *body,
+                      tw_str why)
+{
+    struct stream *stream = take_slot(self, tag);
+    if (stream != NULL && stream->state == STREAM_CATCHING) {
+        stream_manifest_answer(self, stream, err, id, body, why);
+    }
+    streams_pump(self);
+}
+
+void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
+{
+    struct stream *stream = take_slot(self, tag);
+    if (stream != NULL) {
         if (stream->state != STREAM_CATCHING) {
             TW_ASSERT(stream->state == STREAM_WAITING); /* a gap closed its topic: read later */
         } else if (err == TW_OK) {
             take_page(self, stream, page);
-        } else if (may_pass(err)) {
-            make_retry(self, stream);
+        } else if (stream_may_retry(err)) {
+            stream_retry(self, stream);
         } else {
             stream_fail(self, stream, err, why);
         }
@@ -487,6 +594,7 @@ static struct topic *topic_of(streams *self, tw_bson canonical)
     memcpy(topic->bytes, canonical.ptr, canonical.len);
     topic->canonical = (tw_bson){topic->bytes, canonical.len};
     topic_query_name(topic->canonical, topic->name);
+    topic->processed = topic_query_processed(self->catalog, topic->canonical);
     LIST_INIT(&topic->classes);
     table_insert(&self->topics_by_query, &topic->by_query, hash);
     return topic;
@@ -516,18 +624,6 @@ static stream_class *class_of(streams *self, struct topic *topic, tw_str mux)
     return class;
 }
 
-/* What a subscribe asks for besides its query. */
-struct wish {
-    tw_bson canonical;
-    tw_str mux;    /* JSON text */
-    tw_str syncid; /* JSON text; may be empty */
-    bool changes;  /* a watch: syncid is its reqID, and mux may be empty */
-    bool now;
-    bool resume;
-    bool changed; /* query of its sync is another */
-    tw_vector since;
-};
-
 static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why *why)
 {
     tw_buf text;
@@ -544,8 +640,8 @@ static tw_err read_mux(tw_arena *arena, tw_bson message, tw_str *out, broker_why
     return err;
 }
 
-static tw_err read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
-                        broker_why *why)
+tw_err wish_read_name(tw_arena *arena, tw_bson message, const char *name, tw_str *out,
+                      broker_why *why)
 {
     tw_bson_value value = tw_bson_get(message, tw_str_of(name));
     *out = (tw_str){"", 0};
@@ -569,54 +665,76 @@ static tw_err read_name(tw_arena *arena, tw_bson message, const char *name, tw_s
     return err;
 }
 
-static tw_err read_since(tw_arena *arena, tw_bson message, struct wish *wish, broker_why *why)
+tw_err wish_read_since(tw_arena *arena, tw_bson message, wish *out, broker_why *why)
 {
     tw_bson_value since = tw_bson_get(message, TW_STR("since"));
     if (since.type == 0 || since.type == TW_BSON_NULL) {
-        wish->now = wish->changes;
+        out->now = out->form == TOPIC_CHANGES;
         return TW_OK;
     }
     if (tw_str_equal(tw_bson_value_str(since), TW_STR("now"))) {
-        wish->now = true;
+        out->now = true;
         return TW_OK;
     }
     const char *cause = "";
-    tw_err err = position_vector_parse(arena, since, &wish->since, &cause);
+    tw_err err = position_vector_parse(arena, since, &out->since, &cause);
     if (err != TW_OK) {
         return err == TW_E_BAD_SINCE ? broker_refuse(why, err, "since: %s", cause) : err;
     }
-    wish->resume = wish->since.count > 0; /* [] knows nothing: a fresh snapshot */
+    out->resume = out->since.count > 0; /* [] knows nothing: a fresh snapshot */
     return TW_OK;
 }
 
-static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
-                        struct wish *wish, broker_why *why)
+void wish_compare_query(tw_bson message, wish *of)
 {
-    *wish = (struct wish){.changes = changes, .mux = TW_STR("")};
+    tw_str told = tw_bson_get_str(message, TW_STR("query"));
+    if (told.ptr != NULL && of->resume) {
+        char name[17];
+        topic_query_name(of->canonical, name);
+        of->changed = !tw_str_equal(told, tw_str_of(name));
+    }
+}
+
+/* `manifests` of a subscribe: what the client has, should its since not be served. */
+static tw_err read_manifests(const streams *self, tw_bson message, wish *out, broker_why *why)
+{
+    if (tw_bson_get(message, TW_STR("manifests")).type == 0) {
+        return TW_OK;
+    }
+    const char *hint = NULL;
+    tw_err err = sync_session_of_query(&out->have, self->catalog, out->canonical);
+    if (err == TW_OK) {
+        err = sync_session_feed(out->have, message, false, why, &hint);
+    }
+    if (err != TW_OK) {
+        sync_session_free(&out->have);
+    }
+    return err;
+}
+
+static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
+                        wish *out, broker_why *why)
+{
+    *out = (wish){.form = changes ? TOPIC_CHANGES : TOPIC_RECORDS, .mux = TW_STR("")};
     tw_err err = TW_OK;
     if (!changes || tw_bson_get(message, TW_STR("mux_id")).type != 0) {
-        err = read_mux(arena, message, &wish->mux, why);
+        err = read_mux(arena, message, &out->mux, why);
     }
     if (err == TW_OK) {
-        err = read_name(arena, message, changes ? "reqID" : "syncid", &wish->syncid, why);
+        err = wish_read_name(arena, message, changes ? "reqID" : "syncid", &out->syncid, why);
     }
     if (err == TW_OK) {
-        err = read_since(arena, message, wish, why);
+        err = wish_read_since(arena, message, out, why);
     }
     if (err == TW_OK) {
         err = (changes ? topic_query_of_watch : topic_query_of_subscribe)(
-            self->catalog, arena, message, &wish->canonical, why);
+            self->catalog, arena, message, &out->canonical, why);
     }
-    if (err != TW_OK) {
-        return err;
+    if (err == TW_OK) {
+        wish_compare_query(message, out);
+        err = changes ? TW_OK : read_manifests(self, message, out, why);
     }
-    tw_str told = tw_bson_get_str(message, TW_STR("query"));
-    if (told.ptr != NULL && wish->resume) {
-        char name[17];
-        topic_query_name(wish->canonical, name);
-        wish->changed = !tw_str_equal(told, tw_str_of(name));
-    }
-    return TW_OK;
+    return err;
 }
 
 /* Enters a stream into every list but those of its turn. */
@@ -637,16 +755,16 @@ static void enter(streams *self, streams_conn *conn, stream_class *class, struct
     table_insert(&self->streams, &stream->by_mux, hash_in(self, conn, mux_of(stream)));
 }
 
-static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *wish)
+tw_err stream_begin(streams *self, streams_conn *conn, const wish *of)
 {
-    struct topic *topic = topic_of(self, wish->canonical);
-    stream_class *class = topic == NULL ? NULL : class_of(self, topic, wish->mux);
-    struct stream *stream = class == NULL ? NULL : tw_alloc(sizeof(*stream) + wish->syncid.len);
+    struct topic *topic = topic_of(self, of->canonical);
+    stream_class *class = topic == NULL ? NULL : class_of(self, topic, of->mux);
+    struct stream *stream = class == NULL ? NULL : tw_alloc(sizeof(*stream) + of->syncid.len);
     if (stream != NULL) {
         memset(stream, 0, sizeof(*stream));
-        stream->since = wish->resume ? shared_vector_new(wish->since) : NULL;
+        stream->since = of->resume ? shared_vector_new(of->since) : NULL;
     }
-    if (stream == NULL || (wish->resume && stream->since == NULL)) {
+    if (stream == NULL || (of->resume && stream->since == NULL)) {
         tw_free(stream);
         if (class != NULL && class->count == 0) {
             LIST_REMOVE(class, of_topic);
@@ -657,12 +775,14 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     }
     stream->magic = STREAM_STATE_MAGIC;
     stream->state = STREAM_WAITING;
-    stream->changes = wish->changes;
-    stream->now = wish->now;
-    stream->resume = wish->resume && !wish->changed;
-    stream->fresh = !wish->now && !stream->resume;
-    stream->syncid_len = wish->syncid.len;
-    memcpy(stream->syncid, wish->syncid.ptr, wish->syncid.len);
+    stream->form = (uint8_t)of->form;
+    stream->now = of->now;
+    stream->resume = of->resume && !of->changed;
+    stream->fresh = !of->now && !stream->resume;
+    stream->have = of->have;
+    stream->syncing = stream->fresh && of->have != NULL; /* in place of a snapshot */
+    stream->syncid_len = of->syncid.len;
+    memcpy(stream->syncid, of->syncid.ptr, of->syncid.len);
     enter(self, conn, class, stream);
     if (stream->resume) {
         stream->told = stream->since; /* until it has caught up, that is all that is sure */
@@ -670,7 +790,7 @@ static tw_err open_stream(streams *self, streams_conn *conn, const struct wish *
     } else {
         shared_vector_drop(&stream->since);
     }
-    if (wish->changed) {
+    if (of->changed && !stream->syncing) {
         tell_reset(self, stream, TW_RESET_CHANGED, 0, 0);
     }
     if (topic->state == TOPIC_OPEN) {
@@ -685,31 +805,33 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
                          broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    struct wish wish;
-    tw_err err = read_wish(self, arena, message, false, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, false, &asked, why);
     if (err != TW_OK) {
         return err;
     }
-    if (find(self, conn, wish.mux) != NULL) {
-        return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+    if (find(self, conn, asked.mux) != NULL) {
+        err = broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
+                            (int)asked.mux.len, asked.mux.ptr);
+    } else if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
+        err = broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
+                            TW_STREAMS_PER_CONNECTION_MAX);
+    } else {
+        err = stream_begin(self, conn, &asked);
     }
-    if (conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
-        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
-                             TW_STREAMS_PER_CONNECTION_MAX);
+    if (err != TW_OK) {
+        sync_session_free(&asked.have);
     }
-    err = open_stream(self, conn, &wish);
     topics_pump(self);
     streams_pump(self);
     return err;
 }
 
-/* Tells a stream's end, and how far it was told. */
-static void close_stream(streams *self, struct stream *stream)
+void stream_end(streams *self, struct stream *stream)
 {
     streams_conn *conn = stream->conn;
     const shared_vector *told = stream->state == STREAM_LIVE ? self->at : stream->told;
-    begin_message(self, stream, "closed");
+    begin_message(self, stream, SAID_CLOSED);
     tw_buf_add_str(&self->text, TW_STR(",\"since\":"));
     tw_json_write_vector(&self->text, shared_vector_view(told));
     tw_buf_add_byte(&self->text, '}');
@@ -721,28 +843,28 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
                      broker_why *why)
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
-    struct wish wish;
-    tw_err err = read_wish(self, arena, message, true, &wish, why);
+    wish asked;
+    tw_err err = read_wish(self, arena, message, true, &asked, why);
     if (err != TW_OK) {
         return err;
     }
     struct stream *running = conn->first;
-    while (running != NULL && !running->changes) {
+    while (running != NULL && running->form != TOPIC_CHANGES) {
         running = running->conn_next;
     }
-    struct stream *same = find(self, conn, wish.mux);
+    struct stream *same = asked.mux.len == 0 ? NULL : find(self, conn, asked.mux);
     if (same != NULL && same != running) {
         return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
-                             (int)wish.mux.len, wish.mux.ptr);
+                             (int)asked.mux.len, asked.mux.ptr);
     }
     if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
         return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
                              TW_STREAMS_PER_CONNECTION_MAX);
     }
     if (running != NULL) {
-        close_stream(self, running);
+        stream_end(self, running);
     }
-    err = open_stream(self, conn, &wish);
+    err = stream_begin(self, conn, &asked);
     topics_pump(self);
     streams_pump(self);
     return err;
@@ -759,7 +881,7 @@ tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_
     if (stream == NULL) {
         return err != TW_OK ? err : broker_refuse(why, TW_E_NO_STREAM, "%s", "no such stream");
     }
-    close_stream(self, stream);
+    stream_end(self, stream);
     return TW_OK;
 }
 
@@ -786,7 +908,9 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     self->next_tag = 1;
     TAILQ_INIT(&self->queued);
     TAILQ_INIT(&self->opening);
-    TAILQ_INIT(&self->ready);
+    TAILQ_INIT(&self->ready[0]);
+    TAILQ_INIT(&self->ready[1]);
+    TAILQ_INIT(&self->resting);
     TAILQ_INIT(&self->retry);
     TAILQ_INIT(&self->ahead);
     TAILQ_INIT(&self->syncs);
@@ -836,13 +960,21 @@ void streams_free(streams **out)
 static void retry_all(streams *self)
 {
     while (!TAILQ_EMPTY(&self->retry)) {
-        make_ready(self, TAILQ_FIRST(&self->retry));
+        stream_ready(self, TAILQ_FIRST(&self->retry));
     }
     streams_pump(self);
 }
 
 static void sync_due(streams *self)
 {
+    struct stream *next;
+    for (struct stream *at = TAILQ_FIRST(&self->resting); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, turn);
+        if (at->sync_due_ms <= self->now_ms) {
+            stream_wake(self, at); /* it reads where the log stands */
+        }
+    }
+    streams_pump(self);
     struct stream *stream;
     while ((stream = TAILQ_FIRST(&self->syncs)) != NULL && stream->sync_due_ms <= self->now_ms) {
         TAILQ_REMOVE(&self->syncs, stream, syncs);
@@ -892,16 +1024,22 @@ void streams_describe(const streams *self, tw_buf *out, size_t max)
         for (; node != NULL && told < max; node = node->next) {
             const struct topic *topic = TABLE_OWNER(struct topic, by_query, node);
             size_t live = 0;
+            size_t paused = 0;
             const stream_class *class;
             LIST_FOREACH(class, &topic->classes, of_topic)
             {
                 live += class->live_count;
+                const struct stream *stream;
+                LIST_FOREACH(stream, &class->others, of_class)
+                {
+                    paused += stream->retry ? 1 : 0;
+                }
             }
             tw_buf_format(out,
                           "%s{\"topic\":%llu,\"query\":\"%s\",\"streams\":%zu,\"live\":%zu,"
-                          "\"asks\":",
+                          "\"processed\":%s,\"paused\":%zu,\"asks\":",
                           told == 0 ? "" : ",", (unsigned long long)topic->id, topic->name,
-                          topic->streams_count, live);
+                          topic->streams_count, live, topic->processed ? "true" : "false", paused);
             tw_json_write(out, topic->canonical);
             tw_buf_add_byte(out, '}');
             told++;

@@ -8,6 +8,7 @@
  *   CATCHING it reads pages behind its cursor        -> caught up at row W; L is the live head
  *   AHEAD    W > L: live, but events up to W are skipped
  *   LIVE     every batch of its topic reaches it
+ *   RESTING  its documents are processed: never live, it reads on when its topic has events
  * A live stream holds no position: all of them stand at L. One whose connection is full, and all of
  * them after a lost publication, fall back to CATCHING with the cursor at L.
  *
@@ -28,7 +29,7 @@
 
 enum {
     STREAMS_QUEUE_LOW = TW_PAGE_BYTES, /* bytes; below it the next page is asked */
-    STREAMS_PAGES_MAX = 8,             /* page_reads in flight */
+    STREAMS_PAGES_MAX = 8,             /* page_reads in flight, and as many processed ones */
     STREAMS_OPENS_MAX = 16,            /* topic_opens in flight */
     STREAMS_RETRY_MS = 100,            /* after a failure that may pass */
 };
@@ -50,7 +51,11 @@ typedef struct streams_sink {
     void *context;
     void (*dirty)(void *context, streams_conn *conn); /* has something to write, or failed */
     void (*topic_open)(void *context, uint64_t tag, tw_bson query);
-    void (*page_read)(void *context, uint64_t tag, const tw_msg_page_read *page_read);
+    /* processed: documents of the query are rewritten by a service first. */
+    void (*page_read)(void *context, uint64_t tag, const tw_msg_page_read *page_read,
+                      bool processed);
+    /* manifest_read or manifest_docs, of a stream that came with a manifest. */
+    void (*manifest)(void *context, uint64_t tag, tw_msg_id id, const void *body, bool processed);
 } streams_sink;
 
 typedef struct streams_figures {
@@ -68,6 +73,14 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
  * An empty message: all collections, from now on. */
 tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
                      broker_why *why);
+/* `DB_SCHEMA` of a client: its connection's stream of that realtime database, in place of the one
+ * before. since and query as in subscribe; anew: the client's copy is of another schema, whatever
+ * since says. */
+tw_err streams_listen(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
+                      bool anew, broker_why *why);
+/* since and reqID of a `DB_SCHEMA`, looked at before it is answered. */
+tw_err streams_listen_check(tw_arena *arena, tw_bson message, broker_why *why);
+tw_err streams_unlisten(streams *self, streams_conn *conn, tw_str db, broker_why *why);
 tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_why *why);
 void streams_conn_gone(streams *self, streams_conn *conn);
 void streams_conn_drained(streams *self, streams_conn *conn); /* its queue fell below LOW */
@@ -81,8 +94,14 @@ void streams_opened(streams *self, uint64_t tag, tw_err err, const tw_msg_topic_
                     tw_str why);
 void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why);
 
+/* The answer to a manifest's question; body NULL on an error. */
+void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, const tw_body *body,
+                      tw_str why);
+
 /* Publications; arena is temporary memory. */
 void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *batch);
+/* A message that is not stored, for every stream of these topics that has room for it. */
+void streams_dispatched(streams *self, const tw_msg_topic_dispatch *dispatch);
 /* Lost some, or the manager began anew, or was heard for the first time: topics are opened
  * again. */
 void streams_gap(streams *self);

@@ -310,6 +310,9 @@ void streams_forget_live(streams *self)
     while ((stream = TAILQ_FIRST(&self->ahead)) != NULL) {
         fall_behind(self, stream, stream->after);
     }
+    while ((stream = TAILQ_FIRST(&self->resting)) != NULL) {
+        stream_wake(self, stream);
+    }
 }
 
 void streams_gap(streams *self)
@@ -398,6 +401,23 @@ static tw_shared *frame_due(streams *self, const struct topic *topic, tw_str mux
     return NULL;
 }
 
+/* What a processed topic's streams are to read. */
+static void wake_topic(streams *self, struct topic *topic, const tw_msg_topic_batch *batch)
+{
+    stream_class *class;
+    topic->due_n = batch->events.at[topic->due_last->index].n;
+    LIST_FOREACH(class, &topic->classes, of_topic)
+    {
+        struct stream *next;
+        for (struct stream *at = LIST_FIRST(&class->others); at != NULL; at = next) {
+            next = LIST_NEXT(at, of_class);
+            if (at->state == STREAM_RESTING) {
+                stream_wake(self, at);
+            }
+        }
+    }
+}
+
 static void deliver_class(streams *self, stream_class *class, const tw_msg_topic_batch *batch,
                           const tw_str *types)
 {
@@ -479,6 +499,10 @@ static void apply(streams *self, tw_arena *arena, const tw_msg_topic_batch *batc
         STAILQ_FOREACH(topic, &touched, touched)
         {
             stream_class *class;
+            if (topic->processed) {
+                wake_topic(self, topic, batch);
+                continue;
+            }
             LIST_FOREACH(class, &topic->classes, of_topic)
             {
                 deliver_class(self, class, batch, types);
@@ -518,4 +542,37 @@ void streams_batch(streams *self, tw_arena *arena, const tw_msg_topic_batch *bat
     }
     apply(self, arena, batch);
     streams_pump(self);
+}
+
+/* ---- messages that are not stored ---- */
+
+static void dispatch_to(streams *self, struct stream *first, bool live, tw_shared *frame)
+{
+    for (struct stream *at = first; at != NULL; at = LIST_NEXT(at, of_class)) {
+        TW_ASSERT((at->state == STREAM_LIVE) == live);
+        (void)streams_deliver(self, at->conn, frame, frame->len, false); /* no room: it is lost */
+    }
+}
+
+void streams_dispatched(streams *self, const tw_msg_topic_dispatch *dispatch)
+{
+    TW_ASSERT(self->magic == STREAMS_MAGIC);
+    for (size_t i = 0; i < dispatch->topics.count; i++) {
+        const struct topic *topic = topic_by_id(self, dispatch->topics.at[i].id);
+        const stream_class *class = topic == NULL ? NULL : LIST_FIRST(&topic->classes);
+        for (; class != NULL; class = LIST_NEXT(class, of_topic)) {
+            const wire_event event = {.type = TW_STR("\"dispatch\""),
+                                      .mux_id = {class->mux, class->mux_len},
+                                      .tail = dispatch->tail};
+            tw_shared *frame = tw_shared_new(wire_event_len(&event));
+            if (frame == NULL) {
+                return; /* nothing depends on it */
+            }
+            frame->len = (size_t)(wire_event_put(frame->bytes, &event) - frame->bytes);
+            self->figures.frames++;
+            dispatch_to(self, LIST_FIRST(&class->live), true, frame);
+            dispatch_to(self, LIST_FIRST(&class->others), false, frame);
+            tw_shared_drop(&frame);
+        }
+    }
 }

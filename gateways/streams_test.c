@@ -132,14 +132,24 @@ static void on_topic_open(void *context, uint64_t tag, tw_bson canonical)
     w->opens[w->opens_count++].query = query_of(w, canonical);
 }
 
-static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask)
+static void on_page_read(void *context, uint64_t tag, const tw_msg_page_read *ask, bool processed)
 {
     world *w = context;
     assert_true(tag < STREAMS_PAGES_MAX);
+    assert_false(processed);
     assert_false(w->pages[tag].used);
     uint64_t since = ask->since.count == 0 ? 0 : ask->since.at[0].seqno;
     w->pages[tag] = (pending_page){true,       tag,         ask->after, since,
                                    ask->fresh, ask->resume, ask->now,   query_of(w, ask->query)};
+}
+
+static void on_manifest(void *context, uint64_t tag, tw_msg_id id, const void *body, bool processed)
+{
+    (void)context;
+    (void)tag;
+    (void)body;
+    (void)processed;
+    fail_msg("a manifest is read by %d, and none was given", (int)id);
 }
 
 /* ---- the log and the manager ---- */
@@ -516,7 +526,7 @@ static void world_init(world *w, uint32_t seed)
     w->random = seed;
     w->life = 1;
     w->catalog = (catalog){.magic = CATALOG_MAGIC, .default_database = "main"};
-    streams_sink sink = {w, on_dirty, on_topic_open, on_page_read};
+    streams_sink sink = {w, on_dirty, on_topic_open, on_page_read, on_manifest};
     assert_int_equal(streams_new(&w->streams, &w->catalog, &sink), TW_OK);
     streams_gap(w->streams); /* the manager is heard */
     tw_arena_init(&w->arena, 1 << 20);
@@ -784,6 +794,100 @@ static void test_streams_watch_replaces_the_change_stream_alone(void **state)
     world_fini(&w);
 }
 
+static tw_err say_schema(world *w, int conn, const char *text, bool anew)
+{
+    tw_arena arena;
+    tw_arena_init(&arena, 1 << 20);
+    tw_bson message;
+    broker_why why = {"", ""};
+    assert_int_equal(tw_json_read(&arena, tw_str_of(text), 32, &message, NULL), TW_OK);
+    tw_err err = streams_listen_check(&arena, message, &why);
+    if (err == TW_OK) {
+        err = streams_listen(w->streams, &w->conns[conn], &arena, message, anew, &why);
+    }
+    tw_arena_fini(&arena);
+    return err;
+}
+
+/* What a connection has queued, as text. */
+static bool was_told(const world *w, int conn, const char *text)
+{
+    struct iovec parts[16];
+    size_t count = outbound_peek(&w->conns[conn].out, parts, 16, SIZE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (memmem(parts[i].iov_base, parts[i].iov_len, text, strlen(text)) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void test_streams_databases_stand_beside_each_other_and_the_change_stream(void **state)
+{
+    (void)state;
+    static world w;
+    world_init(&w, 1);
+    broker_why why;
+    assert_int_equal(say_watch(&w, 0, "{}"), TW_OK);
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"crm\"}", false), TW_OK);
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"shop\",\"reqID\":1}", false), TW_OK);
+    assert_int_equal(w.conns[0].count, 3);
+    size_t before = w.conns[0].out.bytes;
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"$\"}", false), TW_E_BAD_MESSAGE);
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"crm\",\"since\":7}", false), TW_E_BAD_SINCE);
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"crm\",\"reqID\":[]}", false), TW_E_BAD_MESSAGE);
+    assert_int_equal(w.conns[0].out.bytes, before); /* what runs goes on */
+    /* again: in place of the one before, with a position; the change stream stays */
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"crm\",\"since\":[[1,2]]}", false), TW_OK);
+    assert_true(was_told(&w, 0, "{\"event\":\"DB_CLOSED\",\"db\":\"crm\",\"since\":[]}"));
+    assert_false(was_told(&w, 0, "DB_RESET"));
+    assert_int_equal(say_watch(&w, 0, "{\"collections\":[\"a\"]}"), TW_OK);
+    assert_int_equal(w.conns[0].count, 3);
+    /* a copy of another schema begins anew, whatever it knows */
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"shop\",\"since\":\"now\"}", true), TW_OK);
+    assert_true(was_told(&w, 0, "{\"event\":\"DB_RESET\",\"db\":\"shop\",\"reason\":\"changed\"}"));
+    tw_str crm = TW_STR("crm");
+    assert_int_equal(streams_unlisten(w.streams, &w.conns[0], crm, &why), TW_OK);
+    assert_int_equal(streams_unlisten(w.streams, &w.conns[0], crm, &why), TW_E_NO_STREAM);
+    assert_int_equal(w.conns[0].count, 2);
+    for (int i = 0; i < TW_STREAMS_PER_CONNECTION_MAX - 2; i++) {
+        char text[64];
+        tw_format(text, sizeof(text), "{\"mux_id\":%d,\"a\":\"*\"}", 100 + i);
+        assert_int_equal(say(&w, 0, text, true), TW_OK);
+    }
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"crm\"}", false), TW_E_TOO_MANY);
+    assert_int_equal(say_schema(&w, 0, "{\"db\":\"shop\"}", false), TW_OK);
+    world_fini(&w);
+}
+
+static void test_streams_dispatched_messages_go_to_those_with_room(void **state)
+{
+    (void)state;
+    static world w;
+    go_live(&w, "{\"mux_id\":1,\"a\":\"*\"}", "{\"a\":\"*\",\"mux_id\":2}");
+    w.clients[1][2] = (client){.open = true};
+    assert_int_equal(streams_tell(w.streams).live, 2);
+    client_reads(&w, 0, SIZE_MAX);
+    client_reads(&w, 1, SIZE_MAX);
+    const tw_item_one_id ids[] = {{999999}, {(uint64_t)w.life * 1000 + 1}};
+    tw_msg_topic_dispatch dispatch = {.tail = TW_STR("\"collection\":\"a\",\"message\":7}"),
+                                      .topics = {ids, TW_COUNT(ids)}};
+    streams_dispatched(w.streams, &dispatch);
+    assert_true(
+        was_told(&w, 0, "{\"type\":\"dispatch\",\"mux_id\":1,\"collection\":\"a\",\"message\":7}"));
+    assert_true(was_told(&w, 1, "\"mux_id\":2,\"collection\""));
+    assert_false(was_told(&w, 1, "\"mux_id\":1,"));
+    size_t one = w.conns[0].out.bytes;
+    size_t most = 0;
+    for (int i = 0; i < 40000; i++) { /* nobody reads: what does not fit is gone */
+        streams_dispatched(w.streams, &dispatch);
+        most = w.conns[0].out.bytes > most ? w.conns[0].out.bytes : most;
+    }
+    assert_true(most > one && most <= TW_OUTBOUND_QUEUE_MAX);
+    assert_int_equal(streams_tell(w.streams).live, 2); /* and nobody falls behind for it */
+    world_fini(&w);
+}
+
 static void test_streams_subscribe_refuses_what_is_wrong(void **state)
 {
     (void)state;
@@ -836,6 +940,8 @@ int main(void)
         cmocka_unit_test(test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing),
         cmocka_unit_test(test_streams_since_now_begins_at_the_head),
         cmocka_unit_test(test_streams_watch_replaces_the_change_stream_alone),
+        cmocka_unit_test(test_streams_databases_stand_beside_each_other_and_the_change_stream),
+        cmocka_unit_test(test_streams_dispatched_messages_go_to_those_with_room),
         cmocka_unit_test(test_streams_subscribe_refuses_what_is_wrong),
         cmocka_unit_test(test_streams_survive_every_failed_allocation),
     };

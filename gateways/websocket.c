@@ -7,6 +7,8 @@
 
 #include "broker/position.h"
 
+#include "gateways/database.h"
+
 typedef struct verb {
     const char *name;
     void (*run)(edge *self, connection *conn, tw_bson message);
@@ -184,6 +186,12 @@ static void on_hello(edge *self, connection *conn, tw_bson message)
             tw_json_write_str(out, tw_str_of(known->at[i].name));
         }
     }
+    tw_buf_add_str(out, TW_STR("],\"databases\":["));
+    for (size_t i = 0; i < known->databases_count; i++) {
+        tw_buf_add_str(out, i == 0 ? TW_STR("{\"name\":") : TW_STR(",{\"name\":"));
+        tw_json_write_str(out, tw_str_of(known->databases[i].name));
+        tw_buf_format(out, ",\"version\":%lld}", (long long)known->databases[i].version);
+    }
     tw_buf_add_str(out, TW_STR("]}"));
     send_text(self, conn);
 }
@@ -247,6 +255,16 @@ static void on_action(edge *self, connection *conn, tw_bson message, tw_str acti
     }
 }
 
+static void on_event_message(edge *self, connection *conn, tw_bson message)
+{
+    if (database_event(self, conn, message, tw_bson_get_str(message, TW_STR("event")))) {
+        conn->bad_in_row = 0;
+        return;
+    }
+    misunderstood(self, conn, message, TW_E_UNKNOWN, TW_STR("there is no such event"),
+                  tw_str_of(database_events));
+}
+
 static void on_message(edge *self, connection *conn, tw_str text)
 {
     self->figures.messages++;
@@ -266,10 +284,7 @@ static void on_message(edge *self, connection *conn, tw_str text)
     } else if (action.ptr != NULL) {
         on_action(self, conn, message, action);
     } else if (tw_bson_get_str(message, TW_STR("event")).ptr != NULL) {
-        conn->bad_in_row = 0;
-        refuse(self, conn, message, TW_E_UNSUPPORTED,
-               TW_STR("DB_ events are not offered by this server"),
-               TW_STR("use the actions insert, put, update and remove"));
+        on_event_message(self, conn, message);
     } else {
         misunderstood(self, conn, message, TW_E_BAD_MESSAGE,
                       TW_STR("a message has type, action or event"), (tw_str){NULL, 0});
@@ -298,6 +313,7 @@ bool websocket_begin(edge *self, connection *conn, tw_str path)
 
 void websocket_gone(edge *self, connection *conn)
 {
+    database_gone(conn);
     websocket_reader_fini(conn->reader);
     tw_free(conn->reader);
     conn->reader = NULL;

@@ -26,6 +26,14 @@ void wire_error(tw_buf *out, const wire_refusal *refusal)
         tw_buf_add_str(out, TW_STR(",\"reqID\":"));
         tw_buf_add_str(out, refusal->req_id);
     }
+    if (refusal->event.ptr != NULL) {
+        tw_buf_add_str(out, TW_STR(",\"event\":"));
+        tw_json_write_str(out, cut(refusal->event));
+    }
+    if (refusal->db.ptr != NULL) {
+        tw_buf_add_str(out, TW_STR(",\"db\":"));
+        tw_json_write_str(out, cut(refusal->db));
+    }
     tw_buf_add_str(out, TW_STR(",\"code\":"));
     tw_json_write_str(out, tw_str_of(tw_err_code(refusal->code)));
     tw_buf_add_str(out, TW_STR(",\"message\":"));

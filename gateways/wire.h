@@ -8,6 +8,8 @@
 typedef struct wire_refusal {
     tw_str mux_id; /* JSON text; ptr NULL: none */
     tw_str req_id; /* JSON text; ptr NULL: none */
+    tw_str event;  /* of the realtime database; ptr NULL: none */
+    tw_str db;     /* of the realtime database; ptr NULL: none */
     tw_err code;
     tw_str message;    /* empty: the code's own sentence */
     tw_str hint;       /* ptr NULL: none */

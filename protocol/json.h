@@ -34,6 +34,8 @@
  * levels), TW_E_NO_MEMORY; out then holds what it held before. A document that is damaged ends at
  * the damage. Thread: any; never blocks.      Source  Extended JSON v2, relaxed mode */
 void tw_json_write(tw_buf *out, tw_bson doc);
+/* The same without the fields of this name at the top. */
+void tw_json_write_without(tw_buf *out, tw_bson doc, tw_str name);
 /* Appends the fields only, without the braces: "a":1,"b":2 */
 void tw_json_write_fields(tw_buf *out, tw_bson doc);
 void tw_json_write_value(tw_buf *out, tw_bson_value value);

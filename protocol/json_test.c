@@ -819,6 +819,38 @@ static void test_write_parts(void **state)
     tw_arena_fini(&arena);
 }
 
+static void test_write_without_leaves_out_a_name_at_the_top_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"{\"_content\":1}", "{}"},
+        {"{\"_content\":{\"x\":1},\"a\":2}", "{\"a\":2}"},
+        {"{\"a\":[1,\"b\"],\"_content\":\"long\"}", "{\"a\":[1,\"b\"]}"},
+        {"{\"a\":1,\"_content\":null,\"b\":true}", "{\"a\":1,\"b\":true}"},
+        {"{\"_conten\":1,\"_contents\":2,\"_\":3,\"\":4}",
+         "{\"_conten\":1,\"_contents\":2,\"_\":3,\"\":4}"},
+        {"{\"a\":{\"_content\":1}}", "{\"a\":{\"_content\":1}}"},
+        {"{}", "{}"},
+    };
+    tw_arena arena;
+    tw_arena_init(&arena, OUT_MAX);
+    tw_buf out;
+    tw_buf_init(&out, OUT_MAX);
+    for (size_t i = 0; i < TW_COUNT(cases); i++) {
+        tw_bson doc;
+        tw_buf_clear(&out);
+        assert_int_equal(read_text(&arena, tw_str_of(cases[i].in), &doc), TW_OK);
+        tw_json_write_without(&out, doc, TW_STR("_content"));
+        tw_buf_add_byte(&out, '\0');
+        assert_int_equal(out.err, TW_OK);
+        assert_string_equal(out.ptr, cases[i].out);
+    }
+    tw_buf_fini(&out);
+    tw_arena_fini(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -844,6 +876,7 @@ int main(void)
         cmocka_unit_test(test_write_respects_every_bound),
         cmocka_unit_test(test_write_failed_allocation_leaves_the_buffer),
         cmocka_unit_test(test_write_parts),
+        cmocka_unit_test(test_write_without_leaves_out_a_name_at_the_top_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,7 @@ struct writer {
     char *end; /* of the memory */
     tw_buf *out;
     const uint8_t *limit; /* end of the memory that the document stands in */
+    tw_str without;       /* name at the top that is left out; "" = none */
 };
 
 /* ---- room ---- */
@@ -615,12 +616,25 @@ static inline const uint8_t *put_element(struct writer *w, const uint8_t *at, co
     return tw_bson_iter_next(&iter) && put_value(w, iter.value, depth) ? iter.at : NULL;
 }
 
+/* Whether the element at `at` is one that is to be left out. */
+static inline bool is_left_out(const struct writer *w, const uint8_t *at, const uint8_t *end)
+{
+    size_t len = w->without.len;
+    return (size_t)(end - at) > len + 1 && at[1] == (uint8_t)w->without.ptr[0] &&
+           at[len + 1] == 0 && memcmp(at + 1, w->without.ptr, len) == 0;
+}
+
 /* The elements of doc with a comma behind each; the caller takes the last one back. */
 static bool put_elements(struct writer *w, tw_bson doc, bool is_array, int depth)
 {
     const uint8_t *at = doc.ptr + 4;
     const uint8_t *end = doc.ptr + doc.len - 1; /* the closing 0 */
     while (at < end) {
+        if (depth == 1 && w->without.len > 0 && is_left_out(w, at, end)) {
+            tw_bson_iter iter = {.at = at, .end = end};
+            at = tw_bson_iter_next(&iter) ? iter.at : end; /* damage: the document ends here */
+            continue;
+        }
         size_t mark = (size_t)(w->at - w->out->ptr);
         at = put_element(w, at, end, is_array, depth);
         if (at == NULL) {
@@ -665,6 +679,15 @@ void tw_json_write(tw_buf *out, tw_bson doc)
 {
     struct writer w;
     writer_begin(&w, out, behind(doc.ptr, doc.len));
+    (void)put_doc(&w, doc, false, 1);
+    writer_end(&w);
+}
+
+void tw_json_write_without(tw_buf *out, tw_bson doc, tw_str name)
+{
+    struct writer w;
+    writer_begin(&w, out, behind(doc.ptr, doc.len));
+    w.without = name;
     (void)put_doc(&w, doc, false, 1);
     writer_end(&w);
 }

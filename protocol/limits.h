@@ -33,7 +33,7 @@
     L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
     L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \
-    L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; lws copies what is beyond.")       \
+    L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; then others have their turn.")     \
     L(PAGE_BYTES, 65536, "bytes", "A page of history; the next is asked when the socket drained.") \
     L(PAGE_ROWS_MAX, 500, "rows", "Rows of one page; bounds one read transaction.")                \
     L(PAGE_SCAN_MAX, 65536, "rows", "Index entries looked at for one page; the page ends early.")  \
@@ -41,7 +41,22 @@
     L(BATCH_BYTES, 65536, "bytes", "A publication is closed at this size.")                        \
     L(BATCH_ROWS_MAX, 4096, "rows", "Rows of one publication or one commit.")                      \
     L(WRITE_OPS_MAX, 4096, "operations", "In one write message; error too_many.")                  \
+    L(MANIFEST_IDS_MAX, 100000, "ids", "Listed by one sync; error too_many names the ranges.")     \
+    L(MANIFEST_BYTES_MAX, 16777216, "bytes", "Kept of one sync's manifests; error too_many.")      \
+    L(MANIFEST_BITS_MAX, 18, "bits", "Ranges of keys are 2^bits; finer ones: bad_message.")        \
+    L(MANIFEST_PAGE_MAX, 4096, "records", "Keys of one page of a manifest; bounds one reading.")   \
+    L(SYNCS_PER_CONNECTION_MAX, 4, "syncs", "At once on one websocket; error too_many.")           \
+    L(SYNCS_MAX, 128, "syncs", "At once in one gateway, 4 GiB at worst; error busy.")              \
+    L(PROCESSOR_MS, 2000, "ms", "A processor's answer; then what needs it waits and asks again.")  \
+    L(PROCESSOR_TRIES, 5, "times", "A document may fail at a processor; then it is set aside.")    \
+    L(PROCESSOR_JOBS_MAX, 64, "pages", "That wait for processors; busy.")                          \
+    L(DISPATCH_MAX, 65536, "bytes", "A dispatched message, as BSON; too_big.")                     \
+    L(SCHEMAS_PENDING_MAX, 64, "questions", "DB_SCHEMA of one connection at once; busy.")          \
     L(IDS_MAX, 1000, "ids", "In one getByIds; error too_many.")                                    \
+    L(STAGES_MAX, 16, "stages", "Of an aggregate's pipeline; error too_many.")                     \
+    L(AGGREGATE_SCAN_MAX, 1000000, "documents", "Looked at by one aggregate; too_costly.")         \
+    L(AGGREGATE_SORT_MAX, 20000, "documents", "Sorted by one aggregate; too_costly.")              \
+    L(AGGREGATE_BYTES_MAX, 67108864, "bytes", "Held by one aggregate; too_costly.")                \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
     L(SORT_MAX, 100000, "documents", "Sorted by one find; too_costly.")                            \

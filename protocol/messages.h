@@ -39,6 +39,7 @@ enum tw_row_flags {
     TW_ROW_SYNTHETIC = 16, /* made by comparison after lost history */
     TW_ROW_SILENT = 32,    /* written with dispatch: false; streams skip it */
     TW_ROW_MULTI = 64,     /* its transaction has several rows */
+    TW_ROW_DROP_DB = 128,  /* the last drop of a whole database: the database ends here */
 };
 
 /* What a row means to a stream. */
@@ -73,7 +74,9 @@ enum tw_reset {
     I(search_item, "One of many parts of a search's answer.")                                      \
     I(index_op, "One change on its way into an index.")                                            \
     I(index_entry, "A document that an index holds.")                                              \
-    I(index_refusal, "A document that an index did not take.")
+    I(index_refusal, "A document that an index did not take.")                                     \
+    I(manifest_entry, "A record of a query's result, without its document.")                       \
+    I(raw_row, "What is needed to render a page's row.")
 
 #define TW_ITEM_write_op(F, L)                                                                     \
     F(u64, op, TW_OP_DROP_DB, "enum tw_op", "What to do.")                                         \
@@ -171,6 +174,20 @@ enum tw_reset {
     F(str, id, TW_KEY_MAX, "bytes", "The document's id in the index.")                             \
     F(str, why, TW_ERROR_TEXT_MAX, "bytes", "What the engine said.")
 
+#define TW_ITEM_manifest_entry(F, L)                                                               \
+    F(u64, n, TW_SEQNO_MAX, "row", "Where its document stands.")                                   \
+    F(u64, part, TW_COLLECTIONS_PER_TOPIC_MAX, "part", "Of the topic query.")                      \
+    F(i64, version, TW_I64_MAX, "version", "Its version.")                                         \
+    F(key, key, TW_KEY_MAX, "bytes", "Its key.")
+
+#define TW_ITEM_raw_row(F, L)                                                                      \
+    F(flag, raw, 1, "", "The tail is the minimal document as BSON, to be processed and rendered.") \
+    F(flag, had, 1, "", "The query had the version before: without the new one it has left.")      \
+    F(u64, part, TW_COLLECTIONS_PER_TOPIC_MAX, "part", "Of the topic query.")                      \
+    F(u64, flags, 255, "enum tw_row_flags", "Of the row.")                                         \
+    F(i64, version, TW_I64_MAX, "version", "Of the row.")                                          \
+    F(key, key, TW_KEY_MAX, "bytes", "Of the row.")
+
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
     M(2, done, any, "Answer to a command that has nothing to tell.")                               \
@@ -195,6 +212,13 @@ enum tw_reset {
     M(31, topic_opened, subscription_manager, "The topic stands; its events follow.")              \
     M(32, topics_keep, gateway, "The topics this gateway still has; others of it are closed.")     \
     M(33, topic_batch, subscription_manager, "Published for each log_batch, empty ones too.")      \
+    M(70, manifest_read, gateway, "Keys of a query's result at a cut; answered by manifest.")      \
+    M(71, manifest, log_reader, "Keys and versions, in order of n, and where to go on.")           \
+    M(72, manifest_docs, gateway, "Documents of those rows; answered by records, or by page.")     \
+    M(73, raw_page_read, processor, "As page_read; answered by raw_page.")                         \
+    M(74, raw_page, log_reader, "A page whose documents are to be processed before rendering.")    \
+    M(80, dispatch, gateway, "A message for the followers of a collection; answered by done.")     \
+    M(81, topic_dispatch, subscription_manager, "Published for each dispatch; may be lost.")       \
     M(90, search_ask, gateway, "A function of the search engine; answered by search_answer.")      \
     M(91, search_answer, search_engine, "What it gave, or the first part of it.")                  \
     M(92, index_ask, indexer, "How an index is; made where it is not. Answered by index_state.")   \
@@ -357,6 +381,35 @@ enum tw_reset {
     F(flag, more, 1, "", "There are more.")                                                        \
     L(index_entry, entries, TW_INDEX_OPS_MAX, "documents", "In order of their ids.")
 
+#define TW_FIELDS_manifest_read(F, L)                                                              \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Canonical topic query (broker/topic_query.h).")   \
+    F(u64, cut, TW_SEQNO_MAX, "row", "The result as it was at this row; 0: at the head.")          \
+    F(u64, after, TW_SEQNO_MAX, "row", "Rows above this one.")
+#define TW_FIELDS_manifest(F, L)                                                                   \
+    F(u64, cut, TW_SEQNO_MAX, "row", "For the next question.")                                     \
+    F(u64, after, TW_SEQNO_MAX, "row", "For the next question.")                                   \
+    F(flag, complete, 1, "", "The cut was reached.")                                               \
+    F(u64, records, TW_SEQNO_MAX, "records", "About how many the collections hold.")               \
+    F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at the cut, in the first answer.")         \
+    L(manifest_entry, entries, TW_MANIFEST_PAGE_MAX, "records", "In order of n.")
+#define TW_FIELDS_manifest_docs(F, L)                                                              \
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Canonical topic query (broker/topic_query.h).")   \
+    F(u64, cut, TW_SEQNO_MAX, "row", "Of the manifest.")                                           \
+    F(u64, part, TW_COLLECTIONS_PER_TOPIC_MAX, "part", "Of the topic query.")                      \
+    F(flag, rendered, 1, "", "As a stream's events (page), not as records.")                       \
+    L(one_id, rows, TW_PAGE_ROWS_MAX, "rows", "Their n.")
+
+#define TW_FIELDS_raw_page_read(F, L) TW_FIELDS_page_read(F, L)
+#define TW_FIELDS_raw_page(F, L)                                                                   \
+    TW_FIELDS_page(F, L) L(raw_row, raws, TW_PAGE_ROWS_MAX, "rows", "One for each row of the page.")
+#define TW_FIELDS_dispatch(F, L)                                                                   \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, message, TW_DISPATCH_MAX + 64, "bytes", "{message: any value}.")
+#define TW_FIELDS_topic_dispatch(F, L)                                                             \
+    F(bytes, tail, 8 * TW_DISPATCH_MAX, "bytes", "JSON behind the stream's prefix, with its }.")   \
+    L(one_id, topics, TW_TOPICS_MAX, "topics", "Whom it is for.")
+
 /* ---- expansions: items, lists of them, message bodies ---- */
 typedef tw_str tw_bytes;
 
@@ -396,7 +449,7 @@ typedef enum tw_msg_id {
 #define M(id, message, sender, doc) TW_MSG_##message = (id),
     TW_MESSAGES(M)
 #undef M
-        TW_MSG_ID_END = 128
+        TW_MSG_ID_END = 256
 } tw_msg_id;
 
 typedef union tw_body {

@@ -146,12 +146,23 @@ static log_incarnation *living(log_index *index, const log_part *part)
     return at == NULL || at->dropped != 0 ? NULL : at;
 }
 
+/* The incarnation that lived at a row. */
+static log_incarnation *living_at(log_index *index, const log_part *part, uint64_t cut)
+{
+    log_incarnation *at = log_index_named(index, part->db, part->name);
+    while (at != NULL && (at->is_void || at->all.count == 0 || at->all.at[0] > cut)) {
+        at = log_index_older(index, at); /* it had no rows yet */
+    }
+    return at == NULL || (at->dropped != 0 && at->dropped <= cut) ? NULL : at;
+}
+
 static size_t open_lists(const log_scan *scan, log_index *index, scan_list *lists)
 {
     size_t count = 0;
     for (size_t i = 0; i < scan->parts_count; i++) {
         const log_part *part = &scan->parts[i];
-        const log_incarnation *incarnation = living(index, part);
+        const log_incarnation *incarnation =
+            scan->cut == 0 ? living(index, part) : living_at(index, part, scan->cut);
         if (incarnation == NULL) {
             continue;
         }
@@ -281,6 +292,10 @@ bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t
     *count = 0;
     for (;;) {
         uint64_t row = peek_row(lists, lists_count);
+        if (scan->cut != 0 && row > scan->cut) {
+            scan->after = scan->cut;
+            return true;
+        }
         if (row == UINT64_MAX && drop == UINT64_MAX) {
             uint64_t head = log_index_head(index);
             scan->after = head > scan->after ? head : scan->after;

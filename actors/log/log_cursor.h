@@ -64,6 +64,7 @@ typedef struct log_scan {
     uint64_t after;       /* in and out: rows above it; then the last that was looked at */
     uint64_t newest_upto; /* of rows up to here only those that a snapshot shows */
     uint64_t w0;          /* head of the snapshot; UINT64_MAX: what is newest now */
+    uint64_t cut;         /* collections as they were at this row, and rows up to it; 0: now, all */
     bool drops;           /* drops too */
     bool every;           /* rows of all collections, drops too; parts are unread, part is 0 */
     size_t looked;        /* in and out: entries of the index looked at */

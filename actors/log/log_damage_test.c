@@ -167,7 +167,7 @@ static tw_err commit(damage_run *self, const damage_op *ops, size_t count)
     log_store_seal(self->log, 0);
     char id[32];
     size_t len = tw_format(id, sizeof id, "op-%u", ops[0].value);
-    const log_opid opid = {.id = {id, len}, .time_ms = NOW_MS, .seqno = ops[0].value, .count = 1};
+    const log_opid opid = {.id = {id, len}, .seqno = ops[0].value, .count = 1};
     if (err == TW_OK) {
         err = log_store_remember(self->log, &opid);
     }

@@ -215,6 +215,9 @@ tw_err log_store_load(log_store *store, uint64_t unix_ms)
     if (err == TW_OK) {
         err = log_table_marks(store->table, store, each_mark);
     }
+    if (err == TW_OK) {
+        err = log_store_load_opids(store);
+    }
     if (err == TW_OK && log_index_origin(store->index, LOG_ORIGIN_OWN) == NULL) {
         log_origin *own;
         err = log_index_add_origin(store->index, LOG_ORIGIN_OWN, 0, &own);
@@ -273,8 +276,13 @@ static tw_err allocate(log_store *store)
     tw_buf_init(&store->swept_keys, (size_t)LOG_CHUNK_ROWS * LOG_KEY_BYTES_MAX);
     store->prepared = tw_alloc(LOG_PREPARED_MAX * sizeof *store->prepared);
     store->overlay = tw_alloc_zero(LOG_OVERLAY_SLOTS, sizeof *store->overlay);
+    tw_buf_init(&store->opids_packed, LOG_OPID_GROUP_BYTES);
+    tw_buf_init(&store->opids_gone, 4 * ((size_t)TW_OPIDS_MAX + 2 * LOG_PREPARED_MAX));
     store->opids = tw_alloc(LOG_PREPARED_MAX * sizeof *store->opids);
-    if (store->prepared == NULL || store->overlay == NULL || store->opids == NULL) {
+    store->opid_chains = tw_alloc_zero(LOG_OPID_CHAINS, sizeof *store->opid_chains);
+    store->opid_gone_sizes = tw_alloc(LOG_OPID_GROUPS_GONE * sizeof *store->opid_gone_sizes);
+    if (store->prepared == NULL || store->overlay == NULL || store->opids == NULL ||
+        store->opid_chains == NULL || store->opid_gone_sizes == NULL) {
         return TW_E_NO_MEMORY;
     }
     return log_ring_init(&store->ring, RING_BYTES);
@@ -383,7 +391,6 @@ tw_err log_store_open(log_store *store, const log_store_options *options, uint64
     if (err == TW_OK) {
         log_table_limit(store->table, options->bytes_max);
         store->generation++;
-        store->opids_known = true;
     }
     tw_rwlock_done(&store->lock);
     if (err != TW_OK) {
@@ -415,6 +422,11 @@ void log_store_close(log_store *store)
     tw_free(store->prepared);
     tw_free(store->overlay);
     tw_free(store->opids);
+    tw_free(store->opid_chains);
+    tw_free(store->opid_gone_sizes);
+    log_opids_fini(&store->known);
+    tw_buf_fini(&store->opids_packed);
+    tw_buf_fini(&store->opids_gone);
     tw_free(store->marks);
     tw_buf_fini(&store->swept_keys);
     store->scopes = NULL;
@@ -424,6 +436,9 @@ void log_store_close(log_store *store)
     store->is_committed = false;
     store->overlay = NULL;
     store->opids = NULL;
+    store->opid_chains = NULL;
+    store->opid_gone_sizes = NULL;
+    store->opid_groups_gone = 0;
     store->opids_count = 0;
     store->marks = NULL;
     store->marks_count = store->marks_cap = 0;

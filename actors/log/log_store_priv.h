@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/log/log_guard.h"
+#include "actors/log/log_opids.h"
 #include "actors/log/log_ring.h"
 #include "actors/log/log_store.h"
 
@@ -11,8 +12,19 @@ enum {
     LOG_OVERLAY_SLOTS = 4 * LOG_PREPARED_MAX,
     LOG_MARK_MS = 1000,
     LOG_MARK_ROWS = 4096,
-    LOG_FLOOR_ROWS = 512, /* rows below the floor that are looked at in one go */
+    LOG_OPID_CHAINS = 2 * LOG_PREPARED_MAX,  /* a power of two */
+    LOG_OPID_GROUPS_GONE = LOG_PREPARED_MAX, /* forgotten in one transaction: an id each */
+    LOG_OPID_GROUP_BYTES = 67108864,         /* of a full commit whose ids and keys are long */
+    LOG_FLOOR_ROWS = 512,                    /* rows below the floor that are looked at in one go */
 };
+
+static_assert((LOG_OPID_CHAINS & (LOG_OPID_CHAINS - 1)) == 0, "a mask picks the chain");
+
+typedef struct log_pending_opid {
+    log_opid opid;
+    uint32_t hash;
+    uint32_t before; /* index + 1 of the one before in its chain */
+} log_pending_opid;
 
 typedef struct log_new_scope {
     uint32_t code;
@@ -41,10 +53,17 @@ struct log_store {
 
     log_pending *prepared; /* own; LOG_PREPARED_MAX */
     size_t prepared_count;
-    bool is_committed; /* what is prepared is on disk: only clear is left */
-    uint32_t *overlay; /* own; hash of (coll, key): index + 1 of the newest prepared row */
-    log_opid *opids;   /* own; LOG_PREPARED_MAX */
+    bool is_committed;       /* what is prepared is on disk: only clear is left */
+    uint32_t *overlay;       /* own; hash of (coll, key): index + 1 of the newest prepared row */
+    log_pending_opid *opids; /* own; LOG_PREPARED_MAX */
     size_t opids_count;
+    uint32_t *opid_chains; /* own; LOG_OPID_CHAINS; index + 1 of the newest prepared */
+    log_opids known;
+    uint64_t opid_group_first, opid_group; /* oldest and newest; the first is above: none */
+    tw_buf opids_packed;                   /* the group being made */
+    tw_buf opids_gone;                     /* hashes of the ids that the open transaction forgets */
+    uint32_t *opid_gone_sizes; /* own; LOG_OPID_GROUPS_GONE; ids of each of these groups */
+    size_t opid_groups_gone;
     log_new_scope *scopes; /* own; not stored yet */
     size_t scopes_count, scopes_cap;
     bool incarnations_unstored;
@@ -64,7 +83,6 @@ struct log_store {
     log_row swept[LOG_CHUNK_ROWS]; /* of the chunk being deleted; keys in swept_keys */
     size_t swept_count;
     tw_buf swept_keys;
-    bool opids_known; /* some may be old enough to be forgotten */
 };
 
 void log_store_overlay_clear(log_store *store);
@@ -72,6 +90,11 @@ void log_store_overlay_clear(log_store *store);
  * */
 tw_err log_store_sweep(log_store *store);
 void log_store_swept(log_store *store, bool committed); /* after the transaction; takes the lock */
+/* Operation ids: saved in the open transaction, then known (or, not committed, as before). */
+tw_err log_store_save_opids(log_store *store, uint64_t unix_ms);
+void log_store_opids_saved(log_store *store, bool committed);
+tw_err log_store_load_opids(log_store *store);
+tw_err log_store_forget_old_opids(log_store *store, uint64_t unix_ms); /* its own transaction */
 tw_err log_store_load(log_store *store, uint64_t unix_ms);
 tw_err log_store_rebuild(log_store *store, uint64_t unix_ms, char *why, size_t size);
 /* Goes on with a rebuild that a kill broke off once the new file was whole. TW_E_DISK. */

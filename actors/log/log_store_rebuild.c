@@ -34,6 +34,7 @@ typedef struct rebuild {
     log_store *store;
     log_table *from, *to;
     log_index *names; /* own; what is known of collections, scopes and origins */
+    uint64_t opid_groups;
     uint64_t rows, head, floor;
     uint64_t orphans; /* rows of collections that are no longer known */
     number_set rows_kept, scopes_kept;
@@ -193,13 +194,27 @@ static tw_err keep_row(void *context, const log_row *row)
     return err;
 }
 
-/* An operation is still done when its row is there, or was superseded long ago: below the floor. */
-static tw_err keep_opid(void *context, const log_opid *opid)
+/* An operation is still done when its row is there, or was superseded long ago: below the floor.
+ * Groups are numbered anew, without holes. */
+static tw_err keep_opids(void *context, uint64_t group, uint64_t time_ms, tw_str body)
 {
     rebuild *self = context;
-    bool is_good = opid->id.len > 0 && opid->id.len <= TW_OPID_MAX + 8 &&
-                   (number_set_has(&self->rows_kept, opid->seqno) || opid->seqno <= self->floor);
-    return is_good ? log_table_save_opid(self->to, opid) : TW_OK;
+    tw_buf kept;
+    log_opid opid;
+    size_t at = 0;
+    (void)group;
+    tw_buf_init(&kept, body.len);
+    while (log_opids_unpack(body, &at, &opid) == TW_OK) {
+        if (number_set_has(&self->rows_kept, opid.seqno) || opid.seqno <= self->floor) {
+            log_opids_pack(&kept, &opid);
+        }
+    }
+    tw_err err = kept.err;
+    if (err == TW_OK && kept.len > 0) {
+        err = log_table_save_opids(self->to, ++self->opid_groups, time_ms, tw_buf_str(&kept));
+    }
+    tw_buf_fini(&kept);
+    return err;
 }
 
 /* What of these cannot be read is lost; the rows decide what can be kept. */
@@ -246,7 +261,7 @@ static tw_err copy_all(rebuild *self, uint64_t *bad)
     }
     self->floor = numbers[0];
     if (err == TW_OK && self->from != NULL) {
-        err = log_table_opids(self->from, self, keep_opid);
+        err = log_table_opids(self->from, 0, INT64_MAX, keep_opids, self);
         err = err == TW_E_DISK || err == TW_E_NO_MEMORY ? err : TW_OK;
     }
     if (err == TW_OK) {

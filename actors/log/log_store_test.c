@@ -438,6 +438,143 @@ static void test_ring_wraps_and_gives_only_what_it_has(void **state)
     log_ring_fini(&ring);
 }
 
+/* Remembers count ids that begin with this number, by a commit of their own. */
+static void remember(fixture *f, uint32_t first, uint32_t count, uint64_t unix_ms)
+{
+    static char texts[LOG_PREPARED_MAX][16];
+    for (uint32_t i = 0; i < count; i++) {
+        size_t len = tw_format(texts[i], sizeof texts[i], "id-%u", first + i);
+        const log_opid opid = {.id = {texts[i], len}, .seqno = first + i, .count = 1};
+        assert_int_equal(log_store_remember(f->log, &opid), TW_OK);
+    }
+    assert_int_equal(log_store_commit(f->log, unix_ms), TW_OK);
+    log_store_clear(f->log);
+}
+
+/* What an id did; 0: it is not known. */
+static uint64_t seqno_of(fixture *f, uint32_t number)
+{
+    char text[16];
+    size_t len = tw_format(text, sizeof text, "id-%u", number);
+    tw_arena arena;
+    tw_arena_init(&arena, 4096);
+    tw_err err;
+    const log_opid *found = log_store_find_opid(f->log, &arena, (tw_str){text, len}, &err);
+    assert_int_equal(err, TW_OK);
+    uint64_t seqno = found == NULL ? 0 : found->seqno;
+    tw_arena_fini(&arena);
+    return seqno;
+}
+
+static void test_opids_are_known_before_and_after_the_commit_and_a_restart(void **state)
+{
+    fixture *f = *state;
+    remember(f, 1, 100, NOW_MS);
+    remember(f, 1000, 1, NOW_MS);
+    const log_opid kept = {.id = TW_STR("id-7000"), .seqno = 7000};
+    const log_opid undone = {.id = TW_STR("id-7001"), .seqno = 7001};
+    assert_int_equal(log_store_remember(f->log, &kept), TW_OK);
+    assert_int_equal(log_store_remember(f->log, &undone), TW_OK);
+    assert_int_equal(seqno_of(f, 7001), 7001);
+    log_store_forget(f->log, 1);
+    assert_int_equal(seqno_of(f, 7001), 0);
+    assert_int_equal(seqno_of(f, 7000), 7000);
+    assert_int_equal(log_store_commit(f->log, NOW_MS), TW_OK);
+    log_store_clear(f->log);
+    for (int life = 0; life < 2; life++) {
+        for (uint32_t i = 1; i <= 100; i++) {
+            assert_int_equal(seqno_of(f, i), i);
+        }
+        assert_int_equal(seqno_of(f, 1000), 1000);
+        assert_int_equal(seqno_of(f, 7000), 7000);
+        assert_int_equal(seqno_of(f, 7001), 0);
+        close_log(f);
+        open_log(f);
+    }
+}
+
+static void test_opids_that_are_old_or_too_many_are_forgotten(void **state)
+{
+    fixture *f = *state;
+    remember(f, 1, 1, NOW_MS);
+    for (uint32_t first = 10; first < 40; first++) {
+        remember(f, first, 1, NOW_MS);
+    }
+    uint32_t next = 100;
+    while (f->log->known.count + TW_BATCH_ROWS_MAX <= TW_OPIDS_MAX) {
+        remember(f, next, TW_BATCH_ROWS_MAX, NOW_MS + 1);
+        next += TW_BATCH_ROWS_MAX;
+    }
+    assert_int_equal(seqno_of(f, 1), 1);
+    remember(f, next, TW_BATCH_ROWS_MAX, NOW_MS + 2); /* the small groups go, and a large one */
+    assert_true(f->log->known.count <= TW_OPIDS_MAX);
+    assert_int_equal(seqno_of(f, 1), 0);
+    assert_int_equal(seqno_of(f, 39), 0);
+    assert_int_equal(seqno_of(f, 100), 0);
+    assert_int_equal(seqno_of(f, 100 + TW_BATCH_ROWS_MAX), 100 + TW_BATCH_ROWS_MAX);
+    assert_int_equal(seqno_of(f, next), next);
+    uint64_t age_ms = TW_OPID_AGE_S * 1000ULL;
+    for (int ticks = 0; ticks < 10; ticks++) {
+        assert_int_equal(log_store_tick(f->log, NOW_MS + 2 + age_ms), TW_OK);
+    }
+    assert_int_equal(seqno_of(f, 100 + TW_BATCH_ROWS_MAX), 0);
+    assert_int_equal(seqno_of(f, next), next);
+    assert_int_equal(f->log->known.count, TW_BATCH_ROWS_MAX);
+    close_log(f);
+    open_log(f);
+    assert_int_equal(seqno_of(f, next), next);
+    assert_int_equal(f->log->known.count, TW_BATCH_ROWS_MAX);
+}
+
+static void test_opids_whose_rows_are_kept_outlive_a_rebuild(void **state)
+{
+    fixture *f = *state;
+    for (uint8_t i = 0; i < 5; i++) {
+        assert_int_equal(put(f, i, 100, i), TW_OK);
+    }
+    remember(f, 1, 3, NOW_MS);
+    remember(f, 100, 2, NOW_MS); /* no rows have these numbers */
+    remember(f, 4, 1, NOW_MS);
+    uint64_t srv = f->srv;
+    log_store_report_damage(f->log);
+    log_store_close(f->log);
+    const log_store_options options = {.directory = f->directory};
+    assert_int_equal(log_store_open(f->log, &options, NOW_MS, f->why, WHY), TW_OK);
+    f->srv = log_index_origin(log_store_index(f->log), LOG_ORIGIN_OWN)->srv;
+    assert_int_not_equal(f->srv, srv);
+    for (uint32_t i = 1; i <= 4; i++) {
+        assert_int_equal(seqno_of(f, i), i);
+    }
+    assert_int_equal(seqno_of(f, 100), 0);
+    remember(f, 200, 1, NOW_MS);
+    close_log(f);
+    open_log(f);
+    assert_string_equal(f->why, ""); /* its groups are without a hole again */
+    assert_int_equal(seqno_of(f, 4), 4);
+    assert_int_equal(seqno_of(f, 200), 200);
+}
+
+static void test_group_of_opids_that_is_missing_is_damage(void **state)
+{
+    fixture *f = *state;
+    char path[128];
+    log_table *table;
+    for (uint32_t i = 1; i <= 3; i++) {
+        remember(f, i, 1, NOW_MS);
+    }
+    uint64_t srv = f->srv;
+    close_log(f);
+    path_of(f, "log.db", path, sizeof path);
+    assert_int_equal(log_table_open(&table, path, LOG_TABLE_WRITER, f->why, WHY), TW_OK);
+    assert_int_equal(log_table_begin(table), TW_OK);
+    assert_int_equal(log_table_forget_opids(table, 2), TW_OK);
+    assert_int_equal(log_table_commit(table), TW_OK);
+    log_table_close(&table);
+    open_log(f);
+    assert_non_null(strstr(f->why, "operation ids"));
+    assert_int_not_equal(f->srv, srv);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -453,6 +590,10 @@ int main(void)
         T(test_kill_at_each_point_keeps_what_was_committed),
         T(test_kill_in_a_rebuild_loses_no_good_row),
         T(test_configured_srv_id_is_not_taken_again_after_its_log_is_gone),
+        T(test_opids_are_known_before_and_after_the_commit_and_a_restart),
+        T(test_opids_that_are_old_or_too_many_are_forgotten),
+        T(test_opids_whose_rows_are_kept_outlive_a_rebuild),
+        T(test_group_of_opids_that_is_missing_is_damage),
         cmocka_unit_test(test_ring_wraps_and_gives_only_what_it_has),
     };
 #undef T

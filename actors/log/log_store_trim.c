@@ -13,7 +13,7 @@
 #include "actors/log/log_store.h"
 #include "actors/log/log_store_priv.h"
 
-enum { SWEEP_LOOK = 64, /* chunks looked at for one that is worth it */ OPIDS_STEP = 1000 };
+enum { SWEEP_LOOK = 64 }; /* chunks looked at for one that is worth it */
 
 /* ---- the floor ---- */
 
@@ -425,19 +425,5 @@ tw_err log_store_tick(log_store *store, uint64_t unix_ms)
 {
     TW_ASSERT(store->index != NULL && store->prepared_count == 0);
     log_guard_write(&store->guard, store->path, store->own_srv, log_index_head(store->index));
-    if (!store->opids_known) {
-        return TW_OK;
-    }
-    tw_err err = log_table_begin(store->table);
-    if (err != TW_OK) {
-        return err;
-    }
-    uint64_t age_ms = TW_OPID_AGE_S * 1000ULL;
-    err = log_table_forget_opids(store->table, unix_ms > age_ms ? unix_ms - age_ms : 0,
-                                 TW_OPIDS_MAX, OPIDS_STEP);
-    if (err != TW_OK) {
-        log_table_rollback(store->table);
-        return err;
-    }
-    return log_table_commit(store->table);
+    return log_store_forget_old_opids(store, unix_ms);
 }

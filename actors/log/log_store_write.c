@@ -294,48 +294,6 @@ void log_store_undo(log_store *store, size_t count)
     }
 }
 
-tw_err log_store_remember(log_store *store, const log_opid *opid)
-{
-    TW_ASSERT(opid->id.len > 0 && opid->id.len <= TW_OPID_MAX + 8);
-    if (store->opids_count == LOG_PREPARED_MAX) {
-        return TW_E_BUSY;
-    }
-    store->opids[store->opids_count++] = *opid;
-    return TW_OK;
-}
-
-size_t log_store_remembered(const log_store *store)
-{
-    return store->opids_count;
-}
-
-void log_store_forget(log_store *store, size_t count)
-{
-    TW_ASSERT(count <= store->opids_count);
-    store->opids_count = count;
-}
-
-const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id, tw_err *err)
-{
-    TW_ASSERT(id.len > 0);
-    *err = TW_OK;
-    for (size_t i = store->opids_count; i > 0; i--) {
-        if (tw_str_equal(store->opids[i - 1].id, id)) {
-            return &store->opids[i - 1];
-        }
-    }
-    log_opid *found = tw_arena_alloc(arena, sizeof *found);
-    *err = found == NULL ? TW_E_NO_MEMORY : log_table_opid(store->table, arena, id, found);
-    if (*err == TW_E_NOT_FOUND) {
-        *err = TW_OK;
-        return NULL;
-    }
-    if (*err != TW_OK && *err != TW_E_NO_MEMORY) {
-        tw_format(store->why, sizeof store->why, "%s", log_table_why(store->table));
-    }
-    return *err == TW_OK ? found : NULL;
-}
-
 /* ---- committing ---- */
 
 static tw_err store_incarnations(log_store *store)
@@ -360,14 +318,14 @@ static tw_err store_incarnations(log_store *store)
 }
 
 /* What stands beside the rows. */
-static tw_err store_beside(log_store *store)
+static tw_err store_beside(log_store *store, uint64_t unix_ms)
 {
     tw_err err = store->incarnations_unstored ? store_incarnations(store) : TW_OK;
     for (size_t i = 0; err == TW_OK && i < store->scopes_count; i++) {
         err = log_table_save_scope(store->table, store->scopes[i].code, store->scopes[i].value);
     }
-    for (size_t i = 0; err == TW_OK && i < store->opids_count; i++) {
-        err = log_table_save_opid(store->table, &store->opids[i]);
+    if (err == TW_OK) {
+        err = log_store_save_opids(store, unix_ms);
     }
     if (err == TW_OK && store->token_origin != 0) {
         const log_origin *origin = log_index_origin(store->index, store->token_origin);
@@ -473,10 +431,11 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
     for (size_t i = 0; i < store->prepared_count; i++) {
         store->prepared[i].row.time_ms = unix_ms;
     }
+    store->why[0] = '\0';
     tw_fault("store_before_begin");
     tw_err err = log_table_begin(store->table);
     if (err == TW_OK) {
-        err = store_beside(store);
+        err = store_beside(store, unix_ms);
     }
     if (err == TW_OK) {
         err = store_rows(store, &mark.bytes);
@@ -496,8 +455,11 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
         log_table_rollback(store->table);
     }
     log_store_swept(store, err == TW_OK);
+    log_store_opids_saved(store, err == TW_OK);
     if (err != TW_OK) {
-        tw_format(store->why, sizeof store->why, "%s", log_table_why(store->table));
+        if (store->why[0] == '\0') {
+            tw_format(store->why, sizeof store->why, "%s", log_table_why(store->table));
+        }
         return err;
     }
     tw_fault("store_after_commit");
@@ -517,7 +479,7 @@ void log_store_clear(log_store *store)
 {
     TW_ASSERT(store->is_committed || (store->prepared_count == 0 && store->opids_count == 0));
     store->prepared_count = 0;
-    store->opids_count = 0;
+    log_store_forget(store, 0);
     store->is_committed = false;
 }
 

@@ -51,13 +51,9 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_MARKS_FORGET] = "DELETE FROM mark WHERE n < ?",
     [SQL_NUMBER] = "SELECT v, sum FROM meta WHERE k = ?",
     [SQL_NUMBER_SAVE] = "REPLACE INTO meta(k, v, sum) VALUES(?,?,?)",
-    [SQL_OPID] = "SELECT id, ts, key, ver, seqno, count, sum FROM opid WHERE id = ?",
-    [SQL_OPIDS] = "SELECT id, ts, key, ver, seqno, count, sum FROM opid ORDER BY k",
-    [SQL_OPID_SAVE] =
-        "REPLACE INTO opid(id, ts, key, ver, seqno, count, sum) VALUES(?,?,?,?,?,?,?)",
-    [SQL_OPID_LAST] = "SELECT ifnull(max(k), 0) FROM opid",
-    [SQL_OPIDS_FORGET] = "DELETE FROM opid WHERE k IN (SELECT k FROM opid ORDER BY k LIMIT ?)"
-                         " AND (ts < ? OR k <= ?)",
+    [SQL_OPIDS] = "SELECT k, ts, body, sum FROM opids WHERE k >= ? AND k <= ? ORDER BY k",
+    [SQL_OPIDS_SAVE] = "INSERT INTO opids(k, ts, body, sum) VALUES(?,?,?,?)",
+    [SQL_OPIDS_FORGET] = "DELETE FROM opids WHERE k = ?",
     [SQL_SALVAGE_UP] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
     [SQL_SALVAGE_DOWN] =
         "SELECT " ROW_COLUMNS ", body FROM log WHERE n > ? AND n < ? ORDER BY n DESC",
@@ -74,14 +70,14 @@ static const char schema[] =
     " floor_multi INT, token BLOB, applied INT);"
     "CREATE TABLE IF NOT EXISTS mark(n INTEGER PRIMARY KEY, ts INT, bytes INT);"
     "CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v);"
-    "CREATE TABLE IF NOT EXISTS opid(k INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, ts INT,"
-    " key BLOB, ver INT, seqno INT, count INT);";
+    "CREATE TABLE IF NOT EXISTS opids(k INTEGER PRIMARY KEY, ts INT, body BLOB, sum INT);"
+    "DROP TABLE IF EXISTS opid;"; /* an id a row, of earlier logs: forgotten */
 
 /* Version 1: checksums beside the rows, and how many rows were swept. */
 static const char schema_1[] =
     "ALTER TABLE incarnation ADD COLUMN sum INT; ALTER TABLE scope ADD COLUMN sum INT;"
     "ALTER TABLE origin ADD COLUMN sum INT; ALTER TABLE mark ADD COLUMN sum INT;"
-    "ALTER TABLE meta ADD COLUMN sum INT; ALTER TABLE opid ADD COLUMN sum INT;"
+    "ALTER TABLE meta ADD COLUMN sum INT;"
     "REPLACE INTO meta(k, v) SELECT 'swept', max(ifnull((SELECT max(n) FROM log), 0),"
     " ifnull((SELECT v FROM meta WHERE k = 'head'), 0),"
     " ifnull((SELECT v FROM meta WHERE k = 'floor'), 0)) - (SELECT count(*) FROM log);"

@@ -88,22 +88,20 @@ tw_err log_table_forget_marks(log_table *table, uint64_t below);
 tw_err log_table_number(log_table *table, const char *name, uint64_t *out); /* 0 when absent */
 tw_err log_table_save_number(log_table *table, const char *name, uint64_t value);
 
-/* ---- operation ids ---- */
+/* ---- operation ids: what one did; packed into groups (log_opids.h) ---- */
 typedef struct log_opid {
     tw_str id;
-    uint64_t time_ms;
     tw_key key;
     int64_t version;
     uint64_t seqno;
     uint64_t count;
 } log_opid;
-tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id,
-                      log_opid *out); /* TW_E_NOT_FOUND */
-tw_err log_table_save_opid(log_table *table, const log_opid *opid);
-tw_err log_table_opids(log_table *table, void *context, tw_err (*each)(void *, const log_opid *));
-/* Forgets at most `most` of the oldest: those before before_ms, and those beyond count_max. */
-tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max,
-                              uint64_t most);
+/* The groups of ids that are stored, in order; body is a view for the call. */
+tw_err log_table_opids(log_table *table, uint64_t from, uint64_t upto,
+                       tw_err (*each)(void *, uint64_t group, uint64_t time_ms, tw_str body),
+                       void *context);
+tw_err log_table_save_opids(log_table *table, uint64_t group, uint64_t time_ms, tw_str body);
+tw_err log_table_forget_opids(log_table *table, uint64_t group);
 
 /* ---- damage ---- */
 /* Reads what can still be read of a damaged file, row by row, each once and wholly checked, in no

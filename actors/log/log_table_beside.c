@@ -88,10 +88,10 @@ static sqlite3_int64 sum_of_number(const char *name, uint64_t value)
     return sum_of(&value, 1, texts);
 }
 
-static sqlite3_int64 sum_of_opid(const log_opid *of)
+static sqlite3_int64 sum_of_opids(uint64_t group, uint64_t time_ms, tw_str body)
 {
-    const uint64_t numbers[] = {of->time_ms, (uint64_t)of->version, of->seqno, of->count};
-    const tw_str texts[SUM_TEXTS] = {of->id, {(const char *)of->key.ptr, of->key.len}};
+    const uint64_t numbers[] = {group, time_ms};
+    const tw_str texts[SUM_TEXTS] = {body};
     return sum_of(numbers, TW_COUNT(numbers), texts);
 }
 
@@ -286,44 +286,20 @@ tw_err log_table_save_number(log_table *table, const char *name, uint64_t value)
 
 /* ---- operation ids ---- */
 
-static tw_err opid_row(log_table *table, sqlite3_stmt *from, log_opid *out)
+tw_err log_table_opids(log_table *table, uint64_t from, uint64_t upto,
+                       tw_err (*each)(void *, uint64_t, uint64_t, tw_str), void *context)
 {
-    tw_str key = column_text(from, 2);
-    *out = (log_opid){
-        .id = column_text(from, 0),
-        .time_ms = (uint64_t)sqlite3_column_int64(from, 1),
-        .key = {(const uint8_t *)key.ptr, key.len},
-        .version = sqlite3_column_int64(from, 3),
-        .seqno = (uint64_t)sqlite3_column_int64(from, 4),
-        .count = (uint64_t)sqlite3_column_int64(from, 5),
-    };
-    return check_sum(table, from, 6, sum_of_opid(out));
-}
-
-tw_err log_table_opid(log_table *table, tw_arena *arena, tw_str id, log_opid *out)
-{
-    sqlite3_stmt *from = log_table_statement(table, SQL_OPID);
-    bind_blob(from, 1, id.ptr, id.len);
-    tw_err err = log_table_step(table, from);
-    if (err != TW_OK) {
-        return err == TW_E_END ? TW_E_NOT_FOUND : err;
-    }
-    err = opid_row(table, from, out);
-    out->id = id;
-    out->key = tw_arena_key(arena, out->key);
-    sqlite3_reset(from);
-    return err == TW_OK && out->key.len > 0 && out->key.ptr == NULL ? TW_E_NO_MEMORY : err;
-}
-
-tw_err log_table_opids(log_table *table, void *context, tw_err (*each)(void *, const log_opid *))
-{
-    sqlite3_stmt *from = log_table_statement(table, SQL_OPIDS);
+    sqlite3_stmt *groups = log_table_statement(table, SQL_OPIDS);
+    sqlite3_bind_int64(groups, 1, (sqlite3_int64)from);
+    sqlite3_bind_int64(groups, 2, (sqlite3_int64)upto);
     tw_err err;
-    while ((err = log_table_step(table, from)) == TW_OK) {
-        log_opid opid;
-        err = opid_row(table, from, &opid);
+    while ((err = log_table_step(table, groups)) == TW_OK) {
+        uint64_t group = (uint64_t)sqlite3_column_int64(groups, 0);
+        uint64_t time_ms = (uint64_t)sqlite3_column_int64(groups, 1);
+        tw_str body = column_text(groups, 2);
+        err = check_sum(table, groups, 3, sum_of_opids(group, time_ms, body));
         if (err == TW_OK) {
-            err = each(context, &opid);
+            err = each(context, group, time_ms, body);
         } else if (table->is_salvage) {
             continue;
         }
@@ -331,37 +307,24 @@ tw_err log_table_opids(log_table *table, void *context, tw_err (*each)(void *, c
             break;
         }
     }
-    return ended(from, err);
+    return ended(groups, err);
 }
 
-tw_err log_table_save_opid(log_table *table, const log_opid *opid)
+tw_err log_table_save_opids(log_table *table, uint64_t group, uint64_t time_ms, tw_str body)
 {
-    sqlite3_stmt *to = log_table_statement(table, SQL_OPID_SAVE);
-    TW_ASSERT(opid->id.len > 0);
-    bind_blob(to, 1, opid->id.ptr, opid->id.len);
-    sqlite3_bind_int64(to, 2, (sqlite3_int64)opid->time_ms);
-    bind_blob(to, 3, opid->key.ptr, opid->key.len);
-    sqlite3_bind_int64(to, 4, opid->version);
-    sqlite3_bind_int64(to, 5, (sqlite3_int64)opid->seqno);
-    sqlite3_bind_int64(to, 6, (sqlite3_int64)opid->count);
-    sqlite3_bind_int64(to, 7, sum_of_opid(opid));
+    sqlite3_stmt *to = log_table_statement(table, SQL_OPIDS_SAVE);
+    TW_ASSERT(group > 0 && body.len > 0);
+    sqlite3_bind_int64(to, 1, (sqlite3_int64)group);
+    sqlite3_bind_int64(to, 2, (sqlite3_int64)time_ms);
+    bind_blob(to, 3, body.ptr, body.len);
+    sqlite3_bind_int64(to, 4, sum_of_opids(group, time_ms, body));
     return finish(table, to);
 }
 
-tw_err log_table_forget_opids(log_table *table, uint64_t before_ms, uint64_t count_max,
-                              uint64_t most)
+tw_err log_table_forget_opids(log_table *table, uint64_t group)
 {
-    sqlite3_stmt *last = log_table_statement(table, SQL_OPID_LAST);
-    tw_err err = log_table_step(table, last);
-    int64_t newest = err == TW_OK ? sqlite3_column_int64(last, 0) : 0;
-    err = ended(last, err);
-    if (err != TW_OK || newest == 0) {
-        return err;
-    }
     sqlite3_stmt *to = log_table_statement(table, SQL_OPIDS_FORGET);
-    sqlite3_bind_int64(to, 1, (sqlite3_int64)most);
-    sqlite3_bind_int64(to, 2, (sqlite3_int64)before_ms);
-    sqlite3_bind_int64(to, 3, newest - (int64_t)count_max);
+    sqlite3_bind_int64(to, 1, (sqlite3_int64)group);
     return finish(table, to);
 }
 

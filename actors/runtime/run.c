@@ -184,7 +184,7 @@ static tw_err life_listen(tw_actor *actor)
         err = transport_listen(&actor->inbox, address);
     }
     if (err == TW_OK) {
-        guard_begin(actor, &actor->guards[0], &actor->inbox, TRANSPORT_LINK, address);
+        guard_begin(actor, &actor->guards[0], &actor->inbox, LISTENER_WATCH_REQ, address);
     }
     if (err == TW_OK && actor->class->publishes) {
         err = transport_address(actor->base, actor->name, true, address);
@@ -192,7 +192,8 @@ static tw_err life_listen(tw_actor *actor)
             err = transport_listen(&actor->publications, address);
         }
         if (err == TW_OK) {
-            guard_begin(actor, &actor->guards[1], &actor->publications, TRANSPORT_FOLLOW, address);
+            guard_begin(actor, &actor->guards[1], &actor->publications, LISTENER_WATCH_SUB,
+                        address);
         }
     }
     if (err != TW_OK) {

@@ -17,6 +17,7 @@
 #include "protocol/codec.h"
 
 #include "actors/runtime/actor.h"
+#include "actors/runtime/listener_watch.h"
 #include "actors/runtime/publication.h"
 #include "actors/runtime/restart.h"
 #include "actors/runtime/timer.h"
@@ -46,6 +47,7 @@ enum {
     SOURCE_FOLLOW = 0x200, /* + its index */
     SOURCES_MAX = 3 + 2 * TW_LINKS_MAX,
 };
+static_assert((int)TRANSPORT_ADDRESS_MAX <= (int)LISTENER_WATCH_ADDRESS_MAX, "any address fits");
 static_assert((int)TW_LINKS_MAX <= (int)SOURCE_FOLLOW - (int)SOURCE_LINK, "sources are distinct");
 
 typedef enum ask_state { ASK_FREE, ASK_WAITING, ASK_IN_FLIGHT, ASK_SETTLED } ask_state;
@@ -91,10 +93,8 @@ typedef struct followed {
 /* Watches over a listener; see guard.c. */
 typedef struct guard {
     transport_socket *guarded; /* borrow; NULL: nothing to watch */
-    transport_kind probe_kind;
-    transport_socket probe; /* own */
-    unsigned gains;         /* of the guarded when the probe set out */
-    uint64_t due_ms;        /* the next step */
+    listener_watch watch;
+    uint64_t due_ms; /* the next step */
     char address[TRANSPORT_ADDRESS_MAX];
 } guard;
 
@@ -233,8 +233,8 @@ void inbox_dispatch(tw_actor *actor, const tw_envelope *in);
 
 /* ---- guard.c ---- */
 /* Begins to watch over a socket that listens at address; inproc needs none. */
-void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded,
-                 transport_kind probe_kind, const char *address);
+void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded, listener_watch_peer peer,
+                 const char *address);
 /* Takes the step that is due. */
 void guard_turn(tw_actor *actor, guard *watch);
 void guard_end(guard *watch);

@@ -299,6 +299,10 @@ static bool take_event(struct stream *self, tw_bson frame, stream_event *out)
 {
     tw_position at = {(uint64_t)tw_bson_get_i64_or(frame, TW_STR("srv_id"), 0),
                       (uint64_t)tw_bson_get_i64_or(frame, TW_STR("seqno"), 0)};
+    if (at.seqno == 0) {
+        out->kind = STREAM_EVENT; /* a dispatched message: it is not stored, and has no position */
+        return true;
+    }
     if (self->catching_up && seen_before(self, at)) {
         return false;
     }

@@ -5,7 +5,7 @@
  * left out, operation, first step. To add an action: a row, its function in a file of its own. */
 #define FIELDS_OF_FIND (FIELD_BIT(query) | FIELD_BIT(told) | FIELD_BIT(sort) | FIELD_BIT(skip))
 #define ONE_ID         (FIELD_BIT(id) | FIELD_BIT(ids))
-#define CHANGED        (ONE_ID | FIELD_BIT(query))
+#define CHANGED        (ONE_ID | FIELD_BIT(key) | FIELD_BIT(query))
 
 static const request_action actions[] = {
     {.name = "getByIds",
@@ -55,18 +55,48 @@ static const request_action actions[] = {
     {.name = "find_one", .allowed = FIELDS_OF_FIND, .right = RIGHT_READ, .start = request_find},
     {.name = "count", .allowed = FIELD_BIT(query), .right = RIGHT_READ, .start = request_count},
     {.name = "get_field",
-     .allowed = FIELD_BIT(id) | FIELD_BIT(field),
-     .required = FIELD_BIT(id) | FIELD_BIT(field),
+     .allowed = FIELD_BIT(id) | FIELD_BIT(query) | FIELD_BIT(field),
+     .required = FIELD_BIT(field),
+     .one_of = {FIELD_BIT(id) | FIELD_BIT(query)},
      .right = RIGHT_READ,
      .start = request_detail},
-    {.name = "get_new_id", .start = request_get_new_id},
+    {.name = "get_new_id", .allowed = FIELD_BIT(excluded), .start = request_get_new_id},
+    {.name = "coerce_query",
+     .allowed = FIELD_BIT(query),
+     .required = FIELD_BIT(query),
+     .right = RIGHT_READ,
+     .start = request_coerce_query_action},
+    {.name = "coerce_list",
+     .allowed = FIELD_BIT(value),
+     .required = FIELD_BIT(value),
+     .start = request_coerce_list},
+    {.name = "drop",
+     .allowed = FIELDS_WRITE,
+     .right = RIGHT_DROP,
+     .op = TW_OP_DROP,
+     .start = request_drop},
+    {.name = "drop_database",
+     .allowed = FIELDS_WRITE,
+     .required = FIELD_BIT(database),
+     .op = TW_OP_DROP_DB,
+     .start = request_drop},
+    {.name = "schema", .start = request_schema},
     {.name = "detail",
      .allowed = FIELD_BIT(id),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .start = request_detail},
-    {.name = "dispatch", .allowed = FIELDS_ANY, .start = request_dispatch},
-    {.name = "aggregate", .allowed = FIELDS_ANY, .start = request_aggregate},
+    {.name = "sync", .allowed = FIELDS_ANY, .start = request_sync},
+    {.name = "dispatch",
+     .allowed = FIELD_BIT(message),
+     .required = FIELD_BIT(message),
+     .right = RIGHT_WRITE,
+     .start = request_dispatch},
+    {.name = "aggregate",
+     .allowed = FIELD_BIT(pipeline),
+     .required = FIELD_BIT(pipeline),
+     .right = RIGHT_READ,
+     .start = request_aggregate},
 };
 
 const request_action *request_action_find(tw_str name)
@@ -88,6 +118,20 @@ bool request_knows(tw_str action)
 static size_t bucket_of(uint64_t tag)
 {
     return (size_t)(tw_hash(&tag, sizeof tag, 0) % REQUEST_BUCKETS);
+}
+
+request *request_first_of(const request_engine *engine, uint64_t tag)
+{
+    return engine->tags[bucket_of(tag)];
+}
+
+static void free_sync(request *self)
+{
+    if (self->sync != NULL) {
+        TW_ASSERT(self->engine->syncs > 0);
+        self->engine->syncs--;
+        sync_session_free(&self->sync);
+    }
 }
 
 static request *take(request_engine *engine, uint64_t tag)
@@ -123,6 +167,8 @@ static void release(request **at)
 {
     request *self = *at;
     *at = NULL;
+    free_sync(self);
+    aggregate_free(&self->aggregate);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->page);
     tw_buf_fini(&self->cursor);
@@ -143,6 +189,8 @@ static void recycle(request *self)
     }
     engine->figures.running--;
     engine->figures.done++;
+    free_sync(self);
+    aggregate_free(&self->aggregate);
     bool large = self->page.cap > TW_PAGE_BYTES * 2;
     if (engine->spare_count >= REQUEST_SPARE_MAX || large) {
         release(&self);
@@ -253,6 +301,13 @@ static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err er
     request_leave(self);
 }
 
+void request_ask_link(request *self, int link, tw_msg_id id, const void *body)
+{
+    self->asks++;
+    tw_ask(self->engine->options.actor, link, id, body, TW_ASK_TIMEOUT_MS, on_reader_answer, self,
+           0);
+}
+
 void request_ask(request *self, tw_msg_id id, const void *body)
 {
     request_engine *engine = self->engine;
@@ -260,9 +315,7 @@ void request_ask(request *self, tw_msg_id id, const void *body)
         request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
         return;
     }
-    self->asks++;
-    tw_ask(engine->options.actor, next_reader(engine), id, body, TW_ASK_TIMEOUT_MS,
-           on_reader_answer, self, 0);
+    request_ask_link(self, next_reader(engine), id, body);
 }
 
 /* ---- asking the search engine ---- */
@@ -390,6 +443,10 @@ tw_err request_place(const request_engine *engine, const request_given *given,
         return TW_OK;
     }
     bool denied = action->right == RIGHT_READ ? (*rules)->read_denied : (*rules)->write_denied;
+    if (action->right == RIGHT_DROP && !denied && !request_may_drop(*rules)) {
+        tw_format(why->hint, sizeof why->hint, "%s", request_drop_hint);
+        denied = true;
+    }
     if (action->right == RIGHT_REMOVE && (*rules)->remove_denied) {
         tw_format(why->hint, sizeof why->hint, "Archive it, or ask the server's operator.");
         denied = true;
@@ -398,6 +455,7 @@ tw_err request_place(const request_engine *engine, const request_given *given,
         return broker_refuse(&why->why, TW_E_FORBIDDEN, "Clients may not %s \"%s\".",
                              action->right == RIGHT_READ    ? "read"
                              : action->right == RIGHT_WRITE ? "write"
+                             : action->right == RIGHT_DROP  ? "drop"
                                                             : "remove from",
                              request_show(*coll).text);
     }

@@ -21,11 +21,13 @@ typedef struct request_options {
     tw_actor *actor;        /* the gateway */
     const catalog *catalog; /* borrow */
     int store;              /* link */
+    int manager;            /* link to the subscription_manager; -1: none */
     const int *readers;     /* links to log_readers; used in turn */
     size_t readers_count;
     int search;         /* link to the search engine; -1: there is none */
     uint32_t search_ms; /* deadline of a search that asks for no other */
     tw_on_timer wake;   /* sets off request_wake of this engine; its state is the actor's */
+    int processor;      /* link, for documents of collections that have one; -1: none */
     size_t running_max; /* requests at once; beyond: busy */
     bool trusted;       /* a service: read, write and remove_denied are about clients */
 } request_options;

@@ -160,12 +160,26 @@ static void on_readings(request *self, const tw_envelope *in)
     apply(self);
 }
 
+/* A key stands for itself: a text of 24 hex digits is no ObjectId. */
+static tw_err take_key(request *self, request_why *why)
+{
+    tw_key key;
+    tw_err err = tw_key_of_value(&self->arena, self->given.at[FIELD_key], &key);
+    if (err == TW_E_BAD_DOCUMENT || err == TW_E_TOO_BIG) {
+        return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "This cannot be a key.");
+    }
+    return err == TW_OK ? request_keys_add(&self->arena, &self->keys, key) : err;
+}
+
 static tw_err take_ids(request *self, bool *two_readings, request_why *why)
 {
+    *two_readings = false;
+    if ((self->given.set & FIELD_BIT(key)) != 0) {
+        return take_key(self, why);
+    }
     tw_bson_value ids =
         self->given.at[FIELD_ids].type != 0 ? self->given.at[FIELD_ids] : self->given.at[FIELD_id];
     tw_err err = request_ids_read(&self->arena, ids, &self->ids, &self->ids_count, why);
-    *two_readings = false;
     for (size_t i = 0; i < self->ids_count && err == TW_OK; i++) {
         *two_readings = *two_readings || self->ids[i].also.len != 0;
     }

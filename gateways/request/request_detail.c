@@ -1,4 +1,5 @@
-/* request_detail.c - detail and get_field: one record by its id, whole or one value of it. */
+/* request_detail.c - detail and get_field: one record by its id, whole or one value of it;
+ * get_field also of the first record that matches a query. */
 #include "gateways/request/request_priv.h"
 
 static void ask(request *self)
@@ -12,13 +13,33 @@ static void ask(request *self)
     request_ask(self, TW_MSG_get, &message);
 }
 
+static void ask_query(request *self)
+{
+    tw_msg_find message = {.db = self->db,
+                           .coll = self->coll,
+                           .query = self->query,
+                           .fields = self->told,
+                           .limit = 1,
+                           .after = self->after,
+                           .bytes_max = TW_PAGE_BYTES};
+    request_ask(self, TW_MSG_find, &message);
+}
+
 static void answered(request *self, const tw_envelope *in)
 {
     if (in->id != TW_MSG_records) {
         request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
         return;
     }
-    const tw_item_record *record = request_record_of(&in->body->records, &self->ids[0]);
+    const tw_msg_records *page = &in->body->records;
+    bool by_id = self->ids_count != 0;
+    if (!by_id && page->items.count == 0 && page->more && page->after > self->after) {
+        self->after = page->after; /* a reader looks at so many records at a time */
+        self->ask(self);
+        return;
+    }
+    const tw_item_record *first = page->items.count == 0 ? NULL : &page->items.at[0];
+    const tw_item_record *record = by_id ? request_record_of(page, &self->ids[0]) : first;
     if (record == NULL) {
         request_fail(self, TW_E_NOT_FOUND, NULL, NULL, (tw_bson){0});
         return;
@@ -43,9 +64,12 @@ static void answered(request *self, const tw_envelope *in)
 void request_detail(request *self)
 {
     request_why why = {0};
-    tw_err err = request_ids_read(&self->arena, self->given.at[FIELD_id], &self->ids,
-                                  &self->ids_count, &why);
-    if (err == TW_OK && self->ids_count != 1) {
+    bool by_query = (self->given.set & FIELD_BIT(query)) != 0;
+    tw_err err = by_query
+                     ? request_coerce_query(self, self->given.at[FIELD_query], &self->query, &why)
+                     : request_ids_read(&self->arena, self->given.at[FIELD_id], &self->ids,
+                                        &self->ids_count, &why);
+    if (err == TW_OK && !by_query && self->ids_count != 1) {
         err = broker_refuse(&why.why, TW_E_BAD_MESSAGE, "%s takes one id.", self->action->name);
     }
     if (err == TW_OK && (self->given.set & FIELD_BIT(field)) != 0) {
@@ -55,7 +79,7 @@ void request_detail(request *self)
         request_fail_why(self, err, &why);
         return;
     }
-    self->ask = ask;
+    self->ask = by_query ? ask_query : ask;
     self->answered = answered;
     self->ask(self);
 }

@@ -218,6 +218,8 @@ static tw_err check_value(const field_row *row, tw_bson_value value, request_why
     case KIND_TEXTS:
         wanted = doc || list || value.type == TW_BSON_STRING ? NULL : "text or a list";
         break;
+    case KIND_ANY:
+        break;
     }
     if (wanted != NULL) {
         return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "\"%s\" is to be %s.", row->name, wanted);

@@ -8,9 +8,11 @@
  * 4. Each operation that is sent carries an opid, so a whole message may be sent once more. */
 #pragma once
 
+#include "broker/aggregate.h"
 #include "broker/why.h"
 
 #include "gateways/request/request.h"
+#include "gateways/sync_session.h"
 
 enum {
     REQUEST_MAGIC = 0x4e95e571,
@@ -38,6 +40,7 @@ typedef enum request_kind {
     KIND_SCALAR, /* max is bytes */
     KIND_SEARCH, /* text in Lucene's syntax, or an object; max is bytes */
     KIND_TEXTS,  /* text, a list, or an object; max is bytes */
+    KIND_ANY,    /* any value; max is bytes */
 } request_kind;
 
 /* F(field, name, kind, min, max) */
@@ -81,7 +84,13 @@ typedef enum request_kind {
     F(mincount, "mincount", KIND_NUMBER, 0, TW_SEQNO_MAX)                                          \
     F(group_field, "group_field", KIND_TEXT, 1, TW_KEY_MAX)                                        \
     F(group_limit, "limit", KIND_NUMBER, 1, TW_SEARCH_GROUPS_MAX)                                  \
-    F(dry_run, "dry_run", KIND_BOOL, 0, 0)
+    F(dry_run, "dry_run", KIND_BOOL, 0, 0)                                                         \
+    F(origin, "origin", KIND_TEXT, 1, TW_OPID_MAX)                                                 \
+    F(key, "key", KIND_ANY, 0, TW_KEY_MAX)                                                         \
+    F(message, "message", KIND_ANY, 0, TW_DISPATCH_MAX)                                            \
+    F(value, "value", KIND_ANY, 0, TW_DOCUMENT_MAX)                                                \
+    F(excluded, "excluded", KIND_IDS, 0, TW_IDS_MAX)                                               \
+    F(pipeline, "pipeline", KIND_LIST, 0, TW_STAGES_MAX)
 
 typedef enum request_field {
 #define F(field, name, kind, min, max) FIELD_##field,
@@ -95,7 +104,7 @@ static_assert(FIELDS_COUNT <= 64, "a set of fields is 64 bits");
 #define FIELDS_COMMON                                                                              \
     (FIELD_BIT(action) | FIELD_BIT(op) | FIELD_BIT(req_id) | FIELD_BIT(collection) |               \
      FIELD_BIT(database))
-#define FIELDS_WRITE  (FIELD_BIT(opid) | FIELD_BIT(dispatch))
+#define FIELDS_WRITE  (FIELD_BIT(opid) | FIELD_BIT(dispatch) | FIELD_BIT(origin))
 #define FIELDS_CHANGE (FIELD_BIT(set) | FIELD_BIT(operations) | FIELD_BIT(update))
 
 /* A request's fields by number; type 0 = not given. Views. */
@@ -114,7 +123,13 @@ typedef struct request request;
 typedef void (*request_step)(request *self);
 typedef void (*request_answered)(request *self, const tw_envelope *in);
 
-typedef enum request_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_REMOVE } request_right;
+typedef enum request_right {
+    RIGHT_NONE,
+    RIGHT_READ,
+    RIGHT_WRITE,
+    RIGHT_REMOVE,
+    RIGHT_DROP
+} request_right;
 
 /* What tells an action of the search family from the others. */
 typedef enum request_search_kind {
@@ -208,7 +223,9 @@ struct request {
     size_t page_at; /* its next item */
     request_result *results;
     size_t results_cap, results_count;
+    struct aggregate *aggregate; /* own; NULL but for an aggregate */
     request_since since;
+    sync_session *sync;    /* own; of the action sync */
     request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
     tw_list_search_target targets;
     tw_vector min_since;
@@ -254,6 +271,7 @@ struct request_engine {
     tw_arena again; /* own; a kept page, read again */
     size_t waiting; /* requests with a wake_ms */
     uint64_t pass;
+    size_t syncs; /* under way */
     request_figures figures;
 };
 
@@ -265,12 +283,16 @@ void request_ask(request *self, tw_msg_id id, const void *body);
 void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t timeout_ms);
 /* Sleeps for a time: go_on is called then. */
 void request_wait(request *self, uint64_t wait_ms, request_step go_on);
+/* The same of another actor: the store, the subscription manager. */
+void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
 void request_enter(request *self);
 void request_leave(request *self);
 const request_action *request_action_find(tw_str name);
+/* The chain in which the requests of a tag are found, with others. */
+request *request_first_of(const request_engine *engine, uint64_t tag);
 /* The collection that is meant and its rules, as the right demands. */
 tw_err request_place(const request_engine *engine, const request_given *given,
                      const request_action *action, tw_str *db, tw_str *coll,
@@ -340,7 +362,15 @@ void request_insert(request *self); /* and put */
 void request_update(request *self);
 void request_change(request *self); /* remove, and the second half of update */
 void request_run_batch(request *self);
+void request_sync(request *self);
 void request_dispatch(request *self);
+void request_drop(request *self); /* and drop_database */
+/* What clients may drop; a service may drop all. */
+bool request_may_drop(const catalog_collection *rules);
+extern const char request_drop_hint[];
+void request_schema(request *self);
+void request_coerce_query_action(request *self);
+void request_coerce_list(request *self);
 void request_aggregate(request *self);
 
 /* ---- request_search.c: searching, and the table of its family ---- */

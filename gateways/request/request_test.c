@@ -19,6 +19,7 @@
 
 #include "actors/log_reader.h"
 #include "actors/store.h"
+#include "actors/subscription_manager.h"
 #include "tests/support/fake_store.h"
 
 enum { REPLIES_MAX = 12000, WAIT_MS = 20000, TAGS_MAX = 64, READERS = 2 };
@@ -127,14 +128,16 @@ static tw_err host_init(void *arg, tw_actor *actor, const void *given)
     const host_options *options = given;
     int readers[READERS] = {tw_link(actor, "log_reader.0"), tw_link(actor, "log_reader.1")};
     self->actor = actor;
-    return request_engine_new(&self->engine, &(request_options){.actor = actor,
-                                                                .catalog = options->catalog,
-                                                                .store = tw_link(actor, "store"),
-                                                                .search = -1,
-                                                                .readers = readers,
-                                                                .readers_count = READERS,
-                                                                .running_max = options->running_max,
-                                                                .trusted = options->trusted});
+    return request_engine_new(&self->engine,
+                              &(request_options){.actor = actor,
+                                                 .catalog = options->catalog,
+                                                 .store = tw_link(actor, "store"),
+                                                 .manager = tw_link(actor, "subscription_manager"),
+                                                 .search = -1,
+                                                 .readers = readers,
+                                                 .readers_count = READERS,
+                                                 .running_max = options->running_max,
+                                                 .trusted = options->trusted});
 }
 
 static void host_fini(void *arg)
@@ -192,6 +195,7 @@ typedef struct world {
     log_store *store; /* own */
     store_options store_options;
     log_reader_options reader_options;
+    subscription_manager_options manager_options;
     tw_system *system;
     tw_caller *caller;
     host_options options;
@@ -224,6 +228,9 @@ static void begin(world *w, host_options options)
             tw_system_add(w->system, fake ? &fake_reader_class : &log_reader_class, i, reader),
             TW_OK);
     }
+    w->manager_options = (subscription_manager_options){.catalog = &known};
+    assert_int_equal(tw_system_add(w->system, &subscription_manager_class, -1, &w->manager_options),
+                     TW_OK);
     assert_int_equal(tw_system_add(w->system, &host_class, -1, &w->options), TW_OK);
     assert_int_equal(tw_system_start(w->system, &why), TW_OK);
     assert_int_equal(tw_caller_open(&w->caller, base, "gateway", WAIT_MS), TW_OK);
@@ -310,12 +317,29 @@ static void assert_all_end(world *w)
 }
 
 /* ---- the validator ---- */
+typedef struct refused_case {
+    const char *asked, *code, *message, *hint;
+} refused_case;
+
+static void refuse_all(const refused_case *cases, size_t count)
+{
+    world w;
+    begin(&w, plain);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(run(&w, cases[i].asked), 1);
+        assert_string_equal(text_of(&w, "type"), "error");
+        assert_code(&w, cases[i].code);
+        assert_non_null(strstr(text_of(&w, "message"), cases[i].message));
+        assert_non_null(strstr(text_of(&w, "hint"), cases[i].hint));
+    }
+    assert_int_equal(running(&w), 0);
+    end(&w);
+}
+
 static void test_request_wrong_fields_refused_by_name(void **state)
 {
     (void)state;
-    static const struct {
-        const char *asked, *code, *message, *hint;
-    } cases[] = {
+    static const refused_case cases[] = {
         {"{\"action\":\"findd\"}", "unknown", "There is no action \"findd\".", "\"find\""},
         {"{\"acton\":\"find\"}", "bad_message", "\"action\" is missing", ""},
         {"{\"action\":7}", "bad_message", "\"action\" is missing", ""},
@@ -345,31 +369,45 @@ static void test_request_wrong_fields_refused_by_name(void **state)
          ""},
         {"{\"action\":\"put\",\"collection\":\"a\",\"doc\":{},\"reqID\":{}}", "bad_message",
          "reqID", ""},
-        {"{\"action\":\"aggregate\",\"collection\":\"a\",\"pipeline\":[]}", "unsupported",
-         "MongoDB", "find"},
         {"{\"action\":\"search\",\"index\":\"a\",\"body\":{}}", "unsupported", "has no index",
          "search"},
         {"{\"action\":\"get\",\"index\":\"a\"}", "bad_message", "get needs \"id\".", ""},
         {"{\"action\":\"search\",\"body\":{},\"query\":\"x\"}", "bad_message", "exclude", ""},
-        {"{\"action\":\"dispatch\",\"collection\":\"a\",\"message\":{}}", "unsupported", "dispatch",
-         ""},
         {"{\"action\":\"find\",\"collection\":\"hidden\"}", "forbidden", "may not read", ""},
         {"{\"action\":\"put\",\"collection\":\"fixed\",\"doc\":{}}", "forbidden", "may not write",
          ""},
         {"{\"action\":\"remove\",\"collection\":\"kept\",\"id\":1}", "forbidden",
          "may not remove from", "Archive"},
     };
-    world w;
-    begin(&w, plain);
-    for (size_t i = 0; i < TW_COUNT(cases); i++) {
-        assert_int_equal(run(&w, cases[i].asked), 1);
-        assert_string_equal(text_of(&w, "type"), "error");
-        assert_code(&w, cases[i].code);
-        assert_non_null(strstr(text_of(&w, "message"), cases[i].message));
-        assert_non_null(strstr(text_of(&w, "hint"), cases[i].hint));
-    }
-    assert_int_equal(running(&w), 0);
-    end(&w);
+    refuse_all(cases, TW_COUNT(cases));
+}
+
+static void test_request_wrong_wishes_refused_with_a_hint(void **state)
+{
+    (void)state;
+    static const refused_case cases[] = {
+        {"{\"action\":\"aggregate\",\"collection\":\"a\",\"pipeline\":[{\"$lookup\":{}}]}",
+         "unsupported", "$lookup", "MongoDB"},
+        {"{\"action\":\"aggregate\",\"collection\":\"a\"}", "bad_message",
+         "aggregate needs \"pipeline\".", ""},
+        {"{\"action\":\"drop\",\"collection\":\"open\"}", "forbidden", "may not drop",
+         "drop_allowed"},
+        {"{\"action\":\"drop_database\",\"database\":\"main\"}", "forbidden", "may not drop",
+         "drop_allowed"},
+        {"{\"action\":\"drop_database\"}", "bad_message", "needs \"database\".", ""},
+        {"{\"action\":\"drop_database\",\"database\":\"a\",\"collection\":\"b\"}", "bad_message",
+         "\"collection\"", "Use drop"},
+        {"{\"action\":\"remove\",\"collection\":\"open\",\"key\":[1]}", "bad_message",
+         "cannot be a key", ""},
+        {"{\"action\":\"coerce_query\",\"collection\":\"a\"}", "bad_message", "needs", ""},
+        {"{\"action\":\"coerce_list\"}", "bad_message", "needs", ""},
+        {"{\"action\":\"get_field\",\"collection\":\"a\",\"field\":\"x\"}", "bad_message",
+         "needs one of", ""},
+        {"{\"action\":\"dispatch\",\"collection\":\"a\"}", "bad_message", "needs \"message\".", ""},
+        {"{\"action\":\"dispatch\",\"collection\":\"fixed\",\"message\":1}", "forbidden",
+         "may not write", ""},
+    };
+    refuse_all(cases, TW_COUNT(cases));
 }
 
 static void test_request_any_bytes_of_a_valid_document_answered(void **state)
@@ -378,14 +416,15 @@ static void test_request_any_bytes_of_a_valid_document_answered(void **state)
     world w;
     begin(&w, plain);
     /* every field of the table with a value of every type, for every action */
-    static const char *const actions[] = {"getByIds", "insert",    "put",        "update",
-                                          "remove",   "batch",     "find",       "find_one",
-                                          "count",    "get_field", "get_new_id", "detail",
-                                          "dispatch", "aggregate", "search"};
+    static const char *const actions[] = {
+        "getByIds",   "insert",        "put",      "update",       "remove",
+        "batch",      "find",          "find_one", "count",        "get_field",
+        "get_new_id", "detail",        "dispatch", "aggregate",    "search",
+        "drop",       "drop_database", "schema",   "coerce_query", "coerce_list"};
     static const char *const fields[] = {
-        "id",   "ids",      "query", "fields",     "sort",   "limit",
-        "skip", "field",    "doc",   "operations", "update", "if_version",
-        "opid", "dispatch", "ops",   "atomic",     "reqID",  "database"};
+        "id",    "ids",        "query",  "fields",     "sort",  "limit",    "skip",     "field",
+        "doc",   "operations", "update", "if_version", "opid",  "dispatch", "ops",      "atomic",
+        "reqID", "database",   "key",    "message",    "value", "excluded", "pipeline", "origin"};
     static const char *const values[] = {"1",   "\"x\"",      "{}",      "[]",   "null", "true",
                                          "1.5", "{\"$x\":1}", "[1,[2]]", "\"\"", "-1"};
     for (size_t a = 0; a < TW_COUNT(actions); a++) {
@@ -656,6 +695,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_wrong_fields_refused_by_name),
+        cmocka_unit_test(test_request_wrong_wishes_refused_with_a_hint),
         cmocka_unit_test(test_request_any_bytes_of_a_valid_document_answered),
         cmocka_unit_test(test_request_slow_asker_gets_each_document_once_in_order),
         cmocka_unit_test(test_request_forgotten_gives_no_reply_and_ends),

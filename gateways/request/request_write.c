@@ -239,9 +239,12 @@ static tw_str draw_opid(request *self)
     return (tw_str){text, OPID_DRAWN};
 }
 
-/* Text of the reqID: told to those who watch changes as the origin of this one. */
+/* Told to those who watch changes as the origin of this one: as asked, or the text of the reqID. */
 static tw_str origin_of(request *self)
 {
+    if ((self->given.set & FIELD_BIT(origin)) != 0) {
+        return tw_bson_value_str(self->given.at[FIELD_origin]);
+    }
     tw_bson_value id = self->given.at[FIELD_req_id];
     if (id.type == 0 || id.type == TW_BSON_NULL) {
         return (tw_str){NULL, 0};

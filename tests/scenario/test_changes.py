@@ -51,6 +51,31 @@ def test_changes_start_live_and_tell_insert_update_delete(any_layout):
     run(scenario())
 
 
+def test_update_descriptions_name_paths(server):
+    """Documents within documents by dotted paths, as MongoDB tells them; what a path cannot name,
+    and arrays, whole."""
+
+    async def scenario():
+        url = server.url
+        async with await Client.open(url("/db")) as db, await Client.open(url("/changes")) as on:
+            await on.until_sync()
+            old = {"b": 1, "c": {"d": 2, "e": 3}, "same": 0}
+            before = {"_id": 1, "a": old, "l": [1, 2], "z": 1}
+            new = {"b": 9, "c": {"d": 2}, "same": 0, "new": {"x": 1}}
+            after = {"_id": 1, "a": new, "l": [1, 3]}
+            odd = {"_id": 1, "a": {"b.c": 1}, "l": {"0": 3}}
+            for doc in (before, after, odd):
+                await db.one("put", collection="a", doc=doc)
+            told = [(await on.next()).get("updateDescription") for _ in range(3)]
+            assert told[0] is None
+            assert without(told[1]["updatedFields"]) == {"a.b": 9, "a.new": {"x": 1}, "l": [1, 3]}
+            assert sorted(told[1]["removedFields"]) == ["a.c.e", "z"]
+            assert without(told[2]["updatedFields"]) == {"a": {"b.c": 1}, "l": {"0": 3}}
+            assert told[2]["removedFields"] == []
+
+    run(scenario())
+
+
 def test_changes_tell_the_writers_own_and_collections_that_come_later(server):
     async def scenario():
         async with await Client.open(server.url("/changes")) as both:
@@ -189,3 +214,15 @@ def test_tidewire_changes_counts_and_survives_a_kill(make_server, tmp_path):
     again = server.run("changes", "people", "--since", first, "--count", "5")
     told = [json.loads(line) for line in again.stdout.splitlines()]
     assert keys_of(told) == list(range(1, 6))
+    # a database of another name
+    message = {"action": "put", "collection": "people", "database": "crm", "doc": {"_id": 1}}
+    run(put_one(server, message))
+    since = json.dumps([[frames[0]["srv_id"], frames[-1]["seqno"]]])
+    words = ["changes", "people", "--database", "crm", "--since", since, "--count", "1"]
+    assert json.loads(server.run(*words).stdout)["ns"] == {"db": "crm", "coll": "people"}
+
+
+async def put_one(server, message):
+    async with await Client.open(server.url("/db")) as db:
+        await db.send(**message)
+        assert "since" in await db.next()

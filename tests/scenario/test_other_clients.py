@@ -29,3 +29,7 @@ def test_headless_chromium(server):
     if "TIDEWIRE_CHROMIUM" not in os.environ:
         pytest.skip("chromium is not installed (script/install test)")
     node("browser.mjs", f"ws://127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/healthz")
+
+
+def test_marks_of_sync_in_javascript():
+    node("sync_marks.mjs")

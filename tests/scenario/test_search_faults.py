@@ -192,7 +192,7 @@ def test_wiped_or_altered_index_is_put_right(make_server, tmp_path, cluster, nam
     )
     cluster.call("PUT", f"/{names}c/_doc/stranger?refresh=true", {"n": 5})
     server.start()
-    wait_until(lambda: documents(cluster, names) == wanted, 60, "compared and put right")
+    wait_until(lambda: documents(cluster, names) == wanted, 100, "compared and put right")
 
 
 def test_as_of_and_min_since(make_server, tmp_path, cluster, names):

@@ -1,0 +1,33 @@
+/* load_adapter.h - how each server is spoken to: hello, subscribe, publish, and what arrives.
+ *
+ * An event is the same text for all: a mark, its number, the time it was due, and padding, as many
+ * bytes as asked for. No character of it needs an escape in JSON. */
+#pragma once
+
+#include "bench/support/load_client.h"
+
+enum {
+    LOAD_PAYLOAD_MIN = 2 + 8 + 16, /* mark, number, time */
+    LOAD_PAYLOAD_MAX = 16384,
+};
+
+typedef struct load_event {
+    uint32_t seq;
+    uint64_t due_ns;
+} load_event;
+
+typedef struct load_adapter {
+    const char *name;
+    const char *subprotocol; /* or NULL */
+    const char *subscribe_path, *publish_path;
+    bool is_stream; /* messages may span frames */
+    /* The handshake is done: says hello and subscribes. Calls load_is_ready, or the answer does. */
+    void (*opened)(load_client *client, load_conn *conn);
+    /* Returns the bytes that were understood; the rest comes again with more. */
+    size_t (*received)(load_client *client, load_conn *conn, uint8_t *ptr, size_t len);
+    /* Adds to conn->out; the caller flushes. */
+    void (*publish)(load_client *client, load_conn *conn, const load_event *events, size_t count);
+} load_adapter;
+
+/* raw, nchan, nats, mqtt, tidewire; NULL: none of these. */
+const load_adapter *load_adapter_find(const char *name);

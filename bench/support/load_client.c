@@ -1,0 +1,371 @@
+/* load_client.c - sockets, the websocket handshake, and frames in both directions. */
+#include "bench/support/load_client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/support/load_adapter.h"
+
+enum {
+    EVENTS_MAX = 512,
+    HEAD_ROOM = 1 << 18, /* for what is kept of a message that spans frames */
+    READ_BYTES = 1 << 18,
+    FRAME_MAX = 1 << 22, /* kept bytes and one read */
+};
+
+uint64_t load_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+_Noreturn void load_die(const char *what)
+{
+    fprintf(stderr, "load: %s%s%s\n", what, errno != 0 ? ": " : "",
+            errno != 0 ? strerror(errno) : "");
+    exit(1);
+}
+
+uint8_t *load_bytes_room(load_bytes *self, size_t len)
+{
+    if (self->max - self->len < len) {
+        size_t max = (self->len + len) * 2;
+        uint8_t *ptr = tw_realloc(self->ptr, max);
+        if (ptr == NULL) {
+            load_die("no memory");
+        }
+        self->ptr = ptr;
+        self->max = max;
+    }
+    uint8_t *at = self->ptr + self->len;
+    self->len += len;
+    return at;
+}
+
+void load_bytes_add(load_bytes *self, const void *ptr, size_t len)
+{
+    memcpy(load_bytes_room(self, len), ptr, len);
+}
+
+void load_client_init(load_client *self)
+{
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->scratch = tw_alloc((size_t)HEAD_ROOM + FRAME_MAX);
+    self->now_ns = load_now_ns();
+    if (self->epoll < 0 || self->scratch == NULL) {
+        load_die("epoll");
+    }
+}
+
+void load_client_fini(load_client *self)
+{
+    close(self->epoll);
+    tw_free(self->scratch);
+}
+
+static void watch(load_client *self, load_conn *conn, int how)
+{
+    bool writes = conn->state == LOAD_CONNECTING || conn->waits;
+    bool reads = !(conn->stalled && conn->state == LOAD_READY);
+    struct epoll_event event = {.events = (reads ? (uint32_t)EPOLLIN : 0) |
+                                          (writes ? (uint32_t)EPOLLOUT : 0),
+                                .data.ptr = conn};
+    if (epoll_ctl(self->epoll, how, conn->fd, &event) != 0) {
+        load_die("epoll_ctl");
+    }
+}
+
+/* Source addresses differ, as the ports of one would run out. */
+static void bind_source(int fd, uint64_t number)
+{
+    const int one = 1;
+    uint32_t host =
+        0x7f000000U | ((uint32_t)getpid() % 250 + 1) << 8 | (uint32_t)(number / 4096 % 250 + 2);
+    struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(host)};
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) != 0) {
+        load_die("bind");
+    }
+}
+
+void load_conn_open(load_client *self, load_conn *conn, bool publishes)
+{
+    *conn = (load_conn){.publishes = publishes, .stalled = conn->stalled};
+    conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (conn->fd < 0) {
+        load_die("socket");
+    }
+    const int one = 1;
+    (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    bind_source(conn->fd, self->opened++);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(self->port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (connect(conn->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) {
+        load_die("connect");
+    }
+    conn->state = LOAD_CONNECTING;
+    watch(self, conn, EPOLL_CTL_ADD);
+}
+
+void load_conn_close(load_client *self, load_conn *conn)
+{
+    if (conn->state == LOAD_CLOSED) {
+        return;
+    }
+    /* A reset leaves no port in TIME_WAIT for the next round. */
+    const struct linger now = {.l_onoff = 1};
+    (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    self->ready -= conn->state == LOAD_READY ? 1 : 0;
+    conn->state = LOAD_CLOSED;
+    close(conn->fd);
+    tw_free(conn->kept.ptr);
+    tw_free(conn->rest.ptr);
+    tw_free(conn->out.ptr);
+    conn->kept = conn->rest = conn->out = (load_bytes){0};
+}
+
+/* The server ended it, or cannot be understood. */
+static void lose(load_client *self, load_conn *conn)
+{
+    self->refused += conn->state < LOAD_READY ? 1 : 0;
+    self->dropped += conn->state == LOAD_READY ? 1 : 0;
+    load_conn_close(self, conn);
+}
+
+void load_is_ready(load_client *self, load_conn *conn)
+{
+    if (conn->state == LOAD_OPENING) {
+        conn->state = LOAD_READY;
+        self->ready++;
+        if (conn->stalled) {
+            watch(self, conn, EPOLL_CTL_MOD);
+        }
+    }
+}
+
+void load_frame_begin(load_conn *conn, uint8_t opcode, size_t len)
+{
+    static const uint8_t mask[4] = {0};
+    uint8_t head[10] = {(uint8_t)(0x80U | opcode)};
+    size_t size = 2;
+    if (len < 126) {
+        head[1] = (uint8_t)(0x80U | len);
+    } else {
+        unsigned wide = len > 0xffff ? 8 : 2;
+        head[1] = (uint8_t)(0x80U | (wide == 8 ? 127U : 126U));
+        for (unsigned i = 0; i < wide; i++) {
+            head[size++] = (uint8_t)(len >> (8 * (wide - 1 - i)));
+        }
+    }
+    load_bytes_add(&conn->out, head, size);
+    load_bytes_add(&conn->out, mask, sizeof mask);
+}
+
+void load_send(load_client *self, load_conn *conn, uint8_t opcode, const void *ptr, size_t len)
+{
+    load_frame_begin(conn, opcode, len);
+    load_bytes_add(&conn->out, ptr, len);
+    load_flush(self, conn);
+}
+
+void load_flush(load_client *self, load_conn *conn)
+{
+    if (conn->state <= LOAD_CONNECTING || conn->out.len == 0) {
+        return;
+    }
+    ssize_t sent = send(conn->fd, conn->out.ptr, conn->out.len, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) {
+        lose(self, conn);
+        return;
+    }
+    size_t gone = sent > 0 ? (size_t)sent : 0;
+    conn->out.len -= gone;
+    memmove(conn->out.ptr, conn->out.ptr + gone, conn->out.len);
+    if (conn->waits != (conn->out.len > 0)) {
+        conn->waits = conn->out.len > 0;
+        watch(self, conn, EPOLL_CTL_MOD);
+    }
+}
+
+static void on_connected(load_client *self, load_conn *conn)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+        lose(self, conn);
+        return;
+    }
+    const load_adapter *adapter = self->adapter;
+    char text[512];
+    size_t size =
+        tw_format(text, sizeof text,
+                  "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
+                  "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
+                  conn->publishes ? adapter->publish_path : adapter->subscribe_path, self->port,
+                  adapter->subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                  adapter->subprotocol != NULL ? adapter->subprotocol : "",
+                  adapter->subprotocol != NULL ? "\r\n" : "");
+    conn->state = LOAD_HANDSHAKE;
+    watch(self, conn, EPOLL_CTL_MOD);
+    load_bytes_add(&conn->out, text, size);
+    load_flush(self, conn);
+}
+
+/* Returns the bytes of the answer; 0: it is not complete. */
+static size_t on_handshake(load_client *self, load_conn *conn, const uint8_t *ptr, size_t len)
+{
+    const uint8_t *end = memmem(ptr, len, "\r\n\r\n", 4);
+    if (end == NULL) {
+        return 0;
+    }
+    if (len < 12 || memcmp(ptr, "HTTP/1.1 101", 12) != 0) {
+        lose(self, conn);
+        return len;
+    }
+    conn->state = LOAD_OPENING;
+    self->adapter->opened(self, conn);
+    return (size_t)(end - ptr) + 4;
+}
+
+static void on_payload(load_client *self, load_conn *conn, uint8_t *ptr, size_t len)
+{
+    size_t kept = conn->rest.len;
+    if (kept > 0) { /* what stood before this payload is done with: its place is free */
+        if (kept > HEAD_ROOM) {
+            errno = 0;
+            load_die("a message is too long");
+        }
+        ptr -= kept;
+        memcpy(ptr, conn->rest.ptr, kept);
+        len += kept;
+        conn->rest.len = 0;
+    }
+    size_t used = self->adapter->received(self, conn, ptr, len);
+    if (used < len && conn->state != LOAD_CLOSED) {
+        load_bytes_add(&conn->rest, ptr + used, len - used);
+    }
+}
+
+static void on_frame(load_client *self, load_conn *conn, uint8_t first, uint8_t *ptr, size_t len)
+{
+    switch (first & 0x0fU) {
+    case 0x8:
+        lose(self, conn);
+        return;
+    case 0x9:
+        load_send(self, conn, 0xa, ptr, len);
+        return;
+    case 0xa:
+        return;
+    default:
+        break;
+    }
+    bool whole = (first & 0x80U) != 0 && (first & 0x0fU) != 0;
+    if (!whole && !self->adapter->is_stream) {
+        self->undecoded++; /* no peer sends such short messages in parts */
+        return;
+    }
+    on_payload(self, conn, ptr, len);
+}
+
+static size_t cut_frames(load_client *self, load_conn *conn, uint8_t *ptr, size_t len)
+{
+    size_t at = 0;
+    while (conn->state >= LOAD_OPENING && len - at >= 2) {
+        uint8_t *head = ptr + at;
+        uint64_t size = head[1] & 0x7fU;
+        size_t before = 2;
+        if (size >= 126) {
+            before = size == 126 ? 4 : 10;
+            if (len - at < before) {
+                break;
+            }
+            size = 0;
+            for (size_t i = 2; i < before; i++) {
+                size = size << 8 | head[i];
+            }
+        }
+        if (len - at - before < size) {
+            break;
+        }
+        on_frame(self, conn, head[0], head + before, size);
+        at += before + size;
+    }
+    return at;
+}
+
+static void on_readable(load_client *self, load_conn *conn)
+{
+    uint8_t *begin = self->scratch + HEAD_ROOM;
+    size_t len = conn->kept.len;
+    if (len > FRAME_MAX - READ_BYTES) {
+        errno = 0;
+        load_die("a frame is too long");
+    }
+    if (len > 0) {
+        memcpy(begin, conn->kept.ptr, len);
+        conn->kept.len = 0;
+    }
+    ssize_t got = recv(conn->fd, begin + len, READ_BYTES, 0);
+    if (got <= 0) {
+        if (got == 0 || errno != EAGAIN) {
+            lose(self, conn);
+        } else if (len > 0) {
+            conn->kept.len = len;
+        }
+        return;
+    }
+    self->now_ns = load_now_ns();
+    len += (size_t)got;
+    size_t used = 0;
+    if (conn->state == LOAD_HANDSHAKE) {
+        used = on_handshake(self, conn, begin, len);
+    }
+    if (conn->state >= LOAD_OPENING) {
+        used += cut_frames(self, conn, begin + used, len - used);
+    }
+    if (conn->state != LOAD_CLOSED && used < len) {
+        load_bytes_add(&conn->kept, begin + used, len - used);
+    }
+}
+
+void load_client_turn(load_client *self, uint64_t ns, void (*between)(void *arg), void *arg)
+{
+    struct epoll_event events[EVENTS_MAX];
+    const struct timespec wait = {.tv_sec = (time_t)(ns / 1000000000U),
+                                  .tv_nsec = (long)(ns % 1000000000U)};
+    int count = epoll_pwait2(self->epoll, events, EVENTS_MAX, &wait, NULL);
+    if (count < 0 && errno != EINTR) {
+        load_die("epoll_pwait2");
+    }
+    self->now_ns = load_now_ns();
+    for (int i = 0; i < count; i++) {
+        load_conn *conn = events[i].data.ptr;
+        if (conn->state == LOAD_CONNECTING) {
+            on_connected(self, conn);
+        } else if ((events[i].events & EPOLLOUT) != 0) {
+            load_flush(self, conn);
+        }
+        if (conn->state >= LOAD_HANDSHAKE && (events[i].events & ~(uint32_t)EPOLLOUT) != 0) {
+            on_readable(self, conn);
+        }
+        if (between != NULL) {
+            between(arg);
+        }
+    }
+    if (count <= 0 && between != NULL) {
+        between(arg);
+    }
+}
