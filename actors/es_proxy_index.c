@@ -815,14 +815,14 @@ static void on_source(es_work *work, const es_reply *reply)
     es_call_send(work, &call, on_counted);
 }
 
-static void begin_copy(es_work *work, const char *what, bool copies, const fix *fix, es_step done)
+static void begin_copy(es_work *work, const char *what, bool copies, const fix *by, es_step done)
 {
     copy *self = tw_arena_zero(&work->arena, 1, sizeof *self);
     if (self == NULL) {
         es_fail(work, TW_E_NO_MEMORY, "There is no memory for this.");
         return;
     }
-    *self = (copy){.what = what, .copies = copies, .fix = fix, .done = done, .kept = work->state};
+    *self = (copy){.what = what, .copies = copies, .fix = by, .done = done, .kept = work->state};
     work->state = self;
     if (copies && !work->proxy->flavour->reindex) {
         es_fail(work, TW_E_UNSUPPORTED, "%s cannot copy an index.", work->proxy->flavour->name);

@@ -25,7 +25,7 @@ indexer *indexer_of(void *state)
 static void read_on(indexer *self);
 
 /* ---- errors ---- */
-void indexer_lost(indexer *self, feed *feed, tw_err err, const tw_envelope *in)
+void indexer_lost(indexer *self, index_feed *feed, tw_err err, const tw_envelope *in)
 {
     tw_str why = {NULL, 0};
     if (in != NULL && in->id == TW_MSG_error) {
@@ -47,7 +47,7 @@ void indexer_lost(indexer *self, feed *feed, tw_err err, const tw_envelope *in)
     feed->retry_ms = tw_now_ms(self->actor) + wait_ms;
 }
 
-void indexer_note_refused(indexer *self, feed *feed, const tw_msg_index_written *told)
+void indexer_note_refused(indexer *self, index_feed *feed, const tw_msg_index_written *told)
 {
     for (size_t i = 0; i < told->refused.count; i++) {
         const tw_item_index_refusal *one = &told->refused.at[i];
@@ -61,7 +61,7 @@ void indexer_note_refused(indexer *self, feed *feed, const tw_msg_index_written 
 }
 
 /* ---- FOLLOW ---- */
-void indexer_join(indexer *self, feed *feed, uint64_t n)
+void indexer_join(indexer *self, index_feed *feed, uint64_t n)
 {
     feed->n = n;
     feed->phase = FEED_FOLLOW;
@@ -74,7 +74,7 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
 {
     (void)context;
     indexer *self = indexer_of(state);
-    feed *feed = &self->feeds[tag];
+    index_feed *feed = &self->feeds[tag];
     TW_ASSERT(self->writes > 0);
     self->writes--;
     if (err != TW_OK || in->id != TW_MSG_index_written) {
@@ -90,14 +90,14 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
     }
 }
 
-static bool is_of(const feed *feed, const tw_item_log_row *row)
+static bool is_of(const index_feed *feed, const tw_item_log_row *row)
 {
     return tw_str_equal(row->db, tw_str_of(feed->rules->database)) &&
            (row->coll.len == 0 || tw_str_equal(row->coll, tw_str_of(feed->rules->name)));
 }
 
 /* The changes of one collection among rows; a drop forgets those before it. */
-static bool collect(indexer *self, feed *feed, const tw_envelope *in, tw_msg_index_write *out)
+static bool collect(indexer *self, index_feed *feed, const tw_envelope *in, tw_msg_index_write *out)
 {
     const tw_msg_log_rows *rows = &in->body->log_rows;
     tw_item_index_op *ops = tw_arena_alloc(in->arena, (rows->rows.count + 1) * sizeof *ops);
@@ -141,7 +141,7 @@ static bool collect(indexer *self, feed *feed, const tw_envelope *in, tw_msg_ind
 }
 
 /* The rows that an index lacks are no longer all there: superseded ones, and what was deleted. */
-static bool is_below_floor(const feed *feed, uint64_t floor)
+static bool is_below_floor(const index_feed *feed, uint64_t floor)
 {
     return feed->n < floor;
 }
@@ -163,7 +163,7 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
         return;
     }
     for (size_t i = 0; i < self->feeds_count; i++) {
-        feed *feed = &self->feeds[i];
+        index_feed *feed = &self->feeds[i];
         if (feed->phase != FEED_FOLLOW || feed->n >= rows->upto || feed->n < self->read) {
             continue; /* it has them, or lacks some before them: it joined meanwhile */
         }
@@ -195,7 +195,7 @@ static void read_on(indexer *self)
 {
     uint64_t least = self->head;
     for (size_t i = 0; i < self->feeds_count; i++) {
-        const feed *feed = &self->feeds[i];
+        const index_feed *feed = &self->feeds[i];
         least = feed->phase == FEED_FOLLOW && feed->n < least ? feed->n : least;
     }
     if (self->reading || least == self->head) {
@@ -215,7 +215,7 @@ static void on_record_count(void *state, void *context, uint64_t tag, tw_err err
 {
     (void)context;
     indexer *self = indexer_of(state);
-    feed *feed = &self->feeds[tag];
+    index_feed *feed = &self->feeds[tag];
     feed->verifying = false;
     if (err != TW_OK || in->id != TW_MSG_counted || feed->phase != FEED_FOLLOW ||
         feed->n != self->head || !feed->verify) {
@@ -237,7 +237,7 @@ static void on_document_count(void *state, void *context, uint64_t tag, tw_err e
 {
     (void)context;
     indexer *self = indexer_of(state);
-    feed *feed = &self->feeds[tag];
+    index_feed *feed = &self->feeds[tag];
     if (err != TW_OK || in->id != TW_MSG_index_state || feed->phase != FEED_FOLLOW ||
         feed->n != self->head) {
         feed->verifying = false;
@@ -252,7 +252,7 @@ static void on_document_count(void *state, void *context, uint64_t tag, tw_err e
 
 static void verify(indexer *self, size_t i)
 {
-    feed *feed = &self->feeds[i];
+    index_feed *feed = &self->feeds[i];
     if (!feed->verify || feed->verifying || feed->phase != FEED_FOLLOW || feed->n != self->head) {
         return;
     }
@@ -270,7 +270,7 @@ static void on_index_state(void *state, void *context, uint64_t tag, tw_err err,
 {
     (void)context;
     indexer *self = indexer_of(state);
-    feed *feed = &self->feeds[tag];
+    index_feed *feed = &self->feeds[tag];
     if (err != TW_OK || in->id != TW_MSG_index_state) {
         indexer_lost(self, feed, err == TW_OK ? TW_E_INTERNAL : err, in);
         return;
@@ -286,7 +286,7 @@ static void on_index_state(void *state, void *context, uint64_t tag, tw_err err,
 
 static void ask_index(indexer *self, size_t i)
 {
-    feed *feed = &self->feeds[i];
+    index_feed *feed = &self->feeds[i];
     feed->phase = FEED_ASK;
     feed->set_aside = 0;
     tw_ask(self->actor, self->engine, TW_MSG_index_ask,
@@ -350,7 +350,7 @@ static void on_tick(void *state, uint64_t tag)
         ask_head(self);
     }
     for (size_t i = 0; i < self->feeds_count && self->srv != 0; i++) {
-        feed *feed = &self->feeds[i];
+        index_feed *feed = &self->feeds[i];
         if (feed->phase == FEED_WAIT && feed->retry_ms <= now_ms) {
             ask_index(self, i);
         }
@@ -411,7 +411,7 @@ static tw_err indexer_init(void *state, tw_actor *actor, const void *given)
     for (size_t i = 0; i < options->catalog->count; i++) {
         const catalog_collection *one = &options->catalog->at[i];
         if (one->searched && !one->search_store) {
-            self->feeds[self->feeds_count++] = (feed){.rules = one, .phase = FEED_WAIT};
+            self->feeds[self->feeds_count++] = (index_feed){.rules = one, .phase = FEED_WAIT};
         }
     }
     tw_follow(actor, "store");

@@ -68,7 +68,7 @@ static bool note(comparison *self, tw_str id, uint64_t value)
 static void finish(indexer *self)
 {
     comparison *now = &self->comparison;
-    feed *feed = now->feed;
+    index_feed *feed = now->feed;
     uint64_t head = now->head;
     tw_log(TW_LOG_INFO, tw_actor_name(self->actor),
            "the index of %s is equal to the collection: %llu written, %llu removed",
@@ -84,7 +84,7 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
 {
     (void)context;
     indexer *self = indexer_of(state);
-    feed *feed = self->comparison.feed;
+    index_feed *feed = self->comparison.feed;
     if (feed == NULL) {
         return;
     }

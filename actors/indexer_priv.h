@@ -29,7 +29,7 @@ static_assert((int)INDEXER_READ_ROWS <= (int)TW_INDEX_OPS_MAX, "a read is one in
 
 typedef enum feed_phase { FEED_ASK, FEED_WAIT, FEED_COMPARE, FEED_FOLLOW } feed_phase;
 
-typedef struct feed {
+typedef struct index_feed {
     const catalog_collection *rules;
     feed_phase phase;
     uint64_t n;        /* rows up to here are in the index */
@@ -40,7 +40,7 @@ typedef struct feed {
     bool verifying;
     bool foreign;       /* what it holds is of another log: it is emptied before COMPARE */
     uint64_t documents; /* counted by VERIFY */
-} feed;
+} index_feed;
 
 /* What an index holds: an open-addressing table of hashes of ids. */
 typedef struct entry {
@@ -49,7 +49,7 @@ typedef struct entry {
 } entry;
 
 typedef struct comparison {
-    feed *feed; /* NULL: none runs */
+    index_feed *feed; /* NULL: none runs */
     uint64_t head;
     tw_position at[TW_ORIGINS_MAX]; /* positions at head */
     size_t at_count;
@@ -67,7 +67,7 @@ struct indexer {
     tw_actor *actor;
     const indexer_options *options;
     int engine, store, reader; /* links */
-    feed *feeds;               /* own */
+    index_feed *feeds;         /* own */
     size_t feeds_count;
     uint64_t srv;     /* the log's; 0: not known yet */
     uint64_t head;    /* the newest row that was heard of */
@@ -84,9 +84,10 @@ typedef struct indexer indexer;
 /* ---- indexer.c ---- */
 indexer *indexer_of(void *state);
 /* An index that did not take what it was given: asked again later, how far it is. */
-void indexer_lost(indexer *self, feed *feed, tw_err err, const tw_envelope *in);
-void indexer_note_refused(indexer *self, feed *feed, const tw_msg_index_written *told);
-void indexer_join(indexer *self, feed *feed, uint64_t n); /* from now on it follows, behind n */
+void indexer_lost(indexer *self, index_feed *feed, tw_err err, const tw_envelope *in);
+void indexer_note_refused(indexer *self, index_feed *feed, const tw_msg_index_written *told);
+void indexer_join(indexer *self, index_feed *feed,
+                  uint64_t n); /* from now on it follows, behind n */
 
 /* ---- indexer_compare.c ---- */
 void indexer_compare_next(indexer *self); /* begins one, where none runs and one is due */

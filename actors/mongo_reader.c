@@ -55,13 +55,13 @@ typedef struct answer {
 
 static tw_err find_place(answer *self, tw_str db, tw_str coll)
 {
-    const catalog *catalog = self->reader->options->catalog;
-    self->db = db.len > 0 ? db : tw_str_of(catalog->default_database);
+    const catalog *known = self->reader->options->catalog;
+    self->db = db.len > 0 ? db : tw_str_of(known->default_database);
     self->coll = coll;
     if (mongo_link_is_reserved(self->db)) {
         return broker_refuse(&self->why, TW_E_FORBIDDEN, "This database is not for clients.");
     }
-    self->rules = catalog_rules(catalog, self->db, coll);
+    self->rules = catalog_rules(known, self->db, coll);
     if (self->rules == NULL) {
         return broker_refuse(&self->why, TW_E_FORBIDDEN, "The collection is not declared.");
     }

@@ -33,9 +33,9 @@ static void refuse_why(struct mongo_writer *self, write_op *op, tw_err err)
 
 static tw_err find_collection(struct mongo_writer *self, write_op *op)
 {
-    const catalog *catalog = self->options->catalog;
+    const catalog *known = self->options->catalog;
     const tw_item_write_op *asked = op->asked;
-    op->db = asked->db.len > 0 ? asked->db : tw_str_of(catalog->default_database);
+    op->db = asked->db.len > 0 ? asked->db : tw_str_of(known->default_database);
     op->coll = asked->coll;
     if (mongo_link_is_reserved(op->db)) {
         return broker_refuse(&op->why, TW_E_FORBIDDEN, "This database is not for clients.");
@@ -44,7 +44,7 @@ static tw_err find_collection(struct mongo_writer *self, write_op *op)
     if (asked->op == TW_OP_DROP_DB) {
         return err;
     }
-    op->rules = catalog_rules(catalog, op->db, op->coll);
+    op->rules = catalog_rules(known, op->db, op->coll);
     if (op->rules == NULL) {
         return broker_refuse(&op->why, TW_E_FORBIDDEN, "The collection is not declared.");
     }

@@ -105,35 +105,35 @@ static mongoc_change_stream_t *watch(mongoc_client_t *client, const bson_t *toke
     if (token != NULL) {
         BSON_APPEND_DOCUMENT(&options, "resumeAfter", token);
     }
-    mongoc_change_stream_t *stream = mongoc_client_watch(client, &pipeline, &options);
+    mongoc_change_stream_t *watched = mongoc_client_watch(client, &pipeline, &options);
     bson_destroy(&options);
     bson_destroy(&pipeline);
-    return stream;
+    return watched;
 }
 
 /* Reads EVENTS events from the token on, which then stands behind them. Seconds. */
 static double read_bare(mongoc_client_t *client, bson_t **token, int events)
 {
     double begun = now_s();
-    mongoc_change_stream_t *stream = watch(client, *token);
+    mongoc_change_stream_t *watched = watch(client, *token);
     const bson_t *event;
     bson_error_t error;
     for (int count = 0; count < events;) {
         bson_iter_t iter, coll;
-        if (mongoc_change_stream_next(stream, &event)) { /* tailers write barriers, too */
+        if (mongoc_change_stream_next(watched, &event)) { /* tailers write barriers, too */
             count += bson_iter_init(&iter, event) &&
                      bson_iter_find_descendant(&iter, "ns.coll", &coll) &&
                      strcmp(bson_iter_utf8(&coll, NULL), "people") == 0;
         } else {
-            must(!mongoc_change_stream_error_document(stream, &error, NULL), "the stream fails");
+            must(!mongoc_change_stream_error_document(watched, &error, NULL), "the stream fails");
         }
     }
     double took = now_s() - begun;
     if (*token != NULL) {
         bson_destroy(*token);
     }
-    *token = bson_copy(mongoc_change_stream_get_resume_token(stream));
-    mongoc_change_stream_destroy(stream);
+    *token = bson_copy(mongoc_change_stream_get_resume_token(watched));
+    mongoc_change_stream_destroy(watched);
     return took;
 }
 
@@ -259,20 +259,20 @@ static void *read_bare_live(void *context)
 {
     struct latency *self = context;
     mongoc_client_t *client = mongoc_client_new(self->uri);
-    mongoc_change_stream_t *stream = watch(client, NULL);
+    mongoc_change_stream_t *watched = watch(client, NULL);
     const bson_t *event;
-    (void)mongoc_change_stream_next(stream, &event);
+    (void)mongoc_change_stream_next(watched, &event);
     atomic_fetch_add(&self->ready, 1);
     for (int count = 0; count < SAMPLES;) {
         bson_iter_t iter, id;
-        if (mongoc_change_stream_next(stream, &event) && bson_iter_init(&iter, event) &&
+        if (mongoc_change_stream_next(watched, &event) && bson_iter_init(&iter, event) &&
             bson_iter_find_descendant(&iter, "documentKey._id", &id) &&
             BSON_ITER_HOLDS_INT32(&id)) {
             self->bare[bson_iter_int32(&id)] = now_s();
             count++;
         }
     }
-    mongoc_change_stream_destroy(stream);
+    mongoc_change_stream_destroy(watched);
     mongoc_client_destroy(client);
     return NULL;
 }
@@ -297,15 +297,15 @@ static int start_tidewire(const char *uri)
 static void read_subscriber(struct latency *self)
 {
     char url[64];
-    stream *stream;
+    stream *followed;
     snprintf(url, sizeof url, "ws://127.0.0.1:%d/ws", PORT);
     tw_err err = stream_open(
-        &stream, url, TW_STR("{\"type\":\"subscribe\",\"collections\":{\"timed\":\"*\"}}"), NULL);
+        &followed, url, TW_STR("{\"type\":\"subscribe\",\"collections\":{\"timed\":\"*\"}}"), NULL);
     must(err == TW_OK, "no stream");
     bool synced = false;
     for (int count = 0; count < SAMPLES;) {
         stream_event event;
-        err = stream_next(stream, WAIT_MS, &event);
+        err = stream_next(followed, WAIT_MS, &event);
         must(err == TW_OK, "the subscriber hears nothing");
         if (event.kind == STREAM_SYNCED && !synced) {
             synced = true;
@@ -317,7 +317,7 @@ static void read_subscriber(struct latency *self)
             count++;
         }
     }
-    stream_close(&stream);
+    stream_close(&followed);
 }
 
 static void measure_latency(const char *uri)

@@ -735,8 +735,11 @@ static tw_err add_collapse(reader *self, tw_bson_value value)
 
 static tw_err add_search_after(reader *self, tw_bson_value value)
 {
-    return is_scalars(value) ? (tw_bson_add_value(self->b, TW_STR("search_after"), value), TW_OK)
-                             : wrong_form(self, TW_STR("search_after"), "a list of values");
+    if (!is_scalars(value)) {
+        return wrong_form(self, TW_STR("search_after"), "a list of values");
+    }
+    tw_bson_add_value(self->b, TW_STR("search_after"), value);
+    return TW_OK;
 }
 
 static tw_err add_track(reader *self, tw_bson_value value)
@@ -744,8 +747,11 @@ static tw_err add_track(reader *self, tw_bson_value value)
     int64_t most = 0;
     bool fits = value.type == TW_BSON_BOOL ||
                 (tw_bson_value_i64(value, &most) && most >= 0 && most <= INT32_MAX);
-    return fits ? (tw_bson_add_value(self->b, TW_STR("track_total_hits"), value), TW_OK)
-                : wrong_form(self, TW_STR("track_total_hits"), "true, false or a number");
+    if (!fits) {
+        return wrong_form(self, TW_STR("track_total_hits"), "true, false or a number");
+    }
+    tw_bson_add_value(self->b, TW_STR("track_total_hits"), value);
+    return TW_OK;
 }
 
 static tw_err add_aggs(reader *self, tw_bson_value value)

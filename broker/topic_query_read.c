@@ -283,14 +283,14 @@ static tw_err write_search(reader *self, tw_bson_builder *b, const asked *item)
 }
 
 /* A query that cannot be held against a document alone is refused here, by the clause's name. */
-static tw_err check_search(reader *self, const asked *item, tw_bson query, tw_arena *arena)
+static tw_err check_search(reader *self, const asked *item, tw_bson wanted, tw_arena *arena)
 {
     broker_why inner = {0};
     char shown[BROKER_SHOWN_MAX];
     search_mapping mapping;
     search_query *unused = NULL;
     bool declared = item->rules->search_mapping.len > 0;
-    tw_bson_value built = tw_bson_get(query, TW_STR("q"));
+    tw_bson_value built = tw_bson_get(wanted, TW_STR("q"));
     tw_err err =
         declared ? search_mapping_init(&mapping, arena, item->rules->search_mapping) : TW_OK;
     if (err == TW_OK && built.type != 0) {

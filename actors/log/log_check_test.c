@@ -740,7 +740,7 @@ static void test_planted_faults_are_noticed(void **state)
 {
     (void)state;
     static check_run self;
-    for (int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {
+    for (volatile int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {
         volatile bool is_noticed = false;
         for (volatile uint64_t seed = 1; seed <= 20 && !is_noticed; seed++) {
             if (setjmp(check_noticed) != 0) {
