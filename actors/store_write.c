@@ -4,6 +4,7 @@
  * of the collection), makes the new version and prepares its row. Nothing is on disk until the
  * commit; a transaction that is refused half way forgets its rows. */
 #include "broker/query.h"
+#include "broker/record.h"
 #include "broker/rules.h"
 #include "broker/update.h"
 
@@ -16,41 +17,11 @@ static tw_err refuse(store_op *self, tw_err err, const char *text)
 
 /* ---- documents ---- */
 
-/* doc with the key field in front where it is missing, and with its version. */
+/* The document with its key and this version in it. */
 static tw_err with_version(store_op *self, tw_bson doc, int64_t version, tw_bson *out)
 {
-    tw_str key_field = tw_str_of(self->rules->key);
-    tw_str version_field = tw_str_of(self->rules->version_field);
-    tw_bson_builder b;
-    tw_bson_iter i;
-    bool has_version = false;
-    tw_buf_clear(&self->store->scratch);
-    tw_bson_begin(&b, &self->store->scratch);
-    if (tw_bson_get(doc, key_field).type == 0) {
-        tw_bson_add_key(&b, key_field, self->key);
-    }
-    for (tw_bson_iter_init(&i, doc); tw_bson_iter_next(&i);) {
-        if (tw_str_equal(i.name, version_field)) {
-            if (!has_version) {
-                tw_bson_add_i64(&b, version_field, version);
-            }
-            has_version = true;
-        } else {
-            tw_bson_add_value(&b, i.name, i.value);
-        }
-    }
-    if (!has_version) {
-        tw_bson_add_i64(&b, version_field, version);
-    }
-    tw_bson made = tw_bson_end(&b);
-    if (self->store->scratch.err != TW_OK) {
-        return refuse(self, self->store->scratch.err, "The document is too large.");
-    }
-    if (made.len > TW_DOCUMENT_MAX) {
-        return refuse(self, TW_E_TOO_BIG, "The document is too large.");
-    }
-    *out = tw_arena_bson(&self->store->rows, made);
-    return out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    return record_with_version(self->rules, &self->store->scratch, &self->store->rows, doc,
+                               self->key, version, out, &self->why);
 }
 
 /* ---- scopes ---- */
@@ -205,31 +176,8 @@ static tw_err find_collection(store_op *self, bool create)
 /* The key of a document that is written: given, in the document, or made. */
 static tw_err find_key(store_op *self)
 {
-    tw_bson_value value = tw_bson_get(self->op->doc, tw_str_of(self->rules->key));
-    tw_arena *arena = &self->store->rows;
-    tw_key own = {0};
-    if (value.type != 0) {
-        tw_err err = tw_key_of_value(arena, value, &own);
-        if (err != TW_OK) {
-            return refuse(self, err, "The document's key is of a type that cannot be a key.");
-        }
-    }
-    if (self->op->key.len > 0) {
-        self->key = self->op->key;
-        bool differs = own.len > 0 && !tw_key_equal(own, self->key);
-        return differs ? refuse(self, TW_E_BAD_DOCUMENT, "The document has another key.") : TW_OK;
-    }
-    if (own.len == 0) {
-        uint8_t *made = tw_arena_alloc(arena, 13);
-        if (made == NULL) {
-            return TW_E_NO_MEMORY;
-        }
-        made[0] = TW_BSON_OBJECT_ID;
-        tw_oid_new(made + 1);
-        own = (tw_key){made, 13};
-    }
-    self->key = own;
-    return TW_OK;
+    return record_key(self->rules, &self->store->rows, self->op->doc, self->op->key, &self->key,
+                      &self->why);
 }
 
 /* ---- rules of declared collections ---- */
