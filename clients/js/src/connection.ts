@@ -3,6 +3,7 @@ import { Changes, type ChangesOptions } from "./changes.js";
 import { Emitter } from "./emitter.js";
 import { errorOf, TidewireError } from "./errors.js";
 import { Db, Requests, type RequestOptions } from "./requests.js";
+import { Search } from "./search.js";
 import { Socket, type SocketOptions, type State } from "./socket.js";
 import type { StreamOptions } from "./resumable.js";
 import { Stream } from "./stream.js";
@@ -21,6 +22,7 @@ export interface ConnectionEvents {
 
 export class Connection extends Emitter<ConnectionEvents> {
   readonly db: Db;
+  readonly search: Search;
   readonly #socket: Socket;
   readonly #requests: Requests;
   readonly #streams = new Map<number, Stream | Changes>();
@@ -32,6 +34,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     super();
     this.#requests = new Requests(this.#host);
     this.db = new Db(this.#requests);
+    this.search = new Search(this.#requests);
     this.#socket = new Socket(websocketUrl(url), options, {
       state: (state) => this.emit("state", state),
       up: (welcome) => this.#onUp(welcome),

@@ -17,6 +17,15 @@ export type {
   WriteOptions,
   Written,
 } from "./requests.js";
+export { Search } from "./search.js";
+export type {
+  BulkOperation,
+  Changed,
+  Page,
+  PageOptions,
+  SearchOptions,
+  SearchQuery,
+} from "./search.js";
 export { TidewireError } from "./errors.js";
 export type { Retry } from "./errors.js";
 export type { SocketClass, SocketLike, State } from "./socket.js";

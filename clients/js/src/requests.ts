@@ -129,7 +129,7 @@ export class Requests {
     if (pending === undefined) return; // timed out or aborted
     if (frame.type === "error") {
       this.#onError(pending, frame);
-    } else if (LISTS.has(String(frame.action))) {
+    } else if (LISTS.has(String(frame.action)) || "progress" in frame) {
       pending.parts.push(frame);
     } else {
       pending.resolve(frame, pending.parts);

@@ -174,6 +174,20 @@ test("another schema version empties the copy, but never a waiting write", async
   four.close();
 });
 
+test("without schemas the server is asked, and the last answer serves offline", async () => {
+  await direct.db.put("animal", { _id: 1, name: "otter" }, { database: "zoo" });
+  const make = (url) =>
+    new RealtimeDb(url, { name: "asked", WebSocket, backoff: { baseMs: 10, maxMs: 50 } });
+  const one = make(server.url);
+  const zoo = await one.open("zoo");
+  assert.deepEqual(zoo.schema.collections, [{ name: "animal", keyPath: "_id" }]);
+  await until(() => zoo.get("animal", 1), "the otter");
+  one.close();
+  const two = make("ws://127.0.0.1:1");
+  assert.equal((await (await two.open("zoo")).get("animal", 1)).name, "otter");
+  two.close();
+});
+
 test("partitions: no write lost, none applied twice, all copies equal", async () => {
   const rounds = Number(process.env.TIDEWIRE_PARTITIONS ?? 30);
   const names = ["left", "right"];

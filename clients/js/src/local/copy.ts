@@ -239,6 +239,17 @@ export class Copy {
 
   /* ---- schema ---- */
 
+  /** The schema that a copy was made for (undefined: there is none yet), and its unsent writes. */
+  static async glance(name: string): Promise<{ schema: Schema | undefined; waiting: number }> {
+    const copy = await Copy.open(name, () => {});
+    try {
+      const schema = (await copy.idb.get("meta", "schema")) as Schema | undefined;
+      return { schema, waiting: await copy.waiting() };
+    } finally {
+      copy.close();
+    }
+  }
+
   /** Empties the copy when the schema's version is another than the one it was made for. Refused
    * while writes wait, as they would be lost: `false`. */
   async adopt(schema: Schema): Promise<boolean> {

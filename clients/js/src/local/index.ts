@@ -1,6 +1,6 @@
 /* index.ts - a realtime database: local first, on IndexedDB, the same in every tab and on every client.
  *
- *   const server = new RealtimeDb("ws://localhost:8090", { schemas: [schema] });
+ *   const server = new RealtimeDb("ws://localhost:8090"); // or with { schemas: [schema] }
  *   const crm = await server.open("crm");
  *   await crm.put("person", { name: "Rodrigo Portela", title: "Juggernaut" }); */
 import { connect, type Connection, type ConnectOptions } from "../connection.js";
@@ -18,11 +18,15 @@ export type { Filter, QueryOptions } from "./query.js";
 export type { Conflict, Entry, LocalAction, Schema } from "./copy.js";
 
 export interface RealtimeOptions extends ConnectOptions {
-  schemas: Schema[];
+  /** Absent: the server is asked for a database's schema when it is opened for the first time; later
+   * the one it was opened with serves offline too. */
+  schemas?: Schema[];
   /** Names the local copies; the server's address by default. Where several people use one browser,
    * name the person in it: each then has a copy of their own. */
   name?: string;
 }
+
+const SCHEMA_MS = 3000; // then the schema of the last time serves
 
 export interface RealtimeEvents {
   state: State;
@@ -41,7 +45,7 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
   #tide: Connection | undefined;
   #told: State = "offline"; // by the tab that leads
 
-  constructor(url: string, options: RealtimeOptions) {
+  constructor(url: string, options: RealtimeOptions = {}) {
     super();
     this.#url = url;
     this.#options = options;
@@ -115,10 +119,33 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
     }
   }
 
+  /** The app's own, else the server's, else (nobody answers) the one of the last time. */
+  async #schema(name: string, copyName: string): Promise<Schema> {
+    const { schemas } = this.#options;
+    const own = schemas?.find((each) => each.name === name);
+    if (own !== undefined) return own;
+    if (schemas !== undefined) {
+      throw new TidewireError("unknown_database", `no schema named ${name}`);
+    }
+    const { schema: kept, waiting } = await Copy.glance(copyName);
+    if (kept !== undefined && waiting > 0) return kept; // they are sent first
+    const tide = this.#tide ?? connect(this.#url, this.#options);
+    try {
+      const wait = kept === undefined ? {} : { timeoutMs: SCHEMA_MS };
+      const { last } = await tide.request("schema", {}, { ...wait, database: name });
+      const { version, collections } = last as unknown as Schema;
+      return { name, version, collections };
+    } catch (error) {
+      if (kept === undefined) throw error;
+      return kept;
+    } finally {
+      if (tide !== this.#tide) tide.close();
+    }
+  }
+
   async #open(name: string): Promise<Database> {
-    const schema = this.#options.schemas.find((each) => each.name === name);
-    if (schema === undefined) throw new TidewireError("unknown_database", `no schema named ${name}`);
     const copyName = `${this.#name}/${name}`;
+    const schema = await this.#schema(name, copyName);
     let database: Database | undefined;
     const reopen = () => openCopy(copyName, schema, () => database?.lost());
     database = new Database(schema, await reopen(), reopen, `tidewire:${copyName}`);
