@@ -319,6 +319,40 @@ static void test_append_that_goes_back_is_refused_whole(void **state)
     take(f, 102, rows, 1, 1); /* the refused ones took no number */
 }
 
+/* Where the source is when the log ends at row n. */
+static uint64_t position_at(fixture *f, uint32_t n)
+{
+    const tw_msg_log_read ask = {.rows_max = n, .bytes_max = 1 << 20};
+    const tw_envelope *in;
+    assert_int_equal(tw_caller_ask(f->reader, TW_MSG_log_read, &ask, WAIT_MS, &in), TW_OK);
+    assert_int_equal(in->body->log_rows.upto, n);
+    assert_int_equal(in->body->log_rows.at.count, 1);
+    assert_int_equal(in->body->log_rows.at.at[0].srv, SRV);
+    return in->body->log_rows.at.at[0].seqno;
+}
+
+static void test_positions_are_exact_at_each_row(void **state)
+{
+    fixture *f = *state;
+    tw_item_append_row rows[] = {put_row(f, 1, "a", 100, 1), put_row(f, 2, "b", 101, 1),
+                                 put_row(f, 3, "c", 103, 1), put_row(f, 4, "d", 103, 1)};
+    rows[2].more = true; /* a transaction of two */
+    take(f, 103, rows, 4, 4);
+    take(f, 150, NULL, 0, 0); /* the source moved without rows */
+    const tw_item_append_row later = put_row(f, 5, "e", 160, 1);
+    take(f, 160, &later, 1, 1);
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(position_at(f, 1), 100);
+        assert_int_equal(position_at(f, 2), 101);
+        assert_int_equal(position_at(f, 3), 102); /* the rest of 103 stands behind it */
+        assert_int_equal(position_at(f, 4), life == 0 ? 150 : 103);
+        assert_int_equal(position_at(f, 5), 160);
+        stop(f);
+        start(f);
+        ask_source(f, SRV);
+    }
+}
+
 static void test_versions_never_go_back(void **state)
 {
     fixture *f = *state;
@@ -474,6 +508,7 @@ int main(void)
         T(test_append_transaction_is_marked_at_its_end_also_in_pieces),
         T(test_append_repeat_has_no_effect_and_hole_is_refused),
         T(test_append_that_goes_back_is_refused_whole),
+        T(test_positions_are_exact_at_each_row),
         T(test_versions_never_go_back),
         T(test_scan_rows_yield_to_what_the_stream_told_and_to_equals),
         T(test_drops_are_one_row_a_collection_and_outdated_ones_are_left_out),

@@ -567,9 +567,7 @@ static void note_positions(page_run *run, log_index *index)
     page->at_count = 0;
     for (size_t i = 0; i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
-        uint64_t seqno = page->after >= log_index_head(index) && origin->id != LOG_ORIGIN_OWN
-                             ? origin->head
-                             : log_origin_seqno_at(origin, page->after);
+        uint64_t seqno = log_origin_seqno_at(origin, page->after);
         uint64_t pos = position_vector_get(page->since, origin->srv);
         bool is_unused =
             origin->id == LOG_ORIGIN_OWN && origin->rows == 0 && log_index_origins(index) > 1;
