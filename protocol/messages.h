@@ -176,7 +176,10 @@ enum tw_reset {
     F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
     F(i64, version, TW_I64_MAX, "version", "Of a put.")                                            \
     F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")                                            \
-    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")                        \
+    F(bson, change, TW_DOCUMENT_MAX, "bytes",                                                      \
+      "Update that makes the version from the one before; doc, which may be newer or empty, "      \
+      "serves where there is none.")
 
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \

@@ -15,6 +15,7 @@ from server import Server  # noqa: E402
 BOTH_STORES = {
     "test_changes",
     "test_data_access",
+    "test_history",
     "test_import_export",
     "test_service",
     "test_streams",
