@@ -178,6 +178,7 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, const tw
                             .w0 = page->w0,
                             .head = page->head,
                             .caught_up = page->caught_up,
+                            .follows = page->follows,
                             .at = {page->at, page->at_count},
                             .rows = {making.rows, is_reset ? 0 : making.rows_count}};
     self->pages++;
@@ -221,6 +222,7 @@ static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
                                  .w0 = answer.w0,
                                  .head = answer.head,
                                  .caught_up = answer.caught_up,
+                                 .follows = answer.follows,
                                  .at = answer.at,
                                  .rows = answer.rows,
                                  .raws = {raws, answer.rows.count}};

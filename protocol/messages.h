@@ -285,6 +285,8 @@ enum tw_reset {
     F(u64, w0, TW_SEQNO_MAX, "row", "For the next page.")                                          \
     F(u64, head, TW_SEQNO_MAX, "row", "Newest row when this page was read.")                       \
     F(flag, caught_up, 1, "", "after = head: nothing more at the moment.")                         \
+    F(flag, follows, 1, "",                                                                        \
+      "With a reset: this log follows the origin, and may reach since in a moment.")               \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at after.")                                \
     L(page_row, rows, TW_PAGE_ROWS_MAX, "rows", "In order of n.")
 

@@ -346,6 +346,7 @@ static void set_reset(log_page *page, enum tw_reset reset, const log_origin *ori
     page->reset = reset;
     page->srv = origin->srv;
     page->floor = floor;
+    page->follows = origin->id != LOG_ORIGIN_OWN;
 }
 
 static uint64_t floor_of(log_index *index, const log_origin *origin)
