@@ -459,11 +459,23 @@ static bool may_go_on(const taking *take, const change_batch *batch)
 {
     const change_event *last = &take->events[take->count - 1];
     bool has_ended = tw_bson_count(batch->events) == 0; /* all that was there has come */
+    if (last->kind == CHANGE_DROP) { /* of the database: its event comes behind the last of these */
+        return !has_ended;
+    }
     return (last->in_transaction || batch->is_cut_off) && !has_ended &&
            change_token_seqno(batch->token) <= last->seqno;
 }
 
 /* ---- one event ---- */
+
+/* A server drops each collection first: the last of these rows says that all of it ended. */
+static void end_database(tailer_rows *rows, const change_event *event)
+{
+    tw_item_append_row *last = rows->count > 0 ? &rows->at[rows->count - 1] : NULL;
+    if (last != NULL && (last->flags & TW_ROW_DROP) != 0 && tw_str_equal(last->db, event->db)) {
+        last->flags |= TW_ROW_DROP_DB;
+    }
+}
 
 static void add_event(taking *take, size_t at)
 {
@@ -487,8 +499,11 @@ static void add_event(taking *take, size_t at)
                            false);
         }
         break;
-    case CHANGE_DROP:
     case CHANGE_DROP_DB:
+        end_database(rows, event);
+        tailer_add_end(self, rows, event->db, event->coll, key, event->seqno, TW_ROW_DROP, false);
+        break;
+    case CHANGE_DROP:
         tailer_add_end(self, rows, event->db, event->coll, key, event->seqno, TW_ROW_DROP, false);
         break;
     case CHANGE_RENAME:

@@ -194,7 +194,7 @@ static tw_err append_drop(append_op *self)
             self->coll = incarnation->id;
         }
     }
-    bool is_database = self->row->coll.len == 0;
+    bool is_database = self->row->coll.len == 0 || (self->row->flags & TW_ROW_DROP_DB) != 0;
     if (err == TW_OK && self->coll != 0) {
         uint32_t kind = TW_ROW_DROP | (is_database ? (uint32_t)TW_ROW_DROP_DB : 0u);
         err = prepare(self, kind, 0, LOG_SCOPE_NONE);
