@@ -2,10 +2,14 @@
  *
  * 1. Events that share a position are a transaction: they stand in one append, the last one marked.
  *    A batch that ends inside one is held until its end has come, up to TW_TRANSACTION_*_MAX.
- * 2. A version that the event does not carry is looked up, once a batch and collection. What was
- *    looked up is at least as new as the event: later events of that record, up to the position
- *    that the look-up reflects, are looked up as well, so that nothing older is told after it. A
- *    record that is gone by then waits for its delete event. */
+ * 2. An update that comes without its version goes to the log as the change that it is, where the
+ *    store makes the version from the one before: what is told at a position is what was written
+ *    there. Beside it goes what was looked up, once a batch and collection, for a record that the
+ *    log does not have yet.
+ * 3. Where the change cannot be taken so (truncated arrays; a record that a scan may not have read)
+ *    what was looked up is told. It is at least as new as the event: later events of that record, up
+ *    to the position that the look-up reflects, are looked up as well, so that nothing older is told
+ *    after it. A record that is gone by then waits for its delete event. */
 #include "protocol/fault.h"
 
 #include "actors/runtime/log.h"
@@ -19,6 +23,7 @@ typedef struct taking {
     struct change_tailer *self;
     change_event *events; /* in the batch's arena */
     tw_bson *raw;
+    tw_bson *changes; /* of each event; len 0: none that the store can take */
     size_t count;
     tailer_rows rows;
 } taking;
@@ -59,7 +64,7 @@ static void add_row(tailer_rows *rows, const tw_item_append_row *row)
 {
     TW_ASSERT(rows->count < TW_BATCH_ROWS_MAX);
     rows->at[rows->count++] = *row;
-    rows->bytes += row->doc.len + row->key.len + row->db.len + row->coll.len + 64;
+    rows->bytes += row->doc.len + row->change.len + row->key.len + row->db.len + row->coll.len + 64;
 }
 
 /* {"_id": ...} of a record whose document cannot be kept. */
@@ -111,6 +116,63 @@ void tailer_add_end(struct change_tailer *self, tailer_rows *rows, tw_str db, tw
         const tw_item_append_row row = {
             .flags = flags, .scan = scan, .seqno = seqno, .db = db, .coll = coll, .key = key};
         add_row(rows, &row);
+    }
+}
+
+/* ---- updates as changes ---- */
+
+/* {$set: ..., $unset: ...} of an update event; len 0: it does not say, or not in so few bytes. */
+static tw_bson change_of(struct change_tailer *self, const change_event *event)
+{
+    size_t removed = event->removed.len > 0 ? tw_bson_count(event->removed) : 0;
+    tw_buf text;
+    tw_bson_builder b;
+    if (event->kind != CHANGE_LOOK_UP || (removed == 0 && tw_bson_count(event->set) == 0)) {
+        return (tw_bson){0};
+    }
+    tw_buf_init(&text, TW_DOCUMENT_MAX / 2);
+    tw_bson_begin(&b, &text);
+    if (tw_bson_count(event->set) > 0) {
+        tw_bson_add_doc(&b, TW_STR("$set"), event->set);
+    }
+    if (removed > 0) {
+        tw_bson_open_doc(&b, TW_STR("$unset"));
+        tw_bson_iter i;
+        for (tw_bson_iter_init(&i, event->removed); tw_bson_iter_next(&i);) {
+            tw_bson_add_bool(&b, tw_bson_value_str(i.value), true);
+        }
+        tw_bson_close(&b);
+    }
+    tw_bson made = tw_bson_end(&b);
+    tw_bson kept = text.err == TW_OK ? tw_arena_bson(&self->batch, made) : (tw_bson){0};
+    tw_buf_fini(&text);
+    return kept;
+}
+
+/* The row of an update: its change, and what was looked up where that fits beside it. */
+static void add_change(taking *take, const change_event *event, tw_bson change)
+{
+    struct change_tailer *self = take->self;
+    tailer_rows *rows = &take->rows;
+    size_t before = rows->count;
+    const catalog_collection *rules = catalog_rules(self->catalog, event->db, event->coll);
+    tw_key key;
+    if (event->doc.len > 0) {
+        tailer_add_put(self, rows, event->db, event->coll, event->doc, event->seqno, 0, false);
+    } else if (is_told(self, event->db, event->coll) &&
+               tw_key_of_value(&self->batch, event->id, &key) == TW_OK && key.len <= TW_KEY_MAX) {
+        const tw_item_append_row row = {.flags = TW_ROW_PUT,
+                                        .seqno = event->seqno,
+                                        .db = event->db,
+                                        .coll = event->coll,
+                                        .key = key};
+        add_row(rows, &row);
+    }
+    if (rows->count > before) {
+        tw_item_append_row *row = &rows->at[before];
+        row->change = change;
+        row->version = change_version(event->set, tw_str_of(rules->version_field), event->seqno);
+        rows->bytes += change.len;
     }
 }
 
@@ -171,7 +233,9 @@ static bool mark_lookups(taking *take)
             forget_touched(self);
         }
         if (event->kind == CHANGE_LOOK_UP) {
-            touch(self, record_hash(event));
+            if (take->changes[i].len == 0 || self->scan.is_active) {
+                touch(self, record_hash(event));
+            }
             any = true;
         } else if (self->touched_count > 0 &&
                    (self->touched_all ||
@@ -244,7 +308,7 @@ static size_t settle(taking *take, const size_t *asked, size_t count, const foun
         tw_key key;
         bool is_key = tw_key_of_value(&self->batch, event->id, &key) == TW_OK;
         event->doc = is_key ? find_found(found, key) : (tw_bson){0};
-        if (event->doc.len > 0) {
+        if (event->doc.len > 0 || (take->changes[asked[i]].len > 0 && (!is_cut || !is_key))) {
             event->kind = CHANGE_PUT;
             settled++;
         } else if (!is_cut || !is_key) {
@@ -337,6 +401,7 @@ static void read_event(taking *take, tw_bson raw)
     } else if (event->seqno <= self->at) {
         self->repeats++; /* from an older token: it is in the log */
     } else {
+        take->changes[take->count] = change_of(self, event);
         take->raw[take->count++] = raw;
     }
 }
@@ -348,7 +413,8 @@ static tw_err read_events(taking *take, const change_batch *batch, tw_bson held)
     size_t count = held_count + tw_bson_count(batch->events);
     take->events = tw_arena_alloc(&self->batch, (count + 1) * sizeof *take->events);
     take->raw = tw_arena_alloc(&self->batch, (count + 1) * sizeof *take->raw);
-    if (take->events == NULL || take->raw == NULL) {
+    take->changes = tw_arena_alloc(&self->batch, (count + 1) * sizeof *take->changes);
+    if (take->events == NULL || take->raw == NULL || take->changes == NULL) {
         return TW_E_NO_MEMORY;
     }
     tw_bson_iter i;
@@ -393,14 +459,27 @@ static bool may_go_on(const taking *take, const change_batch *batch)
 {
     const change_event *last = &take->events[take->count - 1];
     bool has_ended = tw_bson_count(batch->events) == 0; /* all that was there has come */
+    if (last->kind == CHANGE_DROP) { /* of the database: its event comes behind the last of these */
+        return !has_ended;
+    }
     return (last->in_transaction || batch->is_cut_off) && !has_ended &&
            change_token_seqno(batch->token) <= last->seqno;
 }
 
 /* ---- one event ---- */
 
-static void add_event(taking *take, const change_event *event)
+/* A server drops each collection first: the last of these rows says that all of it ended. */
+static void end_database(tailer_rows *rows, const change_event *event)
 {
+    tw_item_append_row *last = rows->count > 0 ? &rows->at[rows->count - 1] : NULL;
+    if (last != NULL && (last->flags & TW_ROW_DROP) != 0 && tw_str_equal(last->db, event->db)) {
+        last->flags |= TW_ROW_DROP_DB;
+    }
+}
+
+static void add_event(taking *take, size_t at)
+{
+    const change_event *event = &take->events[at];
     struct change_tailer *self = take->self;
     tailer_rows *rows = &take->rows;
     tw_key key = {0};
@@ -408,7 +487,11 @@ static void add_event(taking *take, const change_event *event)
     tailer_scan_note(self, event);
     switch (event->kind) {
     case CHANGE_PUT:
-        tailer_add_put(self, rows, event->db, event->coll, event->doc, event->seqno, 0, false);
+        if (take->changes[at].len > 0) {
+            add_change(take, event, take->changes[at]);
+        } else {
+            tailer_add_put(self, rows, event->db, event->coll, event->doc, event->seqno, 0, false);
+        }
         break;
     case CHANGE_DELETE:
         if (tw_key_of_value(&self->batch, event->id, &key) == TW_OK && key.len <= TW_KEY_MAX) {
@@ -416,8 +499,11 @@ static void add_event(taking *take, const change_event *event)
                            false);
         }
         break;
-    case CHANGE_DROP:
     case CHANGE_DROP_DB:
+        end_database(rows, event);
+        tailer_add_end(self, rows, event->db, event->coll, key, event->seqno, TW_ROW_DROP, false);
+        break;
+    case CHANGE_DROP:
         tailer_add_end(self, rows, event->db, event->coll, key, event->seqno, TW_ROW_DROP, false);
         break;
     case CHANGE_RENAME:
@@ -464,7 +550,7 @@ static void make_room(taking *take, size_t from, size_t end)
 {
     size_t bytes = 0;
     for (size_t i = from; i < end; i++) {
-        bytes += take->events[i].doc.len + 128;
+        bytes += take->events[i].doc.len + take->changes[i].len + 128;
     }
     size_t rows = take->rows.count + 2 * (end - from);
     if (take->rows.count > 0 &&
@@ -487,7 +573,7 @@ static bool add_group(taking *take, size_t from, size_t end, bool is_open)
     for (size_t i = from; i < end; i++) {
         const change_event *event = &take->events[i];
         uint64_t node = 0, number = 0;
-        if (tailer_rows_are_full(rows, event->doc.len)) {
+        if (tailer_rows_are_full(rows, event->doc.len + take->changes[i].len)) {
             TW_ASSERT(first == 0 && i > from); /* make_room: all of them are of this one */
             tailer_mark_rows(self, rows, 0, mark);
             tailer_set_token(self, take->events[i - 1].token, false);
@@ -498,7 +584,7 @@ static bool add_group(taking *take, size_t from, size_t end, bool is_open)
             change_source_is_barrier(event->db, event->coll, event->id, event->doc, &node, &number);
         is_barrier = is_barrier || (is_one && self->barrier != BARRIER_NONE && node == self->node &&
                                     number == self->barrier_number);
-        add_event(take, event);
+        add_event(take, i);
     }
     tailer_mark_rows(self, rows, first, mark);
     for (size_t k = first; k < rows->count; k++) {

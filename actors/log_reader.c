@@ -178,24 +178,12 @@ static tw_err read_page(struct log_reader *self, const tw_envelope *in, const tw
                             .w0 = page->w0,
                             .head = page->head,
                             .caught_up = page->caught_up,
+                            .follows = page->follows,
                             .at = {page->at, page->at_count},
                             .rows = {making.rows, is_reset ? 0 : making.rows_count}};
     self->pages++;
     self->events += answer->rows.count;
     return TW_OK;
-}
-
-/* Positions of an image are known by samples, a little low. Where a page ends at the head, its rows
- * end with a commit: what they tell is told completely. */
-static void raise_by_rows(log_page *page, const tw_msg_page *answer)
-{
-    for (size_t i = 0; answer->caught_up && i < answer->rows.count; i++) {
-        const tw_item_page_row *row = &answer->rows.at[i];
-        for (size_t k = 0; k < page->at_count; k++) {
-            bool is_more = page->at[k].srv == row->srv && page->at[k].seqno < row->seqno;
-            page->at[k].seqno = is_more ? row->seqno : page->at[k].seqno;
-        }
-    }
 }
 
 static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
@@ -223,7 +211,6 @@ static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
     if (err != TW_OK) {
         return log_reader_refuse(self, in, err);
     }
-    raise_by_rows(&page, &answer);
     if (raws == NULL) {
         tw_reply(in->actor, in->route, TW_MSG_page, &answer);
         return TW_OK;
@@ -235,6 +222,7 @@ static tw_err answer_page(struct log_reader *self, const tw_envelope *in,
                                  .w0 = answer.w0,
                                  .head = answer.head,
                                  .caught_up = answer.caught_up,
+                                 .follows = answer.follows,
                                  .at = answer.at,
                                  .rows = answer.rows,
                                  .raws = {raws, answer.rows.count}};
@@ -386,8 +374,7 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
         if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
             continue; /* an image: nothing stands at its own positions */
         }
-        bool is_head = !is_own && making.upto >= log_index_head(index);
-        uint64_t seqno = is_head ? origin->head : log_origin_seqno_at(origin, making.upto);
+        uint64_t seqno = log_origin_seqno_at(origin, making.upto);
         tw_err raised = position_set_raise(&making.at, (tw_position){origin->srv, seqno});
         TW_ASSERT(raised == TW_OK); /* as many as a set holds */
     }
@@ -416,7 +403,7 @@ tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector 
         if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
             continue; /* an image: nothing stands at its own positions */
         }
-        uint64_t seqno = is_own ? log_index_head(index) : origin->head;
+        uint64_t seqno = log_origin_seqno_at(origin, log_index_head(index));
         tw_err err = position_set_raise(&at, (tw_position){origin->srv, seqno});
         TW_ASSERT(err == TW_OK); /* as many as a set holds */
     }

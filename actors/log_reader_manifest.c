@@ -69,8 +69,8 @@ static tw_err look(manifest_making *making, uint64_t *cut, bool wants_positions)
         if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
             continue; /* as pages tell it */
         }
-        tw_err raised = position_set_raise(
-            &at, (tw_position){origin->srv, is_own ? making->head : origin->head});
+        uint64_t seqno = log_origin_seqno_at(origin, making->head);
+        tw_err raised = position_set_raise(&at, (tw_position){origin->srv, seqno});
         TW_ASSERT(raised == TW_OK); /* as many as a set holds */
     }
     tw_rwlock_done(log_store_lock(self->view.store));

@@ -1,7 +1,9 @@
-/* mongo_writer_log.c - the position of a stored record, as the log of this node knows it; for
- * mongo_writer.c.
+/* mongo_writer_log.c - the position and version of a stored record, as the log of this node knows
+ * them; for mongo_writer.c.
  *
- * The rules of a collection that is archived compare a record's own position with what its archiver
+ * Streams tell the log's number of a version: it goes on where a document's own begins anew (a
+ * record that was deleted and comes back) or where there is none (a writer who does not count). The
+ * rules of a collection that is archived compare a record's own position with what its archiver
  * had seen (broker/rules.h). MongoDB does not keep positions; the log does, a moment later. */
 #include <poll.h>
 
@@ -14,7 +16,8 @@ enum {
 };
 
 /* Asks once. True: the log has this very version. */
-static bool ask_log(struct mongo_writer *self, const write_op *op, tw_position *out)
+static bool ask_log(struct mongo_writer *self, const write_op *op, tw_position *at,
+                    int64_t *version)
 {
     const tw_item_one_key key = {op->key};
     const tw_msg_get get = {.db = op->db, .coll = op->coll, .keys = {&key, 1}};
@@ -29,14 +32,15 @@ static bool ask_log(struct mongo_writer *self, const write_op *op, tw_position *
         return false;
     }
     const tw_item_record *record = &in->body->records.items.at[0];
-    *out = (tw_position){record->srv, record->seqno};
+    *at = (tw_position){record->srv, record->seqno};
+    *version = record->version;
     return record->doc.len == op->old.len && memcmp(record->doc.ptr, op->old.ptr, op->old.len) == 0;
 }
 
-tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *out)
+tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *at, int64_t *version)
 {
     uint64_t begin_ms = mongo_link_clock_ms();
-    while (!ask_log(self, op, out)) {
+    while (!ask_log(self, op, at, version)) {
         if (mongo_link_clock_ms() - begin_ms > LOG_WAIT_MS) {
             return broker_refuse(&op->why, TW_E_BUSY,
                                  "The log has not seen the record's last change yet.");

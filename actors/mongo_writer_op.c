@@ -116,7 +116,7 @@ void writer_op_begin(struct mongo_writer *self, write_op *op)
 
 bool writer_op_needs_document(const write_op *op)
 {
-    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 ||
+    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 || op->asked->if_version > 0 ||
            op->rules->rule != CATALOG_FREE;
 }
 
@@ -137,7 +137,26 @@ tw_err writer_op_found(struct mongo_writer *self, write_op *op, tw_bson stored)
 
 /* ---- judging ---- */
 
-static tw_err check_conditions(write_op *op)
+/* if_version is the document's own version, or the number that streams tell of it. */
+static tw_err check_version(struct mongo_writer *self, write_op *op)
+{
+    int64_t wanted = op->asked->if_version;
+    int64_t told = op->version;
+    tw_position at;
+    tw_err err = TW_OK;
+    if (wanted <= 0 || (op->is_there && op->version == wanted)) {
+        return TW_OK;
+    }
+    if (op->is_there) {
+        err = writer_position(self, op, &at, &told);
+    }
+    if (err == TW_OK && (!op->is_there || told != wanted)) {
+        err = broker_refuse(&op->why, TW_E_CONFLICT, "The record has another version.");
+    }
+    return err;
+}
+
+static tw_err check_conditions(struct mongo_writer *self, write_op *op)
 {
     int64_t wanted = op->asked->if_version;
     if (op->asked->op == TW_OP_INSERT && op->is_there) {
@@ -146,8 +165,9 @@ static tw_err check_conditions(write_op *op)
     if (wanted == 0 && op->is_there) {
         return broker_refuse(&op->why, TW_E_CONFLICT, "The record exists.");
     }
-    if (wanted > 0 && (!op->is_there || op->version != wanted)) {
-        return broker_refuse(&op->why, TW_E_CONFLICT, "The record has another version.");
+    tw_err right = check_version(self, op);
+    if (right != TW_OK) {
+        return right;
     }
     if (op->asked->match.len == 0 || !op->is_there) {
         return TW_OK;
@@ -197,7 +217,9 @@ static tw_err apply_rules(struct mongo_writer *self, write_op *op, tw_bson *doc)
     }
     lookup context = {.writer = self, .op = op, .text = op->why.text};
     tw_position old_at = {0, 0};
-    tw_err err = op->rules->archives && op->is_there ? writer_position(self, op, &old_at) : TW_OK;
+    int64_t told;
+    tw_err err =
+        op->rules->archives && op->is_there ? writer_position(self, op, &old_at, &told) : TW_OK;
     if (err != TW_OK) {
         return err;
     }
@@ -286,7 +308,7 @@ void writer_op_plan(struct mongo_writer *self, write_op *op)
     op->why.text[0] = '\0';
     op->result->version = op->version;
     op->plan = PLAN_NOTHING;
-    tw_err err = check_conditions(op);
+    tw_err err = check_conditions(self, op);
     bool needs_record = op->asked->op == TW_OP_UPDATE || op->asked->op == TW_OP_REMOVE;
     if (err == TW_OK && needs_record && !op->is_there) {
         err = broker_refuse(&op->why, TW_E_NOT_FOUND, "There is no such record.");

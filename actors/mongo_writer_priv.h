@@ -158,8 +158,9 @@ tw_err writer_mark_read(struct mongo_writer *self, tw_str opid, write_op *ops, s
                         char *text);
 
 /* ---- mongo_writer_log.c ---- */
-/* The position of the version that was read. TW_E_BUSY with why: the log is not there yet. */
-tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *out);
+/* The position of the version that was read, and the number that streams tell of it. TW_E_BUSY with
+ * why: the log is not there yet. */
+tw_err writer_position(struct mongo_writer *self, write_op *op, tw_position *at, int64_t *version);
 
 /* ---- mongo_writer_transact.c ---- */
 /* Carries out count operations as one transaction. Results stand afterwards, refusals too;

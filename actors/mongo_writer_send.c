@@ -584,8 +584,9 @@ tw_err writer_make_place(struct mongo_writer *self, const write_op *op, char *te
 
 /* ---- drops ---- */
 
-/* dropDatabase is silent where there is nothing to drop: it is asked for first. */
-static tw_err has_collections(struct mongo_writer *self, tw_str db, bool *has, char *text)
+/* dropDatabase tells neither how many collections went nor that there was none: they are counted
+ * first. */
+static tw_err count_collections(struct mongo_writer *self, tw_str db, size_t *count, char *text)
 {
     bson_t reply;
     bson_error_t error;
@@ -594,9 +595,12 @@ static tw_err has_collections(struct mongo_writer *self, tw_str db, bool *has, c
     tw_bson_begin(&b, &self->command);
     tw_bson_add_i64(&b, TW_STR("listCollections"), 1);
     tw_bson_add_bool(&b, TW_STR("nameOnly"), true);
+    tw_bson_open_doc(&b, TW_STR("cursor"));
+    tw_bson_add_i64(&b, TW_STR("batchSize"), TW_COLLECTIONS_MAX);
+    tw_bson_close(&b);
     tw_err err = writer_command(self, db, tw_bson_end(&b), false, &reply, &error, text);
     tw_bson cursor = tw_bson_get_doc(mongo_link_doc(&reply), TW_STR("cursor"));
-    *has = tw_bson_count(tw_bson_get_doc(cursor, TW_STR("firstBatch"))) > 0;
+    *count = tw_bson_count(tw_bson_get_doc(cursor, TW_STR("firstBatch")));
     bson_destroy(&reply);
     return err;
 }
@@ -606,9 +610,9 @@ tw_err writer_drop(struct mongo_writer *self, write_op *op, char *text)
     bson_t reply;
     bson_error_t error;
     tw_bson_builder b;
-    bool has = true;
+    size_t count = 1;
     bool one = op->asked->op == TW_OP_DROP;
-    tw_err err = one ? TW_OK : has_collections(self, op->db, &has, text);
+    tw_err err = one ? TW_OK : count_collections(self, op->db, &count, text);
     if (err != TW_OK) {
         return err;
     }
@@ -620,18 +624,18 @@ tw_err writer_drop(struct mongo_writer *self, write_op *op, char *text)
         tw_bson_add_i64(&b, TW_STR("dropDatabase"), 1);
     }
     tw_bson command = tw_bson_end(&b);
-    if (has) {
+    if (count > 0) {
         err = writer_command(self, op->db, command, true, &reply, &error, text);
         bson_destroy(&reply);
     }
-    if (!has || err == TW_E_NOT_FOUND) {
+    if (count == 0 || err == TW_E_NOT_FOUND) {
         writer_op_refuse(self, op, TW_E_NOT_FOUND,
                          one ? "There is no such collection." : "There is no such database.");
         return TW_OK;
     }
     if (err == TW_OK) {
         op->is_done = true;
-        op->result->count = 1;
+        op->result->count = count;
         op->result->seqno = writer_fence(self);
         memset(self->places, 0, sizeof self->places);
     }

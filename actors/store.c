@@ -31,7 +31,7 @@ enum {
 /* ---- publishing ---- */
 
 /* Positions when the log's head was n. */
-static void positions_at(const struct store *self, uint64_t n, bool is_head, position_set *out)
+static void positions_at(const struct store *self, uint64_t n, position_set *out)
 {
     log_index *index = log_store_index(self->log);
     *out = (position_set){0};
@@ -41,7 +41,7 @@ static void positions_at(const struct store *self, uint64_t n, bool is_head, pos
         if (is_own && origin->rows == 0 && log_index_origins(index) > 1) {
             continue;
         }
-        uint64_t seqno = is_own || !is_head ? log_origin_seqno_at(origin, n) : origin->head;
+        uint64_t seqno = log_origin_seqno_at(origin, n);
         tw_err err = position_set_raise(out, (tw_position){origin->srv, seqno});
         TW_ASSERT(err == TW_OK); /* the index holds no more origins than a set */
     }
@@ -53,7 +53,7 @@ static void publish(struct store *self, uint64_t prev_head, const tw_item_log_ro
     TW_ASSERT(count > 0);
     position_set at;
     uint64_t head = rows[count - 1].n;
-    positions_at(self, head, head == log_index_head(log_store_index(self->log)), &at);
+    positions_at(self, head, &at);
     const tw_msg_log_batch batch = {
         .prev_head = prev_head, .head = head, .at = position_set_view(&at), .rows = {rows, count}};
     tw_publish(self->actor, TW_MSG_log_batch, &batch);
@@ -65,7 +65,7 @@ static void publish_position(struct store *self)
 {
     position_set at;
     uint64_t head = log_index_head(log_store_index(self->log));
-    positions_at(self, head, true, &at);
+    positions_at(self, head, &at);
     const tw_msg_log_batch batch = {
         .prev_head = head, .head = head, .at = position_set_view(&at), .rows = {NULL, 0}};
     tw_publish(self->actor, TW_MSG_log_batch, &batch);
@@ -423,7 +423,7 @@ static tw_err on_log_state_ask(void *state, const tw_envelope *in)
     log_index *index = log_store_index(self->log);
     log_index_stats stats = log_index_figures(index);
     position_set at;
-    positions_at(self, log_index_head(index), true, &at);
+    positions_at(self, log_index_head(index), &at);
     tw_msg_log_state answer = {
         .srv = self->source.srv != 0 ? self->source.srv : self->srv,
         .partial = !log_store_is_whole(self->log),

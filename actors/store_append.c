@@ -12,6 +12,9 @@
  * 3. An append is in one commit as a whole, with others that are due. */
 #include "protocol/fault.h"
 
+#include "broker/change_event.h"
+#include "broker/update.h"
+
 #include "actors/store_priv.h"
 
 /* ---- rows ---- */
@@ -23,6 +26,8 @@ typedef struct append_op {
     uint32_t coll;
     log_current current;
     tw_bson old;
+    tw_bson doc; /* of a put: the version that is told */
+    int64_t version;
 } append_op;
 
 static bool is_there(const append_op *self)
@@ -36,17 +41,54 @@ static bool is_outdated(const append_op *self)
     return self->row->scan && self->current.n > self->scan_from;
 }
 
+static bool is_same(const append_op *self)
+{
+    return is_there(self) && self->old.len == self->doc.len &&
+           memcmp(self->old.ptr, self->doc.ptr, self->old.len) == 0;
+}
+
+/* Whether a name has a dot: then a path may mean that name. */
+static bool has_dots(tw_bson doc, unsigned depth)
+{
+    tw_bson_iter i;
+    for (tw_bson_iter_init(&i, doc); tw_bson_iter_next(&i);) {
+        tw_bson inner = tw_bson_value_doc(i.value);
+        bool is_deep = inner.len > 0 && (depth == 0 || has_dots(inner, depth - 1));
+        if (is_deep || memchr(i.name.ptr, '.', i.name.len) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The version of a put: that of the log with the change, as it is the one before; else what came
+ * with the row, which may be none. */
+static void choose_version(append_op *self, const catalog_collection *rules)
+{
+    const tw_item_append_row *row = self->row;
+    broker_why why = {0};
+    self->doc = row->doc;
+    self->version = row->version;
+    if (row->change.len > 0 && is_there(self) && !has_dots(self->old, TW_DEPTH_MAX) &&
+        !has_dots(row->doc, TW_DEPTH_MAX) &&
+        update_apply(&self->store->rows, self->old, row->change, TW_STR("_id"), 0, &self->doc,
+                     &why) != TW_OK) {
+        self->doc = row->doc;
+    }
+    if (row->change.len > 0) {
+        self->version = change_version(self->doc, tw_str_of(rules->version_field), row->seqno);
+    }
+}
+
 /* Versions never go back. A source may give a lower one (a record that was deleted and comes back,
  * a writer who does not know of versions): then each change counts on from what was told. */
 static int64_t version_of(const append_op *self)
 {
-    int64_t given = self->row->version;
+    int64_t given = self->version;
     if (self->current.n == 0 || given >= self->current.ver) {
         return given;
     }
-    bool is_same = is_there(self) && self->old.len == self->row->doc.len &&
-                   memcmp(self->old.ptr, self->row->doc.ptr, self->old.len) == 0;
-    return is_same ? self->current.ver : self->current.ver + 1;
+    return is_same(self) ? self->current.ver : self->current.ver + 1;
 }
 
 static tw_err prepare(append_op *self, uint32_t kind, int64_t version, uint32_t scope)
@@ -63,11 +105,11 @@ static tw_err prepare(append_op *self, uint32_t kind, int64_t version, uint32_t 
         .prev = self->current.n,
         .origin = store->source.origin,
         .seqno = self->row->seqno,
-        .key = kind == TW_ROW_DROP ? (tw_key){0} : tw_arena_key(&store->rows, self->row->key),
-        .doc = kind == TW_ROW_PUT ? tw_arena_bson(&store->rows, self->row->doc) : (tw_bson){0},
+        .key = (kind & TW_ROW_DROP) != 0 ? (tw_key){0} : tw_arena_key(&store->rows, self->row->key),
+        .doc = kind == TW_ROW_PUT ? tw_arena_bson(&store->rows, self->doc) : (tw_bson){0},
         .by = tw_arena_str(&store->rows, self->row->origin),
     };
-    if ((kind != TW_ROW_DROP && row.key.ptr == NULL) ||
+    if (((kind & TW_ROW_DROP) == 0 && row.key.ptr == NULL) ||
         (kind == TW_ROW_PUT && row.doc.ptr == NULL)) {
         return TW_E_NO_MEMORY;
     }
@@ -89,7 +131,8 @@ static tw_err append_put(append_op *self)
     const tw_item_append_row *row = self->row;
     const catalog_collection *rules = catalog_rules(store->catalog, row->db, row->coll);
     if (rules == NULL || catalog_check_name(row->coll) != TW_OK ||
-        catalog_check_name(row->db) != TW_OK || row->key.len == 0 || row->doc.len == 0) {
+        catalog_check_name(row->db) != TW_OK || row->key.len == 0 ||
+        (row->doc.len == 0 && row->change.len == 0)) {
         return TW_OK; /* not told to anybody: not declared, or with a name that nobody can use */
     }
     tw_str scope_field = rules->scope_field == NULL ? TW_STR("") : tw_str_of(rules->scope_field);
@@ -101,13 +144,12 @@ static tw_err append_put(append_op *self)
     if (err != TW_OK || is_outdated(self)) {
         return err;
     }
-    bool is_same = is_there(self) && self->old.len == row->doc.len &&
-                   memcmp(self->old.ptr, row->doc.ptr, row->doc.len) == 0;
-    if (row->scan && is_same) {
-        return TW_OK;
+    choose_version(self, rules);
+    if (self->doc.len == 0 || (row->scan && is_same(self))) {
+        return TW_OK; /* no version: the record is gone, its delete follows */
     }
     uint32_t scope = LOG_SCOPE_NONE;
-    err = store_scope_of(store, rules, row->doc, &scope);
+    err = store_scope_of(store, rules, self->doc, &scope);
     return err == TW_OK ? prepare(self, TW_ROW_PUT, version_of(self), scope) : err;
 }
 
@@ -128,30 +170,34 @@ static tw_err append_delete(append_op *self)
     return prepare(self, TW_ROW_DELETE, self->current.ver + 1, self->current.scope);
 }
 
-static tw_err drop_one(append_op *self, const log_incarnation *incarnation)
+/* Whether the drop ends this life of a collection. */
+static bool is_ended(const append_op *self, const log_incarnation *incarnation)
 {
+    const tw_item_append_row *row = self->row;
     const log_list *all = &incarnation->all;
+    bool is_it = tw_str_equal(tw_str_of(incarnation->db), row->db) &&
+                 (row->coll.len == 0 || tw_str_equal(tw_str_of(incarnation->name), row->coll));
     bool is_outdated_drop =
-        self->row->scan && all->count > 0 && all->at[all->count - 1] > self->scan_from;
-    if (incarnation->is_void || incarnation->dropping != 0 || is_outdated_drop) {
-        return TW_OK;
-    }
-    self->coll = incarnation->id;
-    return prepare(self, TW_ROW_DROP, 0, LOG_SCOPE_NONE);
+        row->scan && all->count > 0 && all->at[all->count - 1] > self->scan_from;
+    return is_it && !incarnation->is_void && incarnation->dropping == 0 && !is_outdated_drop;
 }
 
 static tw_err append_drop(append_op *self)
 {
-    const tw_item_append_row *row = self->row;
     log_index *index = log_store_index(self->store->log);
     tw_err err = TW_OK;
+    self->coll = 0; /* stays until the others are prepared: its row says what ended */
     for (size_t i = 0; err == TW_OK && i < log_index_incarnations(index); i++) {
         const log_incarnation *incarnation = log_index_slot(index, i);
-        bool is_it = tw_str_equal(tw_str_of(incarnation->db), row->db) &&
-                     (row->coll.len == 0 || tw_str_equal(tw_str_of(incarnation->name), row->coll));
-        if (is_it) {
-            err = drop_one(self, incarnation);
+        if (is_ended(self, incarnation)) {
+            err = self->coll == 0 ? TW_OK : prepare(self, TW_ROW_DROP, 0, LOG_SCOPE_NONE);
+            self->coll = incarnation->id;
         }
+    }
+    bool is_database = self->row->coll.len == 0 || (self->row->flags & TW_ROW_DROP_DB) != 0;
+    if (err == TW_OK && self->coll != 0) {
+        uint32_t kind = TW_ROW_DROP | (is_database ? (uint32_t)TW_ROW_DROP_DB : 0u);
+        err = prepare(self, kind, 0, LOG_SCOPE_NONE);
     }
     return err;
 }

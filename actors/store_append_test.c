@@ -319,6 +319,40 @@ static void test_append_that_goes_back_is_refused_whole(void **state)
     take(f, 102, rows, 1, 1); /* the refused ones took no number */
 }
 
+/* Where the source is when the log ends at row n. */
+static uint64_t position_at(fixture *f, uint32_t n)
+{
+    const tw_msg_log_read ask = {.rows_max = n, .bytes_max = 1 << 20};
+    const tw_envelope *in;
+    assert_int_equal(tw_caller_ask(f->reader, TW_MSG_log_read, &ask, WAIT_MS, &in), TW_OK);
+    assert_int_equal(in->body->log_rows.upto, n);
+    assert_int_equal(in->body->log_rows.at.count, 1);
+    assert_int_equal(in->body->log_rows.at.at[0].srv, SRV);
+    return in->body->log_rows.at.at[0].seqno;
+}
+
+static void test_positions_are_exact_at_each_row(void **state)
+{
+    fixture *f = *state;
+    tw_item_append_row rows[] = {put_row(f, 1, "a", 100, 1), put_row(f, 2, "b", 101, 1),
+                                 put_row(f, 3, "c", 103, 1), put_row(f, 4, "d", 103, 1)};
+    rows[2].more = true; /* a transaction of two */
+    take(f, 103, rows, 4, 4);
+    take(f, 150, NULL, 0, 0); /* the source moved without rows */
+    const tw_item_append_row later = put_row(f, 5, "e", 160, 1);
+    take(f, 160, &later, 1, 1);
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(position_at(f, 1), 100);
+        assert_int_equal(position_at(f, 2), 101);
+        assert_int_equal(position_at(f, 3), 102); /* the rest of 103 stands behind it */
+        assert_int_equal(position_at(f, 4), life == 0 ? 150 : 103);
+        assert_int_equal(position_at(f, 5), 160);
+        stop(f);
+        start(f);
+        ask_source(f, SRV);
+    }
+}
+
 static void test_versions_never_go_back(void **state)
 {
     fixture *f = *state;
@@ -337,6 +371,52 @@ static void test_versions_never_go_back(void **state)
     for (size_t i = 0; i < 7; i++) {
         assert_int_equal(read->rows.at[i].version, versions[i]);
     }
+}
+
+/* {$set: {name: text}} */
+static tw_bson set_of(fixture *f, const char *name, const char *text)
+{
+    tw_buf out;
+    tw_bson_builder b;
+    tw_buf_init(&out, 4096);
+    tw_bson_begin(&b, &out);
+    tw_bson_open_doc(&b, TW_STR("$set"));
+    tw_bson_add_str(&b, tw_str_of(name), tw_str_of(text));
+    tw_bson_close(&b);
+    tw_bson made = tw_arena_bson(&f->arena, tw_bson_end(&b));
+    tw_buf_fini(&out);
+    return made;
+}
+
+static tw_str text_of(const tw_msg_log_rows *read, size_t i, const char *name)
+{
+    assert_true(i < read->rows.count);
+    return tw_bson_get_str(read->rows.at[i].doc, tw_str_of(name));
+}
+
+static void test_change_makes_the_version_from_the_one_before(void **state)
+{
+    fixture *f = *state;
+    tw_item_append_row rows[] = {
+        put_row(f, 1, "one", 100, 1),     put_row(f, 1, "newest", 101, 9),
+        put_row(f, 1, "newest", 102, 9),  put_row(f, 2, "looked up", 103, 1),
+        put_row(f, 3, "nothing", 104, 1), put_row(f, 1, "healed", 105, 1),
+    };
+    rows[1].change = set_of(f, "text", "two");
+    rows[2].change = set_of(f, "more", "three");
+    rows[2].doc = (tw_bson){0};                    /* gone when it was looked up */
+    rows[3].change = set_of(f, "text", "of whom"); /* the log has no record 2 */
+    rows[4].change = rows[3].change;
+    rows[4].doc = (tw_bson){0};
+    rows[5].change = set_of(f, "text.a", "x"); /* not a document: what was looked up is told */
+    take(f, 105, rows, 6, 5);
+    const tw_msg_log_rows *read = raw_rows(f);
+    assert_true(tw_str_equal(text_of(read, 0, "text"), TW_STR("one")));
+    assert_true(tw_str_equal(text_of(read, 1, "text"), TW_STR("two")));
+    assert_true(tw_str_equal(text_of(read, 2, "text"), TW_STR("two")));
+    assert_true(tw_str_equal(text_of(read, 2, "more"), TW_STR("three")));
+    assert_true(tw_str_equal(text_of(read, 3, "text"), TW_STR("looked up")));
+    assert_true(tw_str_equal(text_of(read, 4, "text"), TW_STR("healed")));
 }
 
 static void test_scan_rows_yield_to_what_the_stream_told_and_to_equals(void **state)
@@ -383,6 +463,10 @@ static void test_drops_are_one_row_a_collection_and_outdated_ones_are_left_out(v
     drop.scan = false;
     drop.seqno = 105;
     take(f, 105, &drop, 1, 1);
+    const tw_msg_log_rows *read = raw_rows(f);
+    assert_int_equal(read->rows.at[1].flags & TW_ROW_DROP_DB, 0);
+    assert_int_equal(read->rows.at[3].flags & (TW_ROW_DROP | TW_ROW_DROP_DB),
+                     TW_ROW_DROP | TW_ROW_DROP_DB);
 }
 
 static void test_rows_of_collections_that_are_not_declared_are_left_out(void **state)
@@ -474,7 +558,9 @@ int main(void)
         T(test_append_transaction_is_marked_at_its_end_also_in_pieces),
         T(test_append_repeat_has_no_effect_and_hole_is_refused),
         T(test_append_that_goes_back_is_refused_whole),
+        T(test_positions_are_exact_at_each_row),
         T(test_versions_never_go_back),
+        T(test_change_makes_the_version_from_the_one_before),
         T(test_scan_rows_yield_to_what_the_stream_told_and_to_equals),
         T(test_drops_are_one_row_a_collection_and_outdated_ones_are_left_out),
         T(test_rows_of_collections_that_are_not_declared_are_left_out),

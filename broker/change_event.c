@@ -94,7 +94,7 @@ static bool names_fit(const change_event *event, bool needs_coll)
 
 typedef struct raw_event {
     tw_str type;
-    tw_bson_value token, time, wall, ns, to, key, doc, transaction;
+    tw_bson_value token, time, wall, ns, to, key, doc, transaction, update;
 } raw_event;
 
 static void read_fields(tw_bson event, raw_event *out)
@@ -111,6 +111,7 @@ static void read_fields(tw_bson event, raw_event *out)
         {TW_STR("documentKey"), &out->key},
         {TW_STR("fullDocument"), &out->doc},
         {TW_STR("txnNumber"), &out->transaction},
+        {TW_STR("updateDescription"), &out->update},
     };
     tw_bson_iter i;
     for (tw_bson_iter_init(&i, event); tw_bson_iter_next(&i);) {
@@ -136,6 +137,17 @@ static void read_names(tw_bson_value ns, tw_str *db, tw_str *coll)
         } else if (tw_str_equal(i.name, TW_STR("coll"))) {
             *coll = tw_bson_value_str(i.value);
         }
+    }
+}
+
+static void read_update(tw_bson_value update, change_event *out)
+{
+    tw_bson told = tw_bson_value_doc(update);
+    bool is_relative = tw_bson_count(tw_bson_get_doc(told, TW_STR("truncatedArrays"))) > 0 ||
+                       tw_bson_count(tw_bson_get_doc(told, TW_STR("disambiguatedPaths"))) > 0;
+    if (!is_relative) {
+        out->set = tw_bson_get_doc(told, TW_STR("updatedFields"));
+        out->removed = tw_bson_get_doc(told, TW_STR("removedFields"));
     }
 }
 
@@ -184,6 +196,9 @@ tw_err change_event_read(tw_bson event, change_event *out, broker_why *why)
     read.wall_ms = date_ms(raw.wall);
     read.in_transaction = raw.transaction.type != 0;
     tw_err err = read_kind(raw.doc, raw.type, &read, why);
+    if (read.kind == CHANGE_LOOK_UP) {
+        read_update(raw.update, &read);
+    }
     if (read.kind == CHANGE_DROP_DB) {
         read.coll = (tw_str){0};
     }

@@ -31,6 +31,9 @@ typedef struct change_event {
     tw_str to_db, to_coll;
     tw_bson_value id; /* _id of the record */
     tw_bson doc;
+    /* Of an update that is told by whole fields or paths: what it set and removed; len 0: not told,
+     * or in a form that means something only beside the document (truncated arrays). */
+    tw_bson set, removed;
 } change_event;
 
 /* Reads an event. Views of it.

@@ -88,6 +88,24 @@ static void test_each_type_has_its_kind(void **state)
     }
 }
 
+static void test_update_tells_what_it_set_unless_that_depends_on_the_document(void **state)
+{
+    (void)state;
+    change_event event =
+        read_event(EVENT("update", 1,
+                         NS KEY ",\"updateDescription\":{\"updatedFields\":{\"a\":1,\"b.c\":2},"
+                                "\"removedFields\":[\"d\"],\"truncatedArrays\":[]}"));
+    assert_int_equal(event.kind, CHANGE_LOOK_UP);
+    assert_int_equal(tw_bson_count(event.set), 2);
+    assert_int_equal(tw_bson_count(event.removed), 1);
+    event = read_event(EVENT("update", 1,
+                             NS KEY ",\"updateDescription\":{\"updatedFields\":{\"a\":1},"
+                                    "\"truncatedArrays\":[{\"field\":\"list\",\"newSize\":3}]}"));
+    assert_int_equal(event.kind, CHANGE_LOOK_UP);
+    assert_int_equal(event.set.len, 0);
+    assert_int_equal(event.removed.len, 0);
+}
+
 static void test_fields_are_views_of_the_event(void **state)
 {
     (void)state;
@@ -211,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_each_type_has_its_kind),
         T(test_fields_are_views_of_the_event),
+        T(test_update_tells_what_it_set_unless_that_depends_on_the_document),
         T(test_what_is_no_event_is_refused_with_a_cause),
         T(test_position_grows_with_the_clock_and_fits_53_bits),
         T(test_token_of_a_real_server_carries_its_position),

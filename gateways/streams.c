@@ -458,10 +458,30 @@ static void rest(streams *self, struct stream *stream, tw_vector at)
     }
 }
 
+/* The client comes from a node that is some milliseconds further. False: it was waited for. */
+static bool wait_for_since(streams *self, struct stream *stream, const tw_msg_page *page)
+{
+    if (page->reset != TW_RESET_AHEAD || !page->follows) {
+        return false;
+    }
+    if (stream->ahead_until_ms == 0) {
+        stream->ahead_until_ms = self->now_ms + TW_AHEAD_WAIT_MS;
+    }
+    if (self->now_ms >= stream->ahead_until_ms) {
+        return false;
+    }
+    stream_retry(self, stream);
+    return true;
+}
+
 /* A page of a stream that is still there. */
 static void take_page(streams *self, struct stream *stream, const tw_msg_page *page)
 {
     bool is_unknown = stream->resume && page->w0 > 0; /* of an origin it has nothing */
+    if (wait_for_since(self, stream, page)) {
+        return;
+    }
+    stream->ahead_until_ms = 0;
     if (stream->have != NULL && (page->reset != TW_RESET_NONE || is_unknown)) {
         stream->syncing = true;
         stream_ready(self, stream);

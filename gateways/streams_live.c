@@ -227,8 +227,8 @@ void stream_join(streams *self, struct stream *stream, tw_vector at)
         stream_sync(self, stream, shared_vector_view(self->at));
         return;
     }
-    /* A reader knows the positions of an image's rows by samples, a little low: what the stream was
-     * told before, and what this gateway knows of the same head, stands. */
+    /* Positions move without rows too. A page that was read before such a move may come after this
+     * gateway, or the stream, was told of it. */
     position_set most = {0};
     for (size_t i = 0; i < at.count && i < TW_ORIGINS_MAX; i++) {
         uint64_t srv = at.at[i].srv;

@@ -103,10 +103,11 @@ struct stream {
     uint64_t seen;  /* newest head that a page of it was read at */
     uint64_t w0;
     uint64_t sync_due_ms;
-    shared_vector *since; /* hold; of a resume until it has caught up */
-    shared_vector *told;  /* hold; what was told completely, unless LIVE */
-    sync_session *have;   /* own; of a manifest in subscribe, until it was used or not needed */
-    position_set *read;   /* own; positions read on this stream while it catches up */
+    uint64_t ahead_until_ms; /* till then this node may reach since; 0: nothing was ahead */
+    shared_vector *since;    /* hold; of a resume until it has caught up */
+    shared_vector *told;     /* hold; what was told completely, unless LIVE */
+    sync_session *have;      /* own; of a manifest in subscribe, until it was used or not needed */
+    position_set *read;      /* own; positions read on this stream while it catches up */
     size_t syncid_len;
     char syncid[]; /* JSON text; empty: none given */
 };

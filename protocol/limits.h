@@ -77,6 +77,7 @@
     L(STALL_MS, 30000, "ms", "No byte drained with data waiting: 4508.")                           \
     L(HELLO_MS, 10000, "ms", "No hello where auth is required: 4408.")                             \
     L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
+    L(AHEAD_WAIT_MS, 2000, "ms", "A since of another node is waited for; then reset: ahead.")      \
     L(DRAIN_MS, 10000, "ms", "Time for an orderly end; then connections are cut.")                 \
     L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
     L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \

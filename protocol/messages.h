@@ -202,7 +202,10 @@ enum tw_reset {
     F(key, key, TW_KEY_MAX, "bytes", "The record; empty for a drop.")                              \
     F(i64, version, TW_I64_MAX, "version", "Of a put.")                                            \
     F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Of a put.")                                            \
-    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it; empty: not known.")                        \
+    F(bson, change, TW_DOCUMENT_MAX, "bytes",                                                      \
+      "Update that makes the version from the one before; doc, which may be newer or empty, "      \
+      "serves where there is none.")
 
 #define TW_MESSAGES(M)                                                                             \
     M(1, error, any, "Any request may be answered by it instead.")                                 \
@@ -316,6 +319,8 @@ enum tw_reset {
     F(u64, w0, TW_SEQNO_MAX, "row", "For the next page.")                                          \
     F(u64, head, TW_SEQNO_MAX, "row", "Newest row when this page was read.")                       \
     F(flag, caught_up, 1, "", "after = head: nothing more at the moment.")                         \
+    F(flag, follows, 1, "",                                                                        \
+      "With a reset: this log follows the origin, and may reach since in a moment.")               \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at after.")                                \
     L(page_row, rows, TW_PAGE_ROWS_MAX, "rows", "In order of n.")
 

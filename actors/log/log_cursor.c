@@ -346,6 +346,7 @@ static void set_reset(log_page *page, enum tw_reset reset, const log_origin *ori
     page->reset = reset;
     page->srv = origin->srv;
     page->floor = floor;
+    page->follows = origin->id != LOG_ORIGIN_OWN;
 }
 
 static uint64_t floor_of(log_index *index, const log_origin *origin)
@@ -567,9 +568,7 @@ static void note_positions(page_run *run, log_index *index)
     page->at_count = 0;
     for (size_t i = 0; i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
-        uint64_t seqno = page->after >= log_index_head(index) && origin->id != LOG_ORIGIN_OWN
-                             ? origin->head
-                             : log_origin_seqno_at(origin, page->after);
+        uint64_t seqno = log_origin_seqno_at(origin, page->after);
         uint64_t pos = position_vector_get(page->since, origin->srv);
         bool is_unused =
             origin->id == LOG_ORIGIN_OWN && origin->rows == 0 && log_index_origins(index) > 1;

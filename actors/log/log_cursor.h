@@ -85,6 +85,7 @@ typedef struct log_page {
     /* answered */
     enum tw_reset reset;
     uint64_t floor, srv; /* with a reset */
+    bool follows;        /* with a reset: the origin is another's, which this log follows */
     uint64_t head;
     bool caught_up;
     tw_position at[TW_ORIGINS_MAX]; /* positions at after */

@@ -164,6 +164,7 @@ void log_index_free(log_index **index)
     tw_free(self->silent);
     for (size_t i = 0; i < self->origins_count; i++) {
         tw_free(self->origins[i].samples);
+        tw_free(self->origins[i].recent);
     }
     tw_free(self->drops.at);
     tw_free(self->drops_coll);
@@ -394,8 +395,15 @@ tw_err log_index_add_origin(log_index *index, uint32_t id, uint64_t srv, log_ori
     if (index->origins_count == TW_ORIGINS_MAX) {
         return TW_E_TOO_MANY;
     }
+    log_sample *recent = NULL;
+    if (id != LOG_ORIGIN_OWN) {
+        recent = tw_alloc_zero(LOG_RECENT_ROWS, sizeof *recent);
+        if (recent == NULL) {
+            return TW_E_NO_MEMORY;
+        }
+    }
     log_origin *origin = &index->origins[index->origins_count++];
-    *origin = (log_origin){.id = id, .srv = srv};
+    *origin = (log_origin){.id = id, .srv = srv, .recent = recent};
     *out = origin;
     return TW_OK;
 }
@@ -411,9 +419,25 @@ static tw_err origin_add_row(log_origin *origin, const log_row *row)
         }
         origin->samples[origin->samples_count++] = (log_sample){row->seqno, row->n};
     }
+    if (origin->recent != NULL) {
+        bool is_end = (row->flags & TW_ROW_LAST) != 0; /* else more of its position follow */
+        origin->recent[origin->recent_count++ % LOG_RECENT_ROWS] =
+            (log_sample){row->seqno - (is_end ? 0 : 1), row->n};
+    }
     origin->rows++;
     origin->head = row->seqno;
     return TW_OK;
+}
+
+void log_origin_reach(log_origin *origin, uint64_t seqno)
+{
+    TW_ASSERT(origin->recent != NULL);
+    if (origin->recent_count == 0) {
+        origin->recent[origin->recent_count++] = (log_sample){0};
+    }
+    log_sample *newest = &origin->recent[(origin->recent_count - 1) % LOG_RECENT_ROWS];
+    newest->seqno = seqno > newest->seqno ? seqno : newest->seqno;
+    origin->head = seqno > origin->head ? seqno : origin->head;
 }
 
 uint64_t log_origin_row_below(const log_origin *origin, uint64_t seqno)
@@ -434,10 +458,32 @@ uint64_t log_origin_row_below(const log_origin *origin, uint64_t seqno)
     return low == 0 ? 0 : origin->samples[low - 1].n;
 }
 
+/* The newest of the recent rows that is not above n. False: all of them are. */
+static bool recent_at(const log_origin *origin, uint64_t n, uint64_t *seqno)
+{
+    size_t high = origin->recent_count; /* the first that is above n */
+    size_t first = high > LOG_RECENT_ROWS ? high - LOG_RECENT_ROWS : 0;
+    size_t low = first;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (origin->recent[middle % LOG_RECENT_ROWS].n <= n) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *seqno = low == first ? 0 : origin->recent[(low - 1) % LOG_RECENT_ROWS].seqno;
+    return low > first;
+}
+
 uint64_t log_origin_seqno_at(const log_origin *origin, uint64_t n)
 {
+    uint64_t seqno;
     if (origin->id == LOG_ORIGIN_OWN) {
         return n;
+    }
+    if (recent_at(origin, n, &seqno)) {
+        return seqno;
     }
     size_t low = 0;
     size_t high = origin->samples_count; /* the first sample above n */

@@ -55,7 +55,12 @@ typedef struct log_incarnation {
     log_list all;
 } log_incarnation;
 
-enum { LOG_SAMPLE_EVERY = 128 }; /* rows of an origin between two samples of its positions */
+enum {
+    LOG_SAMPLE_EVERY = 128, /* rows of an origin between two samples of its positions */
+    /* The newest rows of an origin, each with its position: 256 KiB. Streams are told positions only
+     * where they have caught up, a few commits below the head; further back a sample is enough. */
+    LOG_RECENT_ROWS = 16384,
+};
 
 typedef struct log_sample {
     uint64_t seqno;
@@ -71,6 +76,10 @@ typedef struct log_origin {
     uint64_t rows;
     log_sample *samples; /* own; one in LOG_SAMPLE_EVERY rows; none for the own origin */
     size_t samples_count, samples_cap;
+    /* Own; a ring, at [i % LOG_RECENT_ROWS]: what was told completely when the log ended at row n.
+     * NULL for the own origin. */
+    log_sample *recent;
+    size_t recent_count; /* of all time */
 } log_origin;
 
 typedef struct log_index_stats {
@@ -101,10 +110,14 @@ log_origin *log_index_origin_of_srv(log_index *index, uint64_t srv);
 size_t log_index_origins(const log_index *index);
 log_origin *log_index_origin_at(log_index *index, size_t i);
 tw_err log_index_add_origin(log_index *index, uint32_t id, uint64_t srv, log_origin **out);
-/* A row number at or below which every row of the origin has a seqno <= the given one, and the
- * highest seqno known to stand at or below row n. */
+/* A row number at or below which every row of the origin has a seqno <= the given one. */
 uint64_t log_origin_row_below(const log_origin *origin, uint64_t seqno);
+/* The position of the origin at row n: all that it told up to there stands at or below n. Exact for
+ * the newest LOG_RECENT_ROWS rows, at the head too where it moved without rows; further back up to
+ * LOG_SAMPLE_EVERY rows low. */
 uint64_t log_origin_seqno_at(const log_origin *origin, uint64_t n);
+/* The origin has told all up to seqno, and it stands at or below its newest row. */
+void log_origin_reach(log_origin *origin, uint64_t seqno);
 
 /* ---- rows ---- */
 const log_entry *log_index_find(const log_index *index, uint32_t coll, tw_key key);

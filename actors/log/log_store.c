@@ -199,8 +199,8 @@ static tw_err load_sources(log_store *store)
             continue;
         }
         err = log_store_source_numbers(store, origin->id, &source);
-        if (source.at > origin->head && source.at <= TW_SEQNO_MAX) {
-            origin->head = source.at;
+        if (source.at > 0 && source.at <= TW_SEQNO_MAX) {
+            log_origin_reach(origin, source.at);
         }
         whole = whole || source.whole;
     }

@@ -152,7 +152,7 @@ void log_store_show_source(log_store *store, uint64_t head)
         return;
     }
     log_origin *origin = log_index_origin(store->index, source->origin);
-    origin->head = source->at > origin->head ? source->at : origin->head;
+    log_origin_reach(origin, source->at);
     if (store->is_cutting) {
         log_index_set_floor(store->index, head);
         origin->floor = source->at;

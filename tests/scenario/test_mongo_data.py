@@ -357,6 +357,44 @@ def test_conditions_and_unique_indexes(make, mongo, database):
 
 
 # ---- operation ids ----
+def test_if_version_takes_what_streams_tell(make, mongo, database):
+    server = make().start()
+    people = mongo.client[database].people
+
+    async def scenario():
+        async with await Client.open(server.url("/db")) as db, await Client.open(
+            server.url("/ws")
+        ) as stream:
+            await stream.send(type="subscribe", mux_id=1, collections={"people": "*"})
+
+            async def told(n):
+                frames = await stream.until(
+                    lambda f: f.get("type") == "record" and f["doc"].get("n") == n
+                )
+                return frames[-1]["version"]
+
+            people.insert_one({"_id": 1, "n": 1})  # of a writer who does not count
+            first = await told(1)
+            people.update_one({"_id": 1}, {"$set": {"n": 2}})
+            second = await told(2)
+            assert second > first
+            stale = (await db.ask("update", collection="people", id=1, fields={"n": 9},
+                                  if_version=first))[-1]  # fmt: skip
+            assert stale["code"] == "conflict", stale
+            await db.one("update", collection="people", id=1, fields={"n": 3}, if_version=second)
+            third = await told(3)
+            assert third > second
+            await db.one("remove", collection="people", id=1, if_version=third)
+            await db.one("insert", collection="people", doc={"_id": 1, "n": 4})
+            again = await told(4)
+            assert again > third, "the number goes on where the record comes back"
+            await db.one("update", collection="people", id=1, fields={"n": 5}, if_version=again)
+            assert await told(5) > again
+
+    run(scenario())
+    assert stored(mongo, database, "people")[0]["n"] == 5
+
+
 def test_an_opid_takes_effect_once_across_kills(make, mongo, database):
     server = make().start()
 

@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import os
 import random
-import threading
 import time
 
 import bson
@@ -16,7 +15,7 @@ import pymongo
 import pytest
 
 from clients import Client, run
-from deployment import Deployment, Follower, tailer
+from deployment import Deployment, Follower, Writer, tailer
 from server import wait_until
 
 FULL = os.environ.get("TIDEWIRE_FULL") == "1"
@@ -57,68 +56,6 @@ def deployment(make_deployment):
 def serve(make_server, deployment, **options):
     flags = ["--mongo", deployment.uri, *options.pop("flags", [])]
     return make_server(flags=flags, **options)
-
-
-class Writer(threading.Thread):
-    """Writes to main.people as others do, at a rate: inserts, updates, replacements, deletes, bulks
-    and transactions over a fixed number of keys; a failed write is left (the set is compared with
-    what find tells)."""
-
-    def __init__(self, uri, rate, keys=200, seed=1):
-        super().__init__(daemon=True)
-        self.client = pymongo.MongoClient(uri, retryWrites=False, serverSelectionTimeoutMS=20000)
-        self.people = self.client.main.people
-        self.rate, self.keys, self.chance = rate, keys, random.Random(seed)
-        self.ending, self.writes, self.errors = threading.Event(), 0, 0
-        self.start()
-
-    def one(self):
-        chance, people = self.chance, self.people
-        key = f"w{chance.randrange(self.keys)}"
-        kind = chance.random()
-        self.writes += 1
-        if kind < 0.45:
-            people.update_one(
-                {"_id": key}, {"$set": {"n": self.writes}, "$inc": {"_version": 1}}, upsert=True
-            )
-        elif kind < 0.65:
-            people.replace_one({"_id": key}, {"n": self.writes, "r": True}, upsert=True)
-        elif kind < 0.85:
-            people.delete_one({"_id": key})
-        elif kind < 0.95:
-            keys = [f"w{chance.randrange(self.keys)}" for _ in range(8)]
-            self.writes += 7
-            people.bulk_write(
-                [pymongo.UpdateOne({"_id": k}, {"$set": {"b": self.writes}}, upsert=True)
-                 for k in keys], ordered=False)  # fmt: skip
-        else:
-            self.writes += 2
-            with self.client.start_session() as session, session.start_transaction():
-                for i in range(3):
-                    people.update_one(
-                        {"_id": f"w{chance.randrange(self.keys)}"},
-                        {"$set": {"t": [self.writes, i]}},
-                        upsert=True,
-                        session=session,
-                    )
-
-    def run(self):
-        begun = time.monotonic()
-        while not self.ending.is_set():
-            try:
-                self.one()
-            except pymongo.errors.PyMongoError:
-                self.errors += 1
-            ahead = self.writes / self.rate - (time.monotonic() - begun)
-            if ahead > 0:
-                self.ending.wait(ahead)
-            elif ahead < -1:
-                begun -= ahead  # the server was away: not to be made up for
-
-    def end(self):
-        self.ending.set()
-        self.join()
-        self.client.close()
 
 
 # ---- what others write ----
