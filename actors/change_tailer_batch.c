@@ -6,10 +6,10 @@
  *    store makes the version from the one before: what is told at a position is what was written
  *    there. Beside it goes what was looked up, once a batch and collection, for a record that the
  *    log does not have yet.
- * 3. Where the change cannot be taken so (truncated arrays; a record that a scan may not have read)
- *    what was looked up is told. It is at least as new as the event: later events of that record, up
- *    to the position that the look-up reflects, are looked up as well, so that nothing older is told
- *    after it. A record that is gone by then waits for its delete event. */
+ * 3. Where the change cannot be taken so (truncated arrays; a record that a scan may not have
+ *    read) what was looked up is told. It is at least as new as the event: later events of that
+ *    record, up to the position that the look-up reflects, are looked up as well, so that nothing
+ *    older is told after it. A record that is gone by then waits for its delete event. */
 #include "protocol/fault.h"
 
 #include "actors/runtime/log.h"

@@ -57,8 +57,9 @@ typedef struct log_incarnation {
 
 enum {
     LOG_SAMPLE_EVERY = 128, /* rows of an origin between two samples of its positions */
-    /* The newest rows of an origin, each with its position: 256 KiB. Streams are told positions only
-     * where they have caught up, a few commits below the head; further back a sample is enough. */
+    /* The newest rows of an origin, each with its position: 256 KiB. Streams are told positions
+     * only where they have caught up, a few commits below the head; further back a sample is
+     * enough. */
     LOG_RECENT_ROWS = 16384,
 };
 
