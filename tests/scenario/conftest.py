@@ -14,15 +14,13 @@ from server import Server  # noqa: E402
 # Scenarios that hold for every store: each of their tests that makes servers runs once for each.
 BOTH_STORES = {
     "test_changes",
-    "test_database",
-    "test_database_copies",
     "test_data_access",
+    "test_database_copies",
     "test_history",
     "test_import_export",
-    "test_service",
     "test_processor",
+    "test_service",
     "test_streams",
-    "test_sync",
 }
 STORES = ["embedded", "mongo"]
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from clients import Client, run
+from clients import Client, log_reaches, run
 from server import BINARY, wait_until
 
 
@@ -118,8 +118,9 @@ def test_changes_watch_narrows_and_resumes(server):
             # from a position: the newest version of each record, an update where all were told
             await db.one("update", collection="a", id=0, fields={"x": 1})
             await db.one("update", collection="a", id=4, fields={"x": 2})
-            await db.one("remove", collection="b", id=1)
+            gone = await db.one("remove", collection="b", id=1)
             await on.next(), await on.next()
+            await log_reaches(url(), gone["since"])
             await on.send(action="watch", reqID="w2", since=closed["since"], mux_id="m")
             assert (await on.next())["type"] == "closed"
             frames = await on.until_sync()
