@@ -346,7 +346,14 @@ def suite_tsan():
     return suite_of_zig("tsan", "tsan")
 
 
+def built():
+    """The program as the sources are now, also where the suite of unit tests did not run before."""
+    return zig("install") == 0
+
+
 def suite_scenario():
+    if not built():
+        return Counts(failed=1)
     if not has_files("tests/scenario", "test_*.py"):
         return Counts()
     return run_pytest("scenario", "tests/scenario", ROOT / "zig-out/bin/tidewire", [])
@@ -371,6 +378,8 @@ def suite_scenario_tsan():
 
 
 def suite_python():
+    if not built():
+        return Counts(failed=1)
     if not has_files("clients/python", "test_*.py"):
         return Counts()
     path = {"PYTHONPATH": str(ROOT / "clients" / "python")}
@@ -384,16 +393,18 @@ def suite_node():
             files += [p for p in (ROOT / folder).rglob(pattern) if "node_modules" not in p.parts]
     if not files:
         return Counts()
+    if not built():
+        return Counts(failed=1)
     began = time.monotonic()
-    built = subprocess.run(
+    compiled = subprocess.run(
         ["npm", "run", "--silent", "build"],
         cwd=ROOT / "clients" / "js",
         capture_output=True,
         text=True,
         check=False,
     )
-    if built.returncode != 0:
-        print(built.stdout + built.stderr)
+    if compiled.returncode != 0:
+        print(compiled.stdout + compiled.stderr)
         counts = Counts(failed=1)
         record(RESULTS / "node", "node", counts, time.monotonic() - began)
         return counts
