@@ -20,16 +20,16 @@
 
 #include "actors/runtime/log.h"
 
-#include "actors/change_tailer.h"
-#include "actors/embedded_search.h"
-#include "actors/es_proxy.h"
-#include "actors/indexer.h"
 #include "actors/log_reader.h"
-#include "actors/mongo_link.h"
-#include "actors/mongo_probe.h"
-#include "actors/mongo_reader.h"
-#include "actors/mongo_writer.h"
+#include "actors/mongo/change_tailer.h"
+#include "actors/mongo/mongo_link.h"
+#include "actors/mongo/mongo_probe.h"
+#include "actors/mongo/mongo_reader.h"
+#include "actors/mongo/mongo_writer.h"
 #include "actors/processor.h"
+#include "actors/search/embedded_search.h"
+#include "actors/search/es_proxy.h"
+#include "actors/search/indexer.h"
 #include "actors/store.h"
 #include "actors/subscription_manager.h"
 #include "cli/config_args.h"
@@ -37,8 +37,8 @@
 #include "cli/doctor.h"
 #include "cli/secret.h"
 #include "cli/verb.h"
-#include "gateways/gateway.h"
-#include "gateways/service.h"
+#include "gateways/service/service.h"
+#include "gateways/web/gateway.h"
 
 enum {
     READERS_MAX = 4,

@@ -2,7 +2,7 @@
  * best ten by bm25) over the same texts, interleaved in one run.
  *
  * embedded_search [documents] [rounds] */
-#include "actors/embedded_search.h"
+#include "actors/search/embedded_search.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -23,8 +23,8 @@
 
 #include "actors/runtime/log.h"
 
-#include "actors/change_tailer.h"
 #include "actors/log_reader.h"
+#include "actors/mongo/change_tailer.h"
 #include "actors/store.h"
 #include "clients/c/stream.h"
 

@@ -78,6 +78,11 @@ enum area {
     AREA_RUNTIME,
     AREA_LOG,
     AREA_ACTORS,
+    AREA_WIRE,
+    AREA_STREAMS,
+    AREA_REQUEST,
+    AREA_WEB,
+    AREA_SERVICE,
     AREA_GATEWAYS,
     AREA_CLI,
     AREA_CLIENT,
@@ -87,8 +92,8 @@ enum area {
 
 #define TO(area) (1u << AREA_##area)
 
-/* The first row whose prefix fits decides. `may`: what it includes. Actors and gateways do not
- * include their like, except through peers_of_one() and the shared headers below. */
+/* The first row whose prefix fits decides. `may`: what it includes. Actors do not
+ * include their like, except through peers_of_one(). */
 static const struct {
     const char *prefix;
     enum area area;
@@ -99,7 +104,16 @@ static const struct {
     {"actors/runtime/", AREA_RUNTIME, TO(RUNTIME) | TO(PROTOCOL)},
     {"actors/log/", AREA_LOG, TO(LOG) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
     {"actors/", AREA_ACTORS, TO(LOG) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
-    {"gateways/", AREA_GATEWAYS, TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/wire/", AREA_WIRE, TO(WIRE) | TO(RUNTIME) | TO(PROTOCOL)},
+    {"gateways/streams/", AREA_STREAMS,
+     TO(STREAMS) | TO(WIRE) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/request/", AREA_REQUEST,
+     TO(REQUEST) | TO(STREAMS) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/web/", AREA_WEB,
+     TO(WEB) | TO(REQUEST) | TO(STREAMS) | TO(WIRE) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/service/", AREA_SERVICE,
+     TO(SERVICE) | TO(REQUEST) | TO(STREAMS) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/", AREA_GATEWAYS, 0}, /* rooms only: no file stands here itself */
     {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(BROKER) | TO(PROTOCOL)},
     {"clients/c/examples/", AREA_FREE, ~0u}, /* programs of their own */
     {"clients/c/", AREA_CLIENT, TO(CLIENT) | TO(PROTOCOL)},
@@ -109,15 +123,6 @@ static const struct {
     {"tools/", AREA_FREE, ~0u},
 };
 
-/* Headers that a whole folder may include though it holds its users. */
-static const struct {
-    enum area user;
-    const char *header;
-} shared_headers[] = {
-    {AREA_GATEWAYS, "gateways/request/*.h"}, /* one request, one file; both listeners use them */
-    {AREA_GATEWAYS, "gateways/auth*.h"},     /* who somebody is: asked by every listener */
-};
-
 /* Where a header may be included; `homes` ends with NULL. In areas that are FREE: anywhere. */
 static const struct {
     const char *header; /* a prefix */
@@ -125,20 +130,19 @@ static const struct {
 } header_homes[] = {
     {"msgpack", {"protocol/codec.c", "protocol/codec_*.[ch]", "clients/c/*.c"}},
     {"nng/",
-     {"actors/runtime/transport.c", "actors/runtime/transport_*.[ch]", "gateways/service*.[ch]",
+     {"actors/runtime/transport.c", "actors/runtime/transport_*.[ch]", "gateways/service/*.[ch]",
       "clients/c/*.c", "clients/c/service.h", "*nng_link.[ch]"}},
-    {"libwebsockets", {"gateways/*.[ch]", "*lws_link.[ch]", "clients/c/*.c"}},
-    {"mongoc/", {"actors/mongo_*.[ch]", "actors/change_tailer*.[ch]"}},
+    {"libwebsockets", {"gateways/web/*.[ch]", "*lws_link.[ch]", "clients/c/*.c"}},
+    {"mongoc/", {"actors/mongo/*.[ch]"}},
     {"bson/",
-     {"protocol/json*.[ch]", "protocol/bson*.[ch]", "actors/mongo_*.[ch]",
-      "actors/change_tailer*.[ch]", "clients/c/*.[ch]"}},
-    {"curl/", {"actors/es_proxy*.[ch]", "*curl_link.[ch]"}},
+     {"protocol/json*.[ch]", "protocol/bson*.[ch]", "actors/mongo/*.[ch]", "clients/c/*.[ch]"}},
+    {"curl/", {"actors/search/es_proxy*.[ch]", "*curl_link.[ch]"}},
     {"sqlite3",
-     {"actors/log/log_table*.[ch]", "actors/embedded_search*.[ch]", "*sqlite_link.[ch]",
+     {"actors/log/log_table*.[ch]", "actors/search/embedded_search*.[ch]", "*sqlite_link.[ch]",
       "tests/support/fault_vfs.c"}},
     {"cyaml/", {"cli/config*.[ch]"}},
-    {"jwt", {"gateways/auth*.[ch]"}},
-    {"openssl/", {"gateways/auth*.[ch]"}},
+    {"jwt", {"gateways/auth/*.[ch]"}},
+    {"openssl/", {"gateways/auth/*.[ch]"}},
     {"pcre2.h", {"broker/regex.c"}},
     {"pthread.h", {"actors/runtime/*.[ch]", "clients/c/*.c"}},
     {"cmocka.h", {NULL}},
@@ -549,7 +553,7 @@ static enum area area_of(const char *path)
     return is_test_source(path) ? AREA_FREE : arrows[row].area;
 }
 
-/* File name without folder and suffix: "actors/mongo_link.h" -> "mongo_link". */
+/* File name without folder and suffix: "actors/mongo/mongo_link.h" -> "mongo_link". */
 static void noun_of(const char *path, char out[256])
 {
     const char *slash = strrchr(path, '/');
@@ -583,14 +587,6 @@ static bool peers_of_one(const char *user, const char *header)
     return is_part_of(from, to) || is_part_of(to, from);
 }
 
-/* gateways/ has two actors: what does not begin with service is the one of browsers. */
-static bool gateways_of_one(const char *user, const char *header)
-{
-    static const char service[] = "gateways/service";
-    return (strncmp(user, service, sizeof(service) - 1) == 0) ==
-           (strncmp(header, service, sizeof(service) - 1) == 0);
-}
-
 static void check_own_include(struct file *file, int line, const char *header)
 {
     struct file *target = find_file(header);
@@ -610,14 +606,6 @@ static void check_own_include(struct file *file, int line, const char *header)
     }
     if (to == area && peers_of_one(file->path, header)) {
         return;
-    }
-    if (to == area && area == AREA_GATEWAYS && gateways_of_one(file->path, header)) {
-        return;
-    }
-    for (size_t i = 0; i < COUNT(shared_headers); i++) {
-        if (shared_headers[i].user == area && fits(shared_headers[i].header, header)) {
-            return;
-        }
     }
     report(RULE_INCLUDE_DIRECTION, file, line, "%s may not include \"%s\"%s", file->path, header,
            to == area ? ": they meet by address" : "");

@@ -28,8 +28,9 @@ struct source {
 
 /* A tree that breaks no rule, though it comes close to each of them. */
 static const struct source clean[] = {
-    {"main.c", "#include <stdio.h>\n\n#include \"actors/store.h\"\n#include \"gateways/http.h\"\n\n"
-               "int main(void)\n{\n    printf(\"x\");\n    return 0;\n}\n"},
+    {"main.c",
+     "#include <stdio.h>\n\n#include \"actors/store.h\"\n#include \"gateways/web/http.h\"\n\n"
+     "int main(void)\n{\n    printf(\"x\");\n    return 0;\n}\n"},
     {"protocol/base.h", "#pragma once\nstatic_assert(1, \"x\");\n"},
     {"protocol/messages.h", "#pragma once\n#include \"protocol/base.h\"\n"
                             "#define TW_MESSAGES(M) \\\n    M(1, topic_open, g, \"x\") \\\n"
@@ -46,17 +47,17 @@ static const struct source clean[] = {
     {"actors/runtime/pool.c", "#include \"actors/runtime/actor.h\"\n\nenum { POOL_MAGIC = 0x11 };\n"
                               "void *g(void)\n{\n    return malloc(1);\n}\n"},
     {"actors/store.h", "#pragma once\n#include \"actors/runtime/actor.h\"\n"},
-    {"actors/store.c", "#include \"actors/store.h\"\n\n#include \"actors/mongo_link.h\"\n"
+    {"actors/store.c", "#include \"actors/store.h\"\n\n#include \"actors/mongo/mongo_link.h\"\n"
                        "#include \"actors/store_priv.h\"\n\nenum { STORE_MAGIC = 0x12 };\n"
                        "void h(void)\n{\n"
                        "    free(malloc(1)); /* "
                        "tidy: before the pool is there */\n}\n"},
     {"actors/store_read.c", "#include \"actors/store_priv.h\"\n"},
     {"actors/store_priv.h", "#pragma once\n"},
-    {"actors/mongo_link.h", "#pragma once\n#include <mongoc/mongoc.h>\n"},
-    {"gateways/http.h", "#pragma once\n"},
-    {"gateways/http.c", "#include \"gateways/http.h\"\n\n#include <libwebsockets.h>\n\n"
-                        "#include \"gateways/request/request.h\"\n"},
+    {"actors/mongo/mongo_link.h", "#pragma once\n#include <mongoc/mongoc.h>\n"},
+    {"gateways/web/http.h", "#pragma once\n"},
+    {"gateways/web/http.c", "#include \"gateways/web/http.h\"\n\n#include <libwebsockets.h>\n\n"
+                            "#include \"gateways/request/request.h\"\n"},
     {"gateways/request/request.h", "#pragma once\n"},
     {"cli/watch.c", "#include <stdio.h>\n\n#include \"clients/c/client.h\"\n\n"
                     "int watch(void)\n{\n    return printf(\"x\");\n}\n"},
@@ -107,11 +108,11 @@ static const struct plant plants[] = {
         "#include \"broker/topic.h\"\n"),
     ONE("actor_includes_actor", "include-direction", "actors/x.c", "#include \"actors/store.h\"\n"),
     ONE("actor_includes_gateway", "include-direction", "actors/x.c",
-        "#include \"gateways/http.h\"\n"),
-    ONE("gateway_includes_actor", "include-direction", "gateways/x.c",
+        "#include \"gateways/web/http.h\"\n"),
+    ONE("gateway_includes_actor", "include-direction", "gateways/web/x.c",
         "#include \"actors/store.h\"\n"),
-    ONE("gateway_includes_gateway", "include-direction", "gateways/service_x.c",
-        "#include \"gateways/http.h\"\n"),
+    ONE("gateway_includes_gateway", "include-direction", "gateways/service/x.c",
+        "#include \"gateways/web/http.h\"\n"),
     ONE("stranger_includes_private", "include-direction", "actors/x.c",
         "#include \"actors/store_priv.h\"\n"),
     ONE("command_includes_actor", "include-direction", "cli/x.c", "#include \"actors/store.h\"\n"),
@@ -123,10 +124,10 @@ static const struct plant plants[] = {
     ONE("websockets_in_actor", "header-home", "actors/x.c", "#include <libwebsockets.h>\n"),
     ONE("mongoc_in_store", "header-home", "actors/store_x.c", "#include <mongoc/mongoc.h>\n"),
     ONE("bson_in_broker", "header-home", "broker/x.c", "#include <bson/bson.h>\n"),
-    ONE("curl_in_gateway", "header-home", "gateways/x.c", "#include <curl/curl.h>\n"),
+    ONE("curl_in_gateway", "header-home", "gateways/web/x.c", "#include <curl/curl.h>\n"),
     ONE("sqlite_in_actor", "header-home", "actors/x.c", "#include <sqlite3.h>\n"),
     ONE("cyaml_in_protocol", "header-home", "protocol/x.c", "#include <cyaml/cyaml.h>\n"),
-    ONE("jwt_in_http", "header-home", "gateways/http_x.c", "#include <jwt.h>\n"),
+    ONE("jwt_in_http", "header-home", "gateways/web/http_x.c", "#include <jwt.h>\n"),
     ONE("openssl_in_command", "header-home", "cli/x.c", "#include <openssl/ssl.h>\n"),
     ONE("threads_in_actor", "header-home", "actors/x.c", "#include <pthread.h>\n"),
     ONE("clock_in_broker", "header-home", "broker/x.c", "#include <time.h>\n"),
@@ -140,9 +141,9 @@ static const struct plant plants[] = {
     ONE("malloc_in_actor", "banned-call", "actors/x.c", "void f(void)\n{\n    g = malloc(1);\n}\n"),
     ONE("strdup_in_broker", "banned-call", "broker/x.c",
         "void f(void)\n{\n    g = strdup(h);\n}\n"),
-    ONE("thread_in_gateway", "banned-call", "gateways/x.c",
+    ONE("thread_in_gateway", "banned-call", "gateways/web/x.c",
         "void f(void)\n{\n    pthread_mutex_lock(g);\n}\n"),
-    ONE("printf_in_gateway", "banned-call", "gateways/x.c",
+    ONE("printf_in_gateway", "banned-call", "gateways/web/x.c",
         "void f(void)\n{\n    printf(\"x\");\n}\n"),
     ONE("source_without_folder", "dead-file", "lost/x.c", "int lost;\n"),
     ONE("source_at_root", "dead-file", "x.c", "int lost;\n"),
@@ -171,7 +172,7 @@ static const struct plant plants[] = {
     LISTED("listed_function_shrank", "long-function", "broker/x.c", "int f(void)\n{\n",
            "    g();\n", 80, "}\n", "tools/long_functions.txt", "broker/x.c f 90\n"),
     ONE("listed_function_gone", "long-function", "tools/long_functions.txt", "broker/x.c f 90\n"),
-    ONE("header_unguarded", "pragma-once", "gateways/http.h", "int x;\n"),
+    ONE("header_unguarded", "pragma-once", "gateways/web/http.h", "int x;\n"),
     ONE("path_of_machine", "machine-path", "tests/x.py",
         "x = '/home/somebody/x'\n"), /* tidy: a planted violation */
     ONE("exception_without_reason", "exception", "broker/x.c",

@@ -16,7 +16,7 @@
 #include <nng/protocol/reqrep0/rep.h>
 
 #include "clients/c/service.h"
-#include "gateways/service.h"
+#include "gateways/service/service.h"
 #include "tests/support/fake_store.h"
 
 enum { SHORT_MS = 150, LATE_MS = 5000 /* far more than SHORT_MS on a busy machine */ };

@@ -12,7 +12,7 @@
 #include "broker/why.h"
 
 #include "gateways/request/request.h"
-#include "gateways/sync_session.h"
+#include "gateways/streams/sync_session.h"
 
 enum {
     REQUEST_MAGIC = 0x4e95e571,

@@ -1,7 +1,7 @@
 /* request_search.c - searching: the table of the search family, and what the engine answers alone.
  *
  * The gateway knows which collection is meant and who may ask; what a query means is the engine's
- * (actors/es_proxy.c, actors/embedded_search.c: both answer the same messages). An answer is one
+ * (actors/search/: es_proxy.c and embedded_search.c answer the same messages). An answer is one
  * result, or pages of items, each a reply of its own: the next page is asked for when the asker has
  * room, so a slow one holds up nobody. */
 #include "gateways/request/request_search.h"

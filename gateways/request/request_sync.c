@@ -7,7 +7,7 @@
 #include "broker/topic_query.h"
 
 #include "gateways/request/request_priv.h"
-#include "gateways/sync_session.h"
+#include "gateways/streams/sync_session.h"
 
 static void go_on(request *self);
 

@@ -1,0 +1,474 @@
+/* embedded_search.c - the actor that answers searches without a server, from a file of its own.
+ *
+ * Receives  search_ask; log_batch (the store's publications: only that there is something new)
+ * Sends     log_state_ask (store), log_read (log_reader.0)
+ * Owns      search.db (embedded_search_table.c): each document that is searched, its terms, and how
+ *           far the log was followed, all in one transaction
+ * Limit     TW_SEARCH_RUNNING_MAX searches, then TW_E_BUSY; EMBEDDED_STEP documents of one search,
+ *           then the next one's turn
+ * Never     believes its file more than the log: another log, one whose floor has passed it, or a
+ *           damaged file, and it begins at the log's first row */
+#include "actors/search/embedded_search.h"
+
+#include "protocol/codec.h"
+
+#include "actors/runtime/log.h"
+
+#include "actors/search/embedded_search_priv.h"
+
+enum { TICK_MS = 200, PATH_LEN = 4200 };
+
+struct embedded_search {
+    uint32_t magic;
+    tw_actor *actor;
+    const embedded_search_options *options;
+    int store, reader;     /* links */
+    embedded_table *table; /* own */
+    embedded_job *first;   /* own; in turn */
+    size_t running;
+    uint64_t srv, head; /* of the log */
+    bool asking, reading, rebuild;
+    uint64_t answered, failed, rows, rebuilds, refused;
+};
+
+static embedded_search *search_of(void *state)
+{
+    embedded_search *self;
+    TW_CAST(self, state, EMBEDDED_MAGIC);
+    return self;
+}
+
+embedded_table *embedded_search_table(embedded_search *self)
+{
+    return self->table;
+}
+
+/* ---- following the log ---- */
+static void read_on(embedded_search *self);
+
+static void broken(embedded_search *self, tw_err err)
+{
+    tw_actor_fail(self->actor, err, "%s", embedded_table_why(self->table));
+}
+
+void embedded_search_rebuild(embedded_search *self)
+{
+    self->rebuild = true;
+}
+
+static tw_err forget(embedded_search *self)
+{
+    self->rebuild = false;
+    self->rebuilds++;
+    return embedded_table_forget(self->table);
+}
+
+static tw_err apply(embedded_search *self, tw_arena *arena, const tw_item_log_row *row)
+{
+    bool drop = (row->flags & TW_ROW_DROP) != 0;
+    if (drop && row->coll.len == 0) { /* the database */
+        tw_err err = TW_OK;
+        embedded_collection *at = embedded_table_collections(self->table);
+        for (; at != NULL && err == TW_OK; at = at->next) {
+            err = tw_str_equal(at->db, row->db) ? embedded_table_empty(self->table, at) : TW_OK;
+        }
+        return err;
+    }
+    embedded_collection *held = embedded_table_collection(self->table, row->db, row->coll, !drop);
+    tw_str id;
+    if (held == NULL) {
+        return TW_OK; /* it is not searched */
+    }
+    if (drop) {
+        return embedded_table_empty(self->table, held);
+    }
+    tw_err err = search_id_of_key(arena, row->key, &id);
+    if (err != TW_OK) {
+        self->refused++;
+        return err == TW_E_TOO_BIG ? TW_OK : err;
+    }
+    return (row->flags & TW_ROW_PUT) != 0 && row->doc.len > 0
+               ? embedded_table_put(self->table, held, id, row->version, row->doc)
+               : embedded_table_remove(self->table, held, id);
+}
+
+static tw_err take_rows(embedded_search *self, const tw_envelope *in)
+{
+    const tw_msg_log_rows *rows = &in->body->log_rows;
+    if (embedded_table_n(self->table) > 0 && embedded_table_n(self->table) < rows->floor) {
+        return forget(self); /* what was deleted since may be swept */
+    }
+    tw_err err = embedded_table_begin(self->table);
+    for (size_t i = 0; i < rows->rows.count && err == TW_OK; i++) {
+        if (rows->rows.at[i].n > embedded_table_n(self->table)) {
+            err = apply(self, in->arena, &rows->rows.at[i]);
+            self->rows++;
+        }
+    }
+    return err == TW_OK ? embedded_table_end(self->table, self->srv, rows->upto, rows->at) : err;
+}
+
+static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)context;
+    (void)tag;
+    embedded_search *self = search_of(state);
+    self->reading = false;
+    if (err != TW_OK || in->id != TW_MSG_log_rows) {
+        return; /* the tick reads again */
+    }
+    self->head = in->body->log_rows.head > self->head ? in->body->log_rows.head : self->head;
+    err = take_rows(self, in);
+    if (err != TW_OK) {
+        broken(self, err);
+        return;
+    }
+    read_on(self);
+}
+
+static void read_on(embedded_search *self)
+{
+    if (self->reading || self->srv == 0) {
+        return;
+    }
+    bool other = embedded_table_srv(self->table) != self->srv && embedded_table_n(self->table) > 0;
+    if (other || self->rebuild || embedded_table_n(self->table) > self->head) {
+        tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "the index is made anew from the log");
+        tw_err err = forget(self);
+        if (err != TW_OK) {
+            broken(self, err);
+            return;
+        }
+    }
+    if (embedded_table_n(self->table) >= self->head) {
+        return;
+    }
+    self->reading = true;
+    tw_ask(self->actor, self->reader, TW_MSG_log_read,
+           &(tw_msg_log_read){.after = embedded_table_n(self->table),
+                              .rows_max = EMBEDDED_READ_ROWS,
+                              .bytes_max = EMBEDDED_READ_BYTES},
+           TW_ASK_TIMEOUT_MS, on_rows, NULL, 0);
+}
+
+static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
+                         const tw_envelope *in)
+{
+    (void)context;
+    (void)tag;
+    embedded_search *self = search_of(state);
+    self->asking = false;
+    if (err != TW_OK || in->id != TW_MSG_log_state) {
+        return; /* the tick asks again */
+    }
+    const tw_msg_log_state *told = &in->body->log_state;
+    self->head = self->srv == told->srv && self->head > told->head ? self->head : told->head;
+    self->srv = told->srv;
+    read_on(self);
+}
+
+static void ask_head(embedded_search *self)
+{
+    if (!self->asking) {
+        self->asking = true;
+        tw_ask(self->actor, self->store, TW_MSG_log_state_ask,
+               &(tw_msg_log_state_ask){.counts = false}, TW_ASK_TIMEOUT_MS, on_log_state, NULL, 0);
+    }
+}
+
+static tw_err on_log_batch(void *state, const tw_envelope *in)
+{
+    embedded_search *self = search_of(state);
+    const tw_msg_log_batch *batch = &in->body->log_batch;
+    self->head = batch->head > self->head ? batch->head : self->head;
+    read_on(self);
+    return TW_OK;
+}
+
+/* Nothing depends on publications: what was lost is asked for. */
+static void on_gap(void *state, const char *source)
+{
+    (void)source;
+    ask_head(search_of(state));
+}
+
+/* ---- searches ---- */
+static void release(embedded_job *job)
+{
+    for (size_t i = 0; i < job->targets_count; i++) {
+        query_free(&job->targets[i].filter);
+    }
+    tw_arena_fini(&job->arena);
+    tw_buf_fini(&job->built);
+    tw_free(job);
+}
+
+void embedded_job_answer(embedded_job *job, const tw_msg_search_answer *given)
+{
+    embedded_search *self = job->search;
+    tw_msg_search_answer answer = *given;
+    answer.as_of = position_set_view(embedded_table_at(self->table));
+    self->answered++;
+    tw_reply(self->actor, &job->route, TW_MSG_search_answer, &answer);
+}
+
+static void refuse(embedded_job *job, tw_err err)
+{
+    job->search->failed++;
+    tw_reply_error(job->search->actor, &job->route, err, "%s",
+                   job->why.text[0] == '\0' ? tw_err_text(err) : job->why.text);
+}
+
+static bool is_reached(const embedded_job *job)
+{
+    tw_vector wanted = job->asked.search_ask.min_since;
+    tw_vector at = position_set_view(embedded_table_at(job->search->table));
+    for (size_t i = 0; i < wanted.count; i++) {
+        if (!position_vector_covers(at, wanted.at[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A search whose index is on its way sees what is there, as an engine's does. */
+static tw_err add_target(embedded_job *job, embedded_collection *held, tw_bson filter)
+{
+    embedded_target *target = &job->targets[job->targets_count];
+    *target = (embedded_target){.collection = held};
+    job->targets_count++;
+    return filter.len > 5 ? query_compile(filter, &target->filter, &job->why) : TW_OK;
+}
+
+/* An empty name stands for every collection that is not declared. */
+static tw_err find_targets(embedded_job *job)
+{
+    embedded_search *self = job->search;
+    const tw_list_search_target *asked = &job->asked.search_ask.targets;
+    tw_err err = TW_OK;
+    size_t room = asked->count;
+    embedded_collection *each = embedded_table_collections(self->table);
+    for (; each != NULL; each = each->next) {
+        room++;
+    }
+    job->targets = tw_arena_zero(&job->arena, room + 1, sizeof *job->targets);
+    if (job->targets == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < asked->count && err == TW_OK; i++) {
+        const tw_item_search_target *one = &asked->at[i];
+        if (one->coll.len > 0) {
+            embedded_collection *held =
+                embedded_table_collection(self->table, one->db, one->coll, true);
+            err = held == NULL ? TW_E_NOT_FOUND : add_target(job, held, one->filter);
+            continue;
+        }
+        for (each = embedded_table_collections(self->table); each != NULL && err == TW_OK;
+             each = each->next) {
+            bool declared = catalog_find(self->options->catalog, each->db, each->name) != NULL;
+            err = !declared && tw_str_equal(each->db, one->db)
+                      ? add_target(job, each, (tw_bson){NULL, 0})
+                      : TW_OK;
+        }
+    }
+    return err;
+}
+
+static tw_err work_on(embedded_job *job, bool *done)
+{
+    tw_err err = TW_OK;
+    if (tw_now_ms(job->search->actor) >= job->deadline_ms) {
+        return TW_E_TIMEOUT;
+    }
+    if (!job->begun) {
+        if (!is_reached(job)) {
+            return TW_OK;
+        }
+        job->begun = true;
+        err = find_targets(job);
+        if (err == TW_OK && job->function->begin != NULL) {
+            err = job->function->begin(job);
+        }
+    }
+    if (err == TW_OK) {
+        err = embedded_job_step(job, done);
+    }
+    return err == TW_OK && *done ? job->function->end(job) : err;
+}
+
+static void on_turn_again(void *state, uint64_t tag);
+
+static void work(embedded_search *self)
+{
+    bool waiting = false;
+    for (embedded_job **at = &self->first; *at != NULL;) {
+        embedded_job *job = *at;
+        bool done = false;
+        tw_err err = work_on(job, &done);
+        if (err == TW_OK && !done) {
+            waiting = waiting || job->begun;
+            at = &job->next;
+            continue;
+        }
+        *at = job->next;
+        self->running--;
+        if (err != TW_OK) {
+            refuse(job, err);
+        }
+        release(job);
+        if (err == TW_E_CORRUPT) {
+            broken(self, err);
+            return;
+        }
+    }
+    if (waiting) {
+        tw_timer_set(self->actor, tw_now_ms(self->actor), on_turn_again, 0);
+    } else if (self->first != NULL) { /* for a position or a deadline */
+        tw_timer_set(self->actor, tw_now_ms(self->actor) + 5, on_turn_again, 0);
+    }
+}
+
+static void on_turn_again(void *state, uint64_t tag)
+{
+    (void)tag;
+    work(search_of(state));
+}
+
+static embedded_job *make_job(embedded_search *self, const tw_envelope *in)
+{
+    embedded_job *job = tw_alloc_zero(1, sizeof *job);
+    uint64_t number = 0;
+    tw_msg_id id;
+    if (job == NULL) {
+        return NULL;
+    }
+    *job = (embedded_job){.magic = EMBEDDED_JOB_MAGIC, .search = self, .route = *in->route};
+    tw_arena_init(&job->arena, EMBEDDED_JOB_MEMORY_MAX);
+    tw_buf_init(&job->built, TW_DOCUMENT_MAX);
+    tw_str bytes = tw_arena_str(&job->arena, in->bytes); /* the message dies with its handler */
+    if (bytes.ptr == NULL ||
+        tw_message_decode(&job->arena, bytes, &id, &number, &job->asked) != TW_OK) {
+        release(job);
+        return NULL;
+    }
+    return job;
+}
+
+static tw_err on_search_ask(void *state, const tw_envelope *in)
+{
+    embedded_search *self = search_of(state);
+    const tw_msg_search_ask *asked = &in->body->search_ask;
+    const embedded_function *function = embedded_function_of(asked->function);
+    if (asked->close) { /* a cursor holds nothing here */
+        tw_reply(self->actor, in->route, TW_MSG_done, &(tw_msg_done){0});
+        return TW_OK;
+    }
+    if (function == NULL) {
+        return TW_E_UNKNOWN;
+    }
+    if (self->running >= TW_SEARCH_RUNNING_MAX) {
+        self->refused++;
+        return TW_E_BUSY;
+    }
+    embedded_job *job = make_job(self, in);
+    if (job == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    job->function = function;
+    job->deadline_ms = tw_now_ms(self->actor) + asked->deadline_ms;
+    embedded_job **last = &self->first;
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = job;
+    self->running++;
+    work(self);
+    return TW_OK;
+}
+
+/* ---- life ---- */
+static void on_tick(void *state, uint64_t tag)
+{
+    embedded_search *self = search_of(state);
+    if (self->srv == 0 || tag % 3 == 0) {
+        ask_head(self);
+    }
+    read_on(self);
+    tw_timer_set(self->actor, tw_now_ms(self->actor) + TICK_MS, on_tick, (tag + 1) % 3);
+}
+
+static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena,
+                                   tw_list_gauge *out)
+{
+    (void)scratch;
+    const embedded_search *self = search_of(state);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } told[] = {
+        {"search_running", self->running},
+        {"search_answered_total", self->answered},
+        {"search_failed_total", self->failed},
+        {"search_refused_total", self->refused},
+        {"index_documents", embedded_table_docs(self->table)},
+        {"index_rows_total", self->rows},
+        {"index_rebuilds_total", self->rebuilds},
+        {"index_behind_rows", self->head - embedded_table_n(self->table)},
+    };
+    tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
+    for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {
+        items[i].name = tw_str_of(told[i].name);
+        items[i].value = (int64_t)told[i].value;
+    }
+    *out = (tw_list_gauge){items, items == NULL ? 0 : TW_COUNT(told)};
+}
+
+static void embedded_search_fini(void *state)
+{
+    embedded_search *self = search_of(state);
+    while (self->first != NULL) {
+        embedded_job *job = self->first;
+        self->first = job->next;
+        release(job);
+    }
+    embedded_table_close(&self->table);
+}
+
+static tw_err embedded_search_init(void *state, tw_actor *actor, const void *given)
+{
+    embedded_search *self = state;
+    const embedded_search_options *options = given;
+    char path[PATH_LEN];
+    *self = (embedded_search){.magic = EMBEDDED_MAGIC, .actor = actor, .options = options};
+    tw_format(path, sizeof path, "%s/search.db", options->directory);
+    tw_err err = embedded_table_open(&self->table, options->catalog, options->memory ? NULL : path);
+    self->store = tw_link(actor, "store");
+    self->reader = tw_link(actor, "log_reader.0");
+    if (err == TW_OK && (self->store < 0 || self->reader < 0)) {
+        err = TW_E_INTERNAL;
+    }
+    if (err != TW_OK) {
+        tw_actor_fail(actor, err, "%s", embedded_table_why(self->table));
+        embedded_search_fini(self);
+        return err;
+    }
+    tw_follow(actor, "store");
+    tw_timer_set(actor, tw_now_ms(actor), on_tick, 0);
+    return TW_OK;
+}
+
+static const tw_handler handlers[] = {
+    [TW_MSG_log_batch] = on_log_batch,
+    [TW_MSG_search_ask] = on_search_ask,
+};
+
+const tw_actor_class embedded_search_class = {
+    .name = "embedded_search",
+    .state_size = sizeof(embedded_search),
+    .init = embedded_search_init,
+    .fini = embedded_search_fini,
+    .handlers = handlers,
+    .handlers_count = TW_COUNT(handlers),
+    .on_gap = on_gap,
+    .gauges = embedded_search_gauges,
+};

@@ -1,0 +1,10 @@
+/* http.h - HTTP/1.1 on both listeners: handshakes, REST, health, pages; figures on the admin's. */
+#pragma once
+
+#include "gateways/web/connection.h"
+
+void http_bytes(edge *edge, connection *conn, const uint8_t *bytes, size_t len);
+void http_go_on(edge *edge, connection *conn); /* an answer has left: the next request */
+/* A reply of the request that runs; false: pause it until the queue has drained. */
+bool http_reply(edge *edge, connection *conn, tw_bson reply, bool final);
+void http_gone(connection *conn);

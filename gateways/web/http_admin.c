@@ -1,0 +1,206 @@
+/* http_admin.c - what the operator sees: every actor's figures, connections, streams. */
+#include "protocol/json.h"
+
+#include "gateways/web/http_priv.h"
+
+enum { HTTP_ADMIN_ITEMS_MAX = 10000, HTTP_ADMIN_WAIT_MS = 2000 };
+
+static void add_gauges_text(tw_buf *out, const tw_msg_actor_state *told)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } own[] = {
+        {"handled_total", told->handled},
+        {"waiting", told->waiting},
+        {"lost_publications_total", told->gaps},
+    };
+    for (size_t i = 0; i < TW_COUNT(own); i++) {
+        tw_buf_format(out, "tidewire_actor_%s{actor=\"%.*s\"} %llu\n", own[i].name,
+                      (int)told->name.len, told->name.ptr, (unsigned long long)own[i].value);
+    }
+    for (size_t i = 0; i < told->gauges.count; i++) {
+        const tw_item_gauge *gauge = &told->gauges.at[i];
+        tw_buf_format(out, "tidewire_%.*s{actor=\"%.*s\"} %lld\n", (int)gauge->name.len,
+                      gauge->name.ptr, (int)told->name.len, told->name.ptr,
+                      (long long)gauge->value);
+    }
+}
+
+static void add_state_json(tw_buf *out, const tw_msg_actor_state *told)
+{
+    tw_buf_add_str(out, TW_STR("{\"name\":"));
+    tw_json_write_str(out, told->name);
+    tw_buf_add_str(out, TW_STR(",\"state\":"));
+    tw_json_write_str(out, told->state);
+    tw_buf_format(out, ",\"handled\":%llu,\"waiting\":%llu,\"gaps\":%llu,\"gauges\":{",
+                  (unsigned long long)told->handled, (unsigned long long)told->waiting,
+                  (unsigned long long)told->gaps);
+    for (size_t i = 0; i < told->gauges.count; i++) {
+        if (i > 0) {
+            tw_buf_add_byte(out, ',');
+        }
+        tw_json_write_str(out, told->gauges.at[i].name);
+        tw_buf_format(out, ":%lld", (long long)told->gauges.at[i].value);
+    }
+    tw_buf_add_str(out, TW_STR("}}"));
+}
+
+static void end_gathering(edge *self, connection *conn)
+{
+    struct http_state *http = conn->http;
+    if (!http->prometheus) {
+        tw_buf_add_byte(&http->body, ']');
+        if (http->with_health) {
+            char why[TW_ERROR_TEXT_MAX] = "";
+            if (self->options->system != NULL) {
+                tw_system_health(self->options->system, why, sizeof(why));
+            }
+            tw_buf_add_str(&http->body, TW_STR(",\"health\":"));
+            tw_json_write_str(&http->body, tw_str_of(why[0] == 0 ? "green" : why));
+        }
+        tw_buf_add_byte(&http->body, '}');
+    }
+    tw_buf body = http->body;
+    tw_buf_init(&http->body, HTTP_REPLY_MAX);
+    http_answer(self, conn, body.err == TW_OK ? 200 : 503,
+                http->prometheus ? "text/plain; version=0.0.4" : NULL, tw_buf_str(&body));
+    tw_buf_fini(&body);
+}
+
+/* context is the edge; tag the connection, which may be gone. */
+static void on_state(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)state;
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
+    connection *conn = edge_find(self, tag);
+    if (conn == NULL || conn->kind != CONNECTION_HTTP || !conn->http->running) {
+        return;
+    }
+    struct http_state *http = conn->http;
+    if (err == TW_OK && in->id == TW_MSG_actor_state) {
+        if (http->prometheus) {
+            add_gauges_text(&http->body, &in->body->actor_state);
+        } else {
+            if (http->docs++ > 0) {
+                tw_buf_add_byte(&http->body, ',');
+            }
+            add_state_json(&http->body, &in->body->actor_state);
+        }
+    }
+    if (--http->wait == 0) {
+        end_gathering(self, conn);
+    }
+}
+
+static void gather(edge *self, connection *conn)
+{
+    struct http_state *http = conn->http;
+    http->docs = 0;
+    http->wait = (uint16_t)self->peers_count;
+    conn->deadline_ms = 0; /* the asks have one */
+    if (!http->prometheus) {
+        tw_buf_add_str(&http->body, TW_STR("{\"actors\":["));
+    }
+    if (self->peers_count == 0) {
+        end_gathering(self, conn);
+        return;
+    }
+    for (size_t i = 0; i < self->peers_count; i++) {
+        tw_ask(self->actor, self->peers[i], TW_MSG_actor_state_ask,
+               &(tw_msg_actor_state_ask){.reset = false}, HTTP_ADMIN_WAIT_MS, on_state, self,
+               conn->id);
+    }
+}
+
+static void show_metrics(edge *self, connection *conn)
+{
+    conn->http->prometheus = true;
+    gather(self, conn);
+}
+
+static void show_varz(edge *self, connection *conn)
+{
+    conn->http->prometheus = false;
+    conn->http->with_health = true;
+    gather(self, conn);
+}
+
+static void show_actorz(edge *self, connection *conn)
+{
+    conn->http->prometheus = false;
+    conn->http->with_health = false;
+    gather(self, conn);
+}
+
+static void show_connz(edge *self, connection *conn)
+{
+    tw_buf body;
+    tw_buf_init(&body, HTTP_REPLY_MAX);
+    tw_buf_format(&body, "{\"count\":%zu,\"connections\":[", self->connections);
+    uint64_t now = tw_now_ms(self->actor);
+    size_t told = 0;
+    for (size_t i = 0; i < self->slots_count && told < HTTP_ADMIN_ITEMS_MAX; i++) {
+        const connection *one = self->slots[i];
+        if (one == NULL) {
+            continue;
+        }
+        tw_buf_format(&body,
+                      "%s{\"id\":%llu,\"kind\":\"%s\",\"streams\":%u,\"queued\":%zu,"
+                      "\"quiet_ms\":%llu}",
+                      told++ == 0 ? "" : ",", (unsigned long long)one->id,
+                      one->kind == CONNECTION_WEBSOCKET ? "websocket" : "http", one->streams.count,
+                      one->streams.out.bytes, (unsigned long long)(now - one->heard_ms));
+    }
+    tw_buf_add_str(&body, TW_STR("]}"));
+    http_answer(self, conn, 200, NULL, tw_buf_str(&body));
+    tw_buf_fini(&body);
+}
+
+static void show_streamz(edge *self, connection *conn)
+{
+    tw_buf body;
+    tw_buf_init(&body, HTTP_REPLY_MAX);
+    streams_figures figures = streams_tell(self->streams);
+    tw_buf_format(&body, "{\"streams\":%llu,\"live\":%llu,\"topics\":",
+                  (unsigned long long)figures.streams, (unsigned long long)figures.live);
+    streams_describe(self->streams, &body, HTTP_ADMIN_ITEMS_MAX);
+    tw_buf_add_byte(&body, '}');
+    bool fits = body.err == TW_OK;
+    http_answer(self, conn, fits ? 200 : 503, NULL, fits ? tw_buf_str(&body) : TW_STR("{}"));
+    tw_buf_fini(&body);
+}
+
+/* What the program was told, and where the public listener stands. */
+static void show_configz(edge *self, connection *conn)
+{
+    const gateway_options *options = self->options;
+    tw_buf body;
+    tw_buf_init(&body, HTTP_REPLY_MAX);
+    tw_buf_add_str(&body, TW_STR("{\"listen\":{\"address\":"));
+    tw_json_write_str(&body, tw_str_of(options->listen_address));
+    tw_buf_format(&body, ",\"port\":%d},\"demo\":%s,\"configuration\":%s}", http_public_port(self),
+                  options->demo ? "true" : "false",
+                  options->configuration == NULL ? "null" : options->configuration);
+    http_answer(self, conn, 200, NULL, tw_buf_str(&body));
+    tw_buf_fini(&body);
+}
+
+bool http_admin(edge *self, connection *conn, const http_head *head)
+{
+    static const struct {
+        const char *path;
+        void (*show)(edge *self, connection *conn);
+    } pages[] = {
+        {"/metrics", show_metrics}, {"/varz", show_varz},     {"/connz", show_connz},
+        {"/streamz", show_streamz}, {"/actorz", show_actorz}, {"/configz", show_configz},
+    };
+    for (size_t i = 0; i < TW_COUNT(pages); i++) {
+        if (tw_str_equal(head->path, tw_str_of(pages[i].path))) {
+            pages[i].show(self, conn);
+            return true;
+        }
+    }
+    return false;
+}

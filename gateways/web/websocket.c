@@ -1,0 +1,384 @@
+/* websocket.c - frames in, families told apart, answers out.
+ *
+ * `type` streams (streams.h), `action` data access (request/request.h) and `watch` (a change
+ * stream), `event` the realtime database. A message that belongs to no family gets an error and has
+ * no effect; TW_BAD_FRAMES_MAX in a row end the connection. */
+#include "gateways/web/websocket.h"
+
+#include "broker/position.h"
+
+#include "gateways/web/database.h"
+
+typedef struct verb {
+    const char *name;
+    void (*run)(edge *self, connection *conn, tw_bson message);
+} verb;
+
+/* ---- answers ---- */
+
+static void send_text(edge *self, connection *conn)
+{
+    if (self->text.err != TW_OK) {
+        conn->streams.failed = true;
+        streams_send(self->streams, &conn->streams, NULL);
+        return;
+    }
+    streams_send_text(self->streams, &conn->streams, tw_buf_str(&self->text));
+}
+
+static void send_error(edge *self, connection *conn, const wire_refusal *refusal)
+{
+    tw_buf_clear(&self->text);
+    wire_error(&self->text, refusal);
+    send_text(self, conn);
+}
+
+static void send_control(edge *self, connection *conn, websocket_opcode opcode, tw_str payload)
+{
+    char frame[WEBSOCKET_HEADER_MAX + WEBSOCKET_CONTROL_MAX];
+    TW_ASSERT(payload.len <= WEBSOCKET_CONTROL_MAX);
+    size_t len = websocket_header((uint8_t *)frame, opcode, payload.len);
+    if (payload.len > 0) {
+        memcpy(frame + len, payload.ptr, payload.len);
+    }
+    connection_send(self, conn, (tw_str){frame, len + payload.len});
+}
+
+void websocket_close(edge *self, connection *conn, unsigned number, const char *text)
+{
+    if (conn->closing) {
+        return;
+    }
+    char payload[WEBSOCKET_CONTROL_MAX];
+    payload[0] = (char)(number >> 8);
+    payload[1] = (char)(number & 0xffU);
+    size_t len = 2 + tw_format(payload + 2, sizeof(payload) - 2, "%s", text);
+    send_control(self, conn, WEBSOCKET_OP_CLOSE, (tw_str){payload, len});
+    connection_end(self, conn);
+}
+
+void websocket_drain(edge *self, connection *conn, uint64_t after_ms)
+{
+    send_error(self, conn, &(wire_refusal){.code = TW_E_DRAINING, .after_ms = after_ms});
+    websocket_close(self, conn, tw_err_number(TW_E_DRAINING), "draining");
+}
+
+bool websocket_reply(edge *self, connection *conn, tw_bson reply)
+{
+    if (conn->closing) {
+        return true;
+    }
+    tw_buf_clear(&self->text);
+    tw_json_write(&self->text, reply);
+    if (self->text.err == TW_E_TOO_BIG || self->text.err == TW_E_DEPTH) {
+        tw_err err = self->text.err;
+        send_error(self, conn, &(wire_refusal){.code = err});
+    } else {
+        send_text(self, conn);
+    }
+    conn->paused = conn->paused || !connection_has_room(conn);
+    return connection_has_room(conn);
+}
+
+/* An error about a message of a known family: no step towards the end. */
+static void refuse(edge *self, connection *conn, tw_bson message, tw_err err, tw_str why,
+                   tw_str hint)
+{
+    tw_buf mux;
+    tw_buf req;
+    tw_buf_init(&mux, 4096);
+    tw_buf_init(&req, 4096);
+    bool named = wire_mux_id(&mux, tw_bson_get(message, TW_STR("mux_id"))) == TW_OK;
+    bool asked = wire_mux_id(&req, tw_bson_get(message, TW_STR("reqID"))) == TW_OK;
+    send_error(self, conn,
+               &(wire_refusal){.mux_id = named ? tw_buf_str(&mux) : (tw_str){NULL, 0},
+                               .req_id = asked ? tw_buf_str(&req) : (tw_str){NULL, 0},
+                               .code = err,
+                               .message = why,
+                               .hint = hint});
+    tw_buf_fini(&mux);
+    tw_buf_fini(&req);
+}
+
+/* A message that is not understood at all. */
+static void misunderstood(edge *self, connection *conn, tw_bson message, tw_err err, tw_str why,
+                          tw_str hint)
+{
+    self->figures.bad_messages++;
+    refuse(self, conn, message, err, why, hint);
+    if (++conn->bad_in_row >= TW_BAD_FRAMES_MAX) {
+        websocket_close(self, conn, tw_err_number(TW_E_BAD_MESSAGE), "too many bad messages");
+    }
+}
+
+/* ---- type: streams ---- */
+
+static void on_subscribe(edge *self, connection *conn, tw_bson message)
+{
+    broker_why why = {"", ""};
+    tw_err err = self->draining ? TW_E_DRAINING
+                                : streams_subscribe(self->streams, &conn->streams, &self->arena,
+                                                    message, &why);
+    if (err != TW_OK) {
+        refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
+    }
+}
+
+static void on_watch(edge *self, connection *conn, tw_bson message)
+{
+    broker_why why = {"", ""};
+    tw_err err = self->draining
+                     ? TW_E_DRAINING
+                     : streams_watch(self->streams, &conn->streams, &self->arena, message, &why);
+    if (err != TW_OK) {
+        refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
+    }
+}
+
+static void on_close_stream(edge *self, connection *conn, tw_bson message)
+{
+    broker_why why = {"", ""};
+    tw_err err = streams_close(self->streams, &conn->streams, message, &why);
+    if (err != TW_OK) {
+        refuse(self, conn, message, err, tw_str_of(why.text), (tw_str){NULL, 0});
+    }
+}
+
+static void add_limits(tw_buf *out)
+{
+    static const struct {
+        const char *name;
+        uint64_t value;
+    } limits[] = {
+#define L(name, value, unit, reason) {#name, (value)},
+        TW_LIMITS(L)
+#undef L
+    };
+    for (size_t i = 0; i < TW_COUNT(limits); i++) {
+        tw_buf_add(out, i == 0 ? "\"" : ",\"", i == 0 ? 1 : 2);
+        for (const char *at = limits[i].name; *at != 0; at++) {
+            tw_buf_add_byte(out, *at >= 'A' && *at <= 'Z' ? (char)(*at + 32) : *at);
+        }
+        tw_buf_format(out, "\":%llu", (unsigned long long)limits[i].value);
+    }
+}
+
+static void on_hello(edge *self, connection *conn, tw_bson message)
+{
+    (void)message; /* no auth is configured: a token is not looked at */
+    tw_buf *out = &self->text;
+    tw_buf_clear(out);
+    tw_buf_format(out, "{\"type\":\"welcome\",\"protocol\":1,\"srv_id\":%llu,\"head\":",
+                  (unsigned long long)self->srv);
+    tw_vector head = streams_at(self->streams);
+    tw_json_write_vector(out, head.count > 0 ? head : (tw_vector){self->head, self->head_count});
+    tw_buf_add_str(out, TW_STR(",\"limits\":{"));
+    add_limits(out);
+    tw_buf_add_str(out, TW_STR("},\"collections\":["));
+    const catalog *known = self->options->catalog;
+    bool first = true;
+    for (size_t i = 0; i < known->count; i++) {
+        if (!known->at[i].read_denied) {
+            if (!first) {
+                tw_buf_add_byte(out, ',');
+            }
+            first = false;
+            tw_json_write_str(out, tw_str_of(known->at[i].name));
+        }
+    }
+    tw_buf_add_str(out, TW_STR("],\"databases\":["));
+    for (size_t i = 0; i < known->databases_count; i++) {
+        tw_buf_add_str(out, i == 0 ? TW_STR("{\"name\":") : TW_STR(",{\"name\":"));
+        tw_json_write_str(out, tw_str_of(known->databases[i].name));
+        tw_buf_format(out, ",\"version\":%lld}", (long long)known->databases[i].version);
+    }
+    tw_buf_add_str(out, TW_STR("]}"));
+    send_text(self, conn);
+}
+
+/* Pages cannot send the pings of websockets: this is theirs. */
+static void on_ping(edge *self, connection *conn, tw_bson message)
+{
+    (void)message;
+    tw_buf_clear(&self->text);
+    tw_buf_add_str(&self->text, TW_STR("{\"type\":\"pong\"}"));
+    send_text(self, conn);
+}
+
+static const verb types[] = {
+    {"subscribe", on_subscribe},
+    {"close", on_close_stream},
+    {"hello", on_hello},
+    {"ping", on_ping},
+};
+
+/* ---- families ---- */
+
+static bool reply_arrived(void *context, uint64_t tag, tw_bson reply, bool final)
+{
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
+    (void) final;
+    connection *conn = edge_find(self, tag);
+    return conn == NULL || websocket_reply(self, conn, reply);
+}
+
+static void on_type(edge *self, connection *conn, tw_bson message, tw_str type)
+{
+    for (size_t i = 0; i < TW_COUNT(types); i++) {
+        if (tw_str_equal(type, tw_str_of(types[i].name))) {
+            conn->bad_in_row = 0;
+            types[i].run(self, conn, message);
+            return;
+        }
+    }
+    misunderstood(self, conn, message, TW_E_UNKNOWN, TW_STR("there is no such type"),
+                  TW_STR("subscribe, close, hello or ping"));
+}
+
+static void on_action(edge *self, connection *conn, tw_bson message, tw_str action)
+{
+    if (tw_str_equal(action, TW_STR("watch"))) {
+        conn->bad_in_row = 0;
+        on_watch(self, conn, message);
+        return;
+    }
+    if (!request_knows(action)) {
+        self->figures.bad_messages++;
+        conn->bad_in_row++;
+    } else {
+        conn->bad_in_row = 0;
+    }
+    request_run(self->requests, message, reply_arrived, self, conn->id); /* refuses by itself */
+    if (conn->bad_in_row >= TW_BAD_FRAMES_MAX) {
+        websocket_close(self, conn, tw_err_number(TW_E_BAD_MESSAGE), "too many bad messages");
+    }
+}
+
+static void on_event_message(edge *self, connection *conn, tw_bson message)
+{
+    if (database_event(self, conn, message, tw_bson_get_str(message, TW_STR("event")))) {
+        conn->bad_in_row = 0;
+        return;
+    }
+    misunderstood(self, conn, message, TW_E_UNKNOWN, TW_STR("there is no such event"),
+                  tw_str_of(database_events));
+}
+
+static void on_message(edge *self, connection *conn, tw_str text)
+{
+    self->figures.messages++;
+    tw_arena_reset(&self->arena);
+    tw_bson message = {NULL, 0};
+    tw_str why = {"", 0};
+    tw_err err = tw_json_read(&self->arena, text, TW_DEPTH_CLIENT_MAX, &message, &why);
+    if (err != TW_OK) {
+        misunderstood(self, conn, (tw_bson){NULL, 0}, err, why,
+                      TW_STR("one JSON object per frame"));
+        return;
+    }
+    tw_str type = tw_bson_get_str(message, TW_STR("type"));
+    tw_str action = tw_bson_get_str(message, TW_STR("action"));
+    if (type.ptr != NULL) {
+        on_type(self, conn, message, type);
+    } else if (action.ptr != NULL) {
+        on_action(self, conn, message, action);
+    } else if (tw_bson_get_str(message, TW_STR("event")).ptr != NULL) {
+        on_event_message(self, conn, message);
+    } else {
+        misunderstood(self, conn, message, TW_E_BAD_MESSAGE,
+                      TW_STR("a message has type, action or event"), (tw_str){NULL, 0});
+    }
+}
+
+/* ---- the connection ---- */
+
+bool websocket_begin(edge *self, connection *conn, tw_str path)
+{
+    websocket_reader *reader = tw_alloc(sizeof(*reader));
+    if (reader == NULL) {
+        return false;
+    }
+    websocket_reader_init(reader);
+    conn->kind = CONNECTION_WEBSOCKET;
+    conn->reader = reader;
+    conn->deadline_ms = 0;
+    self->figures.websockets++;
+    if (tw_str_equal(path, TW_STR("/changes"))) {
+        static const uint8_t empty[] = {5, 0, 0, 0, 0};
+        on_watch(self, conn, (tw_bson){empty, sizeof empty});
+    }
+    return true;
+}
+
+void websocket_gone(edge *self, connection *conn)
+{
+    database_gone(conn);
+    websocket_reader_fini(conn->reader);
+    tw_free(conn->reader);
+    conn->reader = NULL;
+    self->figures.websockets--;
+}
+
+/* One event of the reader. */
+static void on_event(edge *self, connection *conn, websocket_event event, tw_str payload)
+{
+    switch (event) {
+    case WEBSOCKET_TEXT:
+        on_message(self, conn, payload);
+        break;
+    case WEBSOCKET_BINARY:
+        websocket_close(self, conn, WEBSOCKET_CLOSE_UNSUPPORTED, "text frames only");
+        break;
+    case WEBSOCKET_PING:
+        send_control(self, conn, WEBSOCKET_OP_PONG, payload);
+        break;
+    case WEBSOCKET_CLOSE:
+        websocket_close(self, conn, conn->reader->close_number, "");
+        break;
+    case WEBSOCKET_BROKEN:
+        self->figures.bad_messages++;
+        websocket_close(self, conn, conn->reader->close_number, "");
+        break;
+    case WEBSOCKET_NO_MEMORY:
+        websocket_close(self, conn, tw_err_number(TW_E_NO_MEMORY), "no memory");
+        break;
+    case WEBSOCKET_PONG: /* any byte proves that the peer is there */
+    case WEBSOCKET_MORE:
+        break;
+    }
+}
+
+void websocket_bytes(edge *self, connection *conn, uint8_t *bytes, size_t len)
+{
+    uint8_t *end = bytes + len;
+    websocket_event event = WEBSOCKET_TEXT;
+    while (event != WEBSOCKET_MORE && !conn->closing && !conn->dead) {
+        if (conn->streams.out.bytes > 2 * (size_t)TW_OUTBOUND_QUEUE_MAX) {
+            websocket_close(self, conn, tw_err_number(TW_E_SLOW), "asks and does not read");
+            return;
+        }
+        tw_str payload = {NULL, 0};
+        event = websocket_next(conn->reader, &bytes, end, &payload);
+        on_event(self, conn, event, payload);
+    }
+    if (!websocket_reader_inside(conn->reader)) {
+        conn->message_ms = 0;
+    } else if (conn->message_ms == 0) {
+        conn->message_ms = conn->heard_ms;
+    }
+}
+
+void websocket_look_at(edge *self, connection *conn, uint64_t now_ms)
+{
+    if (conn->message_ms != 0 && now_ms - conn->message_ms >= EDGE_MESSAGE_MS) {
+        self->figures.timeouts++;
+        websocket_close(self, conn, tw_err_number(TW_E_INIT_TIMEOUT), "message not complete");
+    } else if (conn->pinged && now_ms - conn->heard_ms >= TW_PING_MS + TW_PONG_MS) {
+        self->figures.timeouts++;
+        connection_drop(self, conn);
+    } else if (!conn->pinged && now_ms - conn->heard_ms >= TW_PING_MS) {
+        conn->pinged = true;
+        send_control(self, conn, WEBSOCKET_OP_PING, (tw_str){NULL, 0});
+    }
+}
