@@ -29,6 +29,7 @@ const Steps = struct {
     scenario: *std.Build.Step,
     fuzz: *std.Build.Step,
     bench: *std.Build.Step,
+    guard: *std.Build.Step,
     asan: *std.Build.Step,
     tsan: *std.Build.Step,
     tidy: *std.Build.Step,
@@ -46,6 +47,7 @@ const Steps = struct {
             .scenario = b.step("scenario", "Run tests/scenario against zig-out/bin/tidewire"),
             .fuzz = b.step("fuzz", "Run the fuzz targets (-Dfuzz-seconds=N, -Dfilter=NAME)"),
             .bench = b.step("bench", "Build bench/; with `-- NAME args` also run that program"),
+            .guard = b.step("guard", "zig-out/guard/guard: hot paths for bench/guard/guard.py"),
             .asan = b.step("asan", "zig-out/asan/tidewire, and its unit tests (memory)"),
             .tsan = b.step("tsan", "zig-out/tsan/tidewire, and its unit tests (data races)"),
             .tidy = b.step("tidy", "Check the rules of the architecture (tools/tidy.c)"),
@@ -245,6 +247,9 @@ pub fn build(b: *std.Build) void {
         }
     }
 
+    // zig build guard ------------------------------------------------------------------------
+    guardProgram(c);
+
     // zig build docs -------------------------------------------------------------------------
     const rewrite = b.addUpdateSourceFiles();
     steps.docs.dependOn(&rewrite.step);
@@ -425,6 +430,23 @@ fn zigProgram(c: Context, name: []const u8, sources: Strings, links: []const *Co
     exe.bundle_ubsan_rt = false;
     exe.pie = true;
     return exe;
+}
+
+/// Hot paths under callgrind. The program is built for the processor of the machine that builds it;
+/// this one for the oldest of its kind, so that instructions are the same everywhere.
+fn guardProgram(c: Context) void {
+    var plain = c;
+    var query = c.target.query;
+    query.cpu_model = .baseline;
+    plain.target = c.b.resolveTargetQuery(query);
+    const library = zigLibrary(plain, "guarded", c.program, &.{c.assets});
+    const sources = listFiles(c.b, "bench/guard", .{});
+    if (sources.len == 0) return;
+    const exe = zigProgram(plain, "guard", sources, &.{library});
+    const install = c.b.addInstallArtifact(exe, .{
+        .dest_dir = .{ .override = .{ .custom = "guard" } },
+    });
+    c.steps.guard.dependOn(&install.step);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -805,7 +827,8 @@ fn allC(b: *std.Build, end: []const u8) Strings {
         pushAll(b, &all, listFiles(b, dir, .{ .end = end }));
     }
     const others = [_][]const u8{
-        "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/support", "tools",
+        "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/guard",
+        "bench/support",     "tools",
     };
     for (others) |dir| {
         pushAll(b, &all, listFiles(b, dir, .{ .end = end }));

@@ -33,6 +33,7 @@ SECOND_TRIES_MAX = 8  # scenarios; more failures than that are no accident
 
 # Seconds until a test program is ended; the sanitizers make programs 5 to 15 times slower.
 DEADLINE_S = {"unit": 120, "tidy": 60, "asan": 300, "tsan": 600}
+GUARD_DEADLINE_S = 300
 
 SANITIZER_ENV = {
     "asan": {
@@ -434,10 +435,23 @@ def run_node(command, env):
         print(done.stdout + done.stderr)
     return counts
 
+def suite_guard():
+    """Instructions of the hot paths against the table, and that the guard sees what it should."""
+    if zig("guard") != 0:
+        return Counts(failed=1)
+    guard = [sys.executable, "bench/guard/guard.py", "--planted"]
+    began = time.monotonic()
+    code, out, err, late = run_bounded(guard, GUARD_DEADLINE_S)
+    counts = judge(code, out, late)
+    if counts.failed:
+        print(out + err)
+    record(RESULTS / "guard", "guard", counts, time.monotonic() - began)
+    return counts
 
 
 SUITES = {  # in the order in which they run; True: also with --quick
     "unit": (suite_unit, True, "unit tests, corpus replay, tidy, generated documents"),
+    "guard": (suite_guard, False, "instructions of the hot paths, by callgrind"),
     "format": (suite_format, False, "clang-format 14"),
     "warnings": (suite_warnings, False, "gcc and clang, -Werror; benches build"),
     "scenario": (suite_scenario, True, "the whole program from outside"),
