@@ -1,8 +1,9 @@
 /* log_reader.c - the actor that reads the log for others; several may run.
  *
  * Receives  page_read, raw_page_read, log_read (here), get, find, count (log_reader_find.c),
- *           manifest_read, manifest_docs (log_reader_manifest.c)
- * Sends     page, raw_page, log_rows, records, counted, manifest
+ *           manifest_read, manifest_docs (log_reader_manifest.c), aggregate_run, aggregate_next
+ *           (log_reader_aggregate.c)
+ * Sends     page, raw_page, log_rows, records, counted, manifest, aggregated
  * Owns      a read-only connection, compiled topic queries
  * Limit     a page ends at TW_PAGE_BYTES, TW_PAGE_ROWS_MAX or TW_PAGE_SCAN_MAX
  * Never     writes, checkpoints, or holds the log's lock while it reads the disk */
@@ -427,6 +428,8 @@ static void log_reader_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_
         {.name = TW_STR("raw_rows_total"), .value = (int64_t)self->rows},
         {.name = TW_STR("rows_scanned_total"), .value = (int64_t)self->scanned},
         {.name = TW_STR("manifest_keys_total"), .value = (int64_t)self->manifest_keys},
+        {.name = TW_STR("aggregates_done_total"), .value = (int64_t)self->aggregates_done},
+        {.name = TW_STR("aggregates_ended_total"), .value = (int64_t)self->aggregates_ended},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof gauges);
     if (at != NULL) {
@@ -440,6 +443,7 @@ static void log_reader_fini(void *state)
     struct log_reader *self;
     TW_CAST(self, state, LOG_READER_MAGIC);
     topic_query_cache_fini(&self->queries);
+    log_reader_aggregates_fini(self);
     for (size_t i = 0; i < LOG_READER_CUTS; i++) {
         log_cut_fini(&self->cuts[i]);
     }
@@ -456,6 +460,7 @@ static tw_err log_reader_init(void *state, tw_actor *actor, const void *options)
     self->magic = LOG_READER_MAGIC;
     self->actor = actor;
     self->catalog = given->catalog;
+    self->idle_ms = given->idle_ms != 0 ? given->idle_ms : TW_AGGREGATE_IDLE_MS;
     log_view_init(&self->view, given->log);
     tw_arena_init(&self->memory, LOG_READER_BYTES_MAX);
     tw_buf_init(&self->text, TW_ACTOR_MESSAGE_MAX);
@@ -478,6 +483,8 @@ static const tw_handler handlers[] = {
     [TW_MSG_count] = log_reader_on_count,
     [TW_MSG_manifest_read] = log_reader_on_manifest_read,
     [TW_MSG_manifest_docs] = log_reader_on_manifest_docs,
+    [TW_MSG_aggregate_run] = log_reader_on_aggregate_run,
+    [TW_MSG_aggregate_next] = log_reader_on_aggregate_next,
 };
 
 const tw_actor_class log_reader_class = {

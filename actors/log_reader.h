@@ -10,6 +10,7 @@
 typedef struct log_reader_options {
     log_store *log;         /* borrow; the store of this process opens it */
     const catalog *catalog; /* borrow */
+    uint32_t idle_ms;       /* a result that nobody fetches is kept so long; 0: the default */
 } log_reader_options;
 
 extern const tw_actor_class log_reader_class;

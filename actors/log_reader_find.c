@@ -2,14 +2,19 @@
  *
  * A query that fixes the key looks the key up; one that fixes the collection's scope scans that
  * scope alone; all others scan the collection in order of n. Sorted answers hold what they sort by
- * of at most TW_SORT_MAX records, and read the documents of the window afterwards. */
+ * of at most TW_SORT_MAX records, and read the documents of the window afterwards. An aggregate
+ * goes through a collection in the same way, in steps (log_reader_scan). */
 #include <stdlib.h>
 
 #include "broker/projection.h"
 
 #include "actors/log_reader_priv.h"
 
-enum { FIND_FOUND_MAX = 1024 };
+enum {
+    FIND_FOUND_MAX = 1024,
+    SCAN_LOOKED_MAX = 8192,    /* entries of the index in one step */
+    SCAN_BYTES_MAX = 16777216, /* of documents in one step */
+};
 
 typedef struct sorted_record {
     uint64_t n;
@@ -26,7 +31,9 @@ typedef struct search {
     tw_arena *arena;
     tw_str db, coll;
     const catalog_collection *rules;
-    query *filter; /* own */
+    query *filter;         /* own, but where step is set */
+    log_reader_scan *step; /* NULL: an answer is made */
+    size_t step_bytes;
     projection fields;
     tw_item_record *items;
     size_t *doc_at;
@@ -34,7 +41,7 @@ typedef struct search {
     uint64_t skip;
     size_t bytes_max;
     uint64_t after;
-    bool is_full, counts_only;
+    bool is_full, counts_only, is_enough;
     uint64_t matched;
     sort_field sort[16];
     size_t sort_count;
@@ -244,6 +251,12 @@ static tw_err look_at(search *self, const log_row *row)
         return TW_OK;
     }
     self->matched++;
+    if (self->step != NULL) {
+        self->step_bytes += row->doc.len;
+        self->is_enough =
+            !self->step->take(self->step->context, row->doc) || self->step_bytes >= SCAN_BYTES_MAX;
+        return TW_OK;
+    }
     if (self->counts_only) {
         return TW_OK;
     }
@@ -273,6 +286,9 @@ static tw_err look_at_found(search *self, const log_found *found, size_t count)
             break;
         }
         self->after = found[i].n;
+        if (self->is_enough) {
+            break;
+        }
     }
     tw_err end = log_view_end(view);
     return err == TW_OK ? end : err;
@@ -291,9 +307,28 @@ static bool fixed(const search *self, const char *path, tw_key *out)
     return false;
 }
 
-static tw_err scan_all(search *self)
+/* Looks at some more rows, as many as found holds; at_head: those were all. */
+static tw_err scan_some(search *self, log_scan *scan, log_found *found, bool *at_head)
 {
     log_store *store = self->reader->view.store;
+    size_t count = 0;
+    tw_rwlock_read(log_store_lock(store));
+    log_index *index = log_store_index(store);
+    bool is_same = index != NULL && log_store_generation(store) == self->reader->view.generation;
+    *at_head = is_same && log_scan_collect(scan, index, found, FIND_FOUND_MAX, &count);
+    tw_rwlock_done(log_store_lock(store));
+    tw_err err = is_same ? look_at_found(self, found, count) : TW_E_UNAVAILABLE;
+    if (self->is_full || self->is_enough) {
+        *at_head = false;
+    } else {
+        self->after = scan->after;
+    }
+    return err;
+}
+
+/* at_head: those were all; false where a step ends before. */
+static tw_err scan_all(search *self, bool *at_head)
+{
     log_part part = {
         .db = self->db, .name = self->coll, .scope_field = tw_str_of(self->rules->scope_field)};
     tw_key scope;
@@ -306,25 +341,15 @@ static tw_err scan_all(search *self)
                      .after = self->after,
                      .newest_upto = UINT64_MAX,
                      .w0 = UINT64_MAX,
-                     .looked_max = TW_FIND_SCAN_MAX};
+                     .looked_max = self->step != NULL ? SCAN_LOOKED_MAX : TW_FIND_SCAN_MAX};
     tw_err err = found == NULL ? TW_E_NO_MEMORY : TW_OK;
-    bool at_head = false;
-    while (err == TW_OK && !at_head && !self->is_full) {
-        size_t count = 0;
-        tw_rwlock_read(log_store_lock(store));
-        log_index *index = log_store_index(store);
-        bool is_same =
-            index != NULL && log_store_generation(store) == self->reader->view.generation;
-        at_head = is_same && log_scan_collect(&scan, index, found, FIND_FOUND_MAX, &count);
-        tw_rwlock_done(log_store_lock(store));
-        err = is_same ? look_at_found(self, found, count) : TW_E_UNAVAILABLE;
-        if (err == TW_OK && !at_head && scan.looked >= scan.looked_max) {
+    *at_head = false;
+    do {
+        err = err == TW_OK ? scan_some(self, &scan, found, at_head) : err;
+        if (err == TW_OK && self->step == NULL && !*at_head && scan.looked >= scan.looked_max) {
             err = broker_refuse(&self->why, TW_E_TOO_COSTLY, "Too many records to look at.");
         }
-        if (!self->is_full) {
-            self->after = scan.after;
-        }
-    }
+    } while (err == TW_OK && self->step == NULL && !*at_head && !self->is_full);
     self->reader->scanned += scan.looked;
     return err;
 }
@@ -346,13 +371,35 @@ static tw_err find_key(search *self, tw_key key)
     return err;
 }
 
-static tw_err run_search(search *self)
+static tw_err run_search(search *self, bool *at_head)
 {
     tw_key key;
+    *at_head = true;
     if (fixed(self, self->rules->key, &key) && key.ptr[0] != TW_BSON_DECIMAL128) {
         return find_key(self, key);
     }
-    return scan_all(self);
+    return scan_all(self, at_head);
+}
+
+tw_err log_reader_scan_step(struct log_reader *reader, log_reader_scan *scan)
+{
+    search self = {.reader = reader,
+                   .arena = &reader->memory,
+                   .db = scan->db,
+                   .coll = scan->coll,
+                   .rules = catalog_rules(reader->catalog, scan->db, scan->coll),
+                   .filter = scan->filter,
+                   .step = scan,
+                   .after = scan->after};
+    TW_ASSERT(self.rules != NULL); /* log_reader_on_aggregate_run has asked */
+    tw_arena_reset(&reader->memory);
+    reader->view.why[0] = '\0';
+    tw_err err = log_view_sync(&reader->view);
+    if (err == TW_OK) {
+        err = run_search(&self, &scan->at_head);
+    }
+    scan->after = self.after;
+    return err;
 }
 
 static tw_err read_sort(search *self, tw_bson sort)
@@ -426,8 +473,9 @@ tw_err log_reader_on_find(void *state, const tw_envelope *in)
     self.skip = ask->skip;
     self.after = self.sort_count == 0 ? ask->after : 0;
     self.bytes_max = ask->bytes_max == 0 ? TW_DOCUMENT_MAX : ask->bytes_max;
+    bool at_head;
     if (err == TW_OK) {
-        err = run_search(&self);
+        err = run_search(&self, &at_head);
     }
     bool more = self.is_full;
     if (err == TW_OK && self.sort_count > 0) {
@@ -466,8 +514,9 @@ tw_err log_reader_on_count(void *state, const tw_envelope *in)
     search self;
     tw_err err = begin_search(&self, reader, ask->db, ask->coll, ask->query, (tw_bson){0});
     self.counts_only = true;
+    bool at_head;
     if (err == TW_OK && !count_whole(&self)) {
-        err = run_search(&self);
+        err = run_search(&self, &at_head);
     }
     if (err == TW_OK) {
         const tw_msg_counted answer = {self.matched};

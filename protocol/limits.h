@@ -57,6 +57,9 @@
     L(AGGREGATE_SCAN_MAX, 1000000, "documents", "Looked at by one aggregate; too_costly.")         \
     L(AGGREGATE_SORT_MAX, 20000, "documents", "Sorted by one aggregate; too_costly.")              \
     L(AGGREGATE_BYTES_MAX, 67108864, "bytes", "Held by one aggregate; too_costly.")                \
+    L(AGGREGATE_MS, 30000, "ms", "Of one aggregate, or its maxTimeMS; too_costly.")                \
+    L(AGGREGATE_IDLE_MS, 60000, "ms", "A result nobody fetches is kept so long; then gap.")        \
+    L(AGGREGATES_MAX, 8, "aggregates", "At once at one log_reader, 512 MiB at worst; busy.")       \
     L(FIND_MAX, 10000, "documents", "Of one find; done carries more: true.")                       \
     L(FIND_SCAN_MAX, 10000000, "rows", "Looked at by one find or count; too_costly.")              \
     L(PIPELINE_STAGES_MAX, 64, "stages", "Of an aggregate, with those inside; too_many.")          \

@@ -251,7 +251,10 @@ enum tw_reset {
     M(94, index_write, indexer, "Changes of one collection; answered by index_written.")           \
     M(95, index_written, search_engine, "They are in the index, but for those named.")             \
     M(96, index_list, indexer, "A page of what an index holds; answered by index_listed.")         \
-    M(97, index_listed, search_engine, "Documents in order of their ids.")
+    M(97, index_listed, search_engine, "Documents in order of their ids.")                         \
+    M(120, aggregate_run, gateway, "Runs a pipeline here; answered by aggregated when done.")      \
+    M(121, aggregate_next, gateway, "Goes on with its result, or ends it, even as it runs.")       \
+    M(122, aggregated, log_reader, "A page of the result.")
 
 #define TW_FIELDS_error(F, L)                                                                      \
     F(u64, code, 1000, "tw_err", "What went wrong.")                                               \
@@ -347,7 +350,21 @@ enum tw_reset {
     F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "The first stage: records that may be read.")      \
     F(bson, pipeline, TW_TOPIC_QUERY_MAX, "bytes", "Array of stages (broker/pipeline.h).")         \
     F(u64, limit, TW_FIND_MAX, "documents", "At most so many; 0: TW_FIND_MAX.")                    \
-    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one document at least).")
+    F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one document at least).")     \
+    F(u64, time_ms, TW_AGGREGATE_MS, "ms", "It may take so long; 0: as every read.")
+#define TW_FIELDS_aggregate_run(F, L)                                                              \
+    F(u64, id, TW_SEQNO_MAX, "id", "Drawn by the asker: names it until its end; not 0.")           \
+    F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
+    F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "The pipeline's leading $match as a filter.")      \
+    F(bson, pipeline, TW_DOCUMENT_MAX, "bytes", "Array of stages (broker/aggregate.h).")           \
+    F(u64, time_ms, TW_AGGREGATE_MS, "ms", "It may take so long; 0: the most.")
+#define TW_FIELDS_aggregate_next(F, L)                                                             \
+    F(u64, id, TW_SEQNO_MAX, "id", "Of the aggregate_run.")                                        \
+    F(flag, end, 1, "", "Nothing more is wanted of it; answered by done.")
+#define TW_FIELDS_aggregated(F, L)                                                                 \
+    F(flag, more, 1, "", "There are more: they are kept for TW_AGGREGATE_IDLE_MS.")                \
+    L(record, items, TW_FIND_MAX, "documents", "In order; doc alone is set.")
 #define TW_FIELDS_records(F, L)                                                                    \
     F(u64, after, TW_SEQNO_MAX, "row", "Where the next find goes on.")                             \
     F(key, after_key, TW_KEY_MAX, "bytes", "The same on MongoDB.")                                 \

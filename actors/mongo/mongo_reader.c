@@ -510,7 +510,9 @@ static tw_err run_aggregate(answer *self, const void *asked)
     tw_bson_close(&b);
     tw_bson_open_doc(&b, TW_STR("cursor"));
     tw_bson_close(&b);
-    tw_bson_add_i64(&b, TW_STR("maxTimeMS"), MONGO_LINK_READ_WORK_MS);
+    bool is_short = ask->time_ms > 0 && ask->time_ms < MONGO_LINK_READ_WORK_MS;
+    tw_bson_add_i64(&b, TW_STR("maxTimeMS"),
+                    is_short ? (int64_t)ask->time_ms : MONGO_LINK_READ_WORK_MS);
     return run_cursor(self, tw_bson_end(&b));
 }
 

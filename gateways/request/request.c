@@ -93,7 +93,7 @@ static const request_action actions[] = {
      .right = RIGHT_WRITE,
      .start = request_dispatch},
     {.name = "aggregate",
-     .allowed = FIELD_BIT(pipeline) | FIELD_BIT(limit),
+     .allowed = FIELD_BIT(pipeline) | FIELD_BIT(limit) | FIELD_BIT(max_time_ms),
      .required = FIELD_BIT(pipeline),
      .right = RIGHT_READ,
      .start = request_aggregate},
@@ -168,7 +168,6 @@ static void release(request **at)
     request *self = *at;
     *at = NULL;
     free_sync(self);
-    aggregate_free(&self->aggregate);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->page);
     tw_buf_fini(&self->cursor);
@@ -183,6 +182,7 @@ static void recycle(request *self)
     TW_ASSERT(engine->figures.running > 0);
     TW_ASSERT(self->wake_ms == 0);
     request_search_close(self);
+    request_aggregate_close(self);
     *self->link = self->next;
     if (self->next != NULL) {
         self->next->link = self->link;
@@ -190,7 +190,6 @@ static void recycle(request *self)
     engine->figures.running--;
     engine->figures.done++;
     free_sync(self);
-    aggregate_free(&self->aggregate);
     bool large = self->page.cap > TW_PAGE_BYTES * 2;
     if (engine->spare_count >= REQUEST_SPARE_MAX || large) {
         release(&self);
@@ -303,31 +302,46 @@ static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err er
     request_leave(self);
 }
 
-void request_ask_link(request *self, int link, tw_msg_id id, const void *body)
+void request_ask_patiently(request *self, int link, tw_msg_id id, const void *body,
+                           uint32_t timeout_ms)
 {
     self->asks++;
-    tw_ask(self->engine->options.actor, link, id, body, TW_ASK_TIMEOUT_MS, on_reader_answer, self,
-           0);
+    tw_ask(self->engine->options.actor, link, id, body, timeout_ms, on_reader_answer, self, 0);
 }
 
-static void ask_one_of(request *self, const int *links, size_t count, tw_msg_id id,
-                       const void *body)
+void request_ask_link(request *self, int link, tw_msg_id id, const void *body)
+{
+    request_ask_patiently(self, link, id, body, TW_ASK_TIMEOUT_MS);
+}
+
+static int one_of(request *self, const int *links, size_t count)
 {
     if (count == 0) {
         request_fail(self, TW_E_UNAVAILABLE, "There is no reader of the log.", NULL, (tw_bson){0});
-        return;
+        return -1;
     }
-    request_ask_link(self, next_of(self->engine, links, count), id, body);
+    return next_of(self->engine, links, count);
+}
+
+int request_log_reader(request *self)
+{
+    return one_of(self, self->engine->log_readers, self->engine->options.log_readers_count);
 }
 
 void request_ask(request *self, tw_msg_id id, const void *body)
 {
-    ask_one_of(self, self->engine->readers, self->engine->options.readers_count, id, body);
+    int link = one_of(self, self->engine->readers, self->engine->options.readers_count);
+    if (link >= 0) {
+        request_ask_link(self, link, id, body);
+    }
 }
 
 void request_ask_log(request *self, tw_msg_id id, const void *body)
 {
-    ask_one_of(self, self->engine->log_readers, self->engine->options.log_readers_count, id, body);
+    int link = request_log_reader(self);
+    if (link >= 0) {
+        request_ask_link(self, link, id, body);
+    }
 }
 
 /* ---- asking the search engine ---- */
@@ -671,6 +685,7 @@ void request_forget(request_engine *engine, uint64_t tag)
         }
         self->forgotten = true;
         stop_waiting(self);
+        request_aggregate_close(self);
         if (self->paused) {
             self->paused = false;
             engine->figures.paused--;

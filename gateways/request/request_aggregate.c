@@ -1,111 +1,151 @@
-/* request_aggregate.c - aggregate: documents are found page by page and sent through the pipeline
- * (broker/aggregate.h); the result comes a document a reply, then done with count. */
+/* request_aggregate.c - aggregate: a log_reader runs the pipeline (actors/log_reader_aggregate.c),
+ * or MongoDB does (request_aggregate_mongo.c). Here the result's pages are given out, a document a
+ * reply, then done with count: the next one is asked for when the asker has taken this one. */
 #include "broker/aggregate.h"
 
 #include "gateways/request/request_priv.h"
 
-enum { AGGREGATE_PAGE = 262144 }; /* bytes of one find */
+enum { TRAVEL_MS = 2000 }; /* the reader's own deadline is to be heard first */
 
-static void ask(request *self)
+uint64_t request_aggregate_time(const request *self)
 {
-    tw_msg_find message = {.db = self->db,
-                           .coll = self->coll,
-                           .query = self->query,
-                           .limit = TW_FIND_MAX,
-                           .after = self->after,
-                           .bytes_max = AGGREGATE_PAGE};
-    request_ask(self, TW_MSG_find, &message);
+    int64_t number = 0;
+    return tw_bson_value_i64(self->given.at[FIELD_max_time_ms], &number) ? (uint64_t)number : 0;
 }
 
-static void give_out(request *self)
+static void ask_run(request *self)
 {
-    while (self->page_at < aggregate_count(self->aggregate)) {
-        bool on = request_reply_doc(self, aggregate_at(self->aggregate, self->page_at++));
+    tw_bson pipeline = tw_bson_value_doc(self->given.at[FIELD_pipeline]);
+    tw_actor *actor = self->engine->options.actor;
+    int link = request_log_reader(self);
+    if (link < 0) {
+        return;
+    }
+    self->reader = link;
+    self->aggregate = 1 + tw_random(actor) % (TW_SEQNO_MAX - 1);
+    tw_msg_aggregate_run message = {.id = self->aggregate,
+                                    .db = self->db,
+                                    .coll = self->coll,
+                                    .match = self->query,
+                                    .pipeline = pipeline,
+                                    .time_ms = request_aggregate_time(self)};
+    request_ask_patiently(self, link, TW_MSG_aggregate_run, &message, TW_AGGREGATE_MS + TRAVEL_MS);
+}
+
+/* A reader that went away took the result with it; before its first page another one begins. */
+static void ask(request *self)
+{
+    if (self->aggregate == 0 || (self->retried && self->count == 0)) {
+        ask_run(self);
+    } else if (self->retried) {
+        request_fail(self, TW_E_UNAVAILABLE, "The result was lost with the reader that held it.",
+                     NULL, (tw_bson){0});
+    } else {
+        const tw_msg_aggregate_next message = {.id = self->aggregate};
+        request_ask_link(self, self->reader, TW_MSG_aggregate_next, &message);
+    }
+}
+
+static void on_closed(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)state, (void)context, (void)tag, (void)in;
+    (void)(err == TW_OK); /* a reader that does not hear it forgets the result by itself */
+}
+
+void request_aggregate_close(request *self)
+{
+    if (self->aggregate != 0) {
+        const tw_msg_aggregate_next message = {.id = self->aggregate, .end = true};
+        tw_ask(self->engine->options.actor, self->reader, TW_MSG_aggregate_next, &message,
+               TW_ASK_TIMEOUT_MS, on_closed, NULL, 0);
+        self->aggregate = 0;
+    }
+}
+
+static void go_on(request *self);
+
+static void give_out(request *self, const tw_msg_aggregated *page, size_t from, tw_str bytes)
+{
+    for (size_t i = from; i < page->items.count; i++) {
+        self->count++;
+        bool on = request_reply_doc(self, page->items.at[i].doc);
         if (self->forgotten || self->finished) {
             return;
         }
         if (!on) {
-            request_pause(self, give_out);
-            return;
+            self->page_at = i + 1;
+            if (request_page_keep(self, bytes)) {
+                request_pause(self, go_on);
+                return;
+            } /* no memory to wait: the asker gets the rest of this page at once */
         }
+    }
+    if (page->more) {
+        self->ask(self);
+        return;
     }
     tw_bson_builder b;
     request_reply_begin(self, &b, "done");
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->page_at);
+    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
     (void)request_reply_end(self, &b, true);
-}
-
-static tw_err take_page(request *self, const tw_msg_records *page, bool *enough, request_why *why)
-{
-    tw_err err = TW_OK;
-    for (size_t i = 0; i < page->items.count && err == TW_OK && !*enough; i++) {
-        if (self->count++ == TW_AGGREGATE_SCAN_MAX) {
-            tw_format(why->hint, sizeof why->hint, "Begin with a narrower $match.");
-            return broker_refuse(&why->why, TW_E_TOO_COSTLY, "over %d documents to look at",
-                                 TW_AGGREGATE_SCAN_MAX);
-        }
-        err = aggregate_add(self->aggregate, page->items.at[i].doc, enough, &why->why);
-    }
-    return err;
 }
 
 static void answered(request *self, const tw_envelope *in)
 {
-    request_why why = {0};
-    bool enough = false;
-    if (in->id != TW_MSG_records) {
+    if (in->id != TW_MSG_aggregated) {
         request_fail(self, TW_E_INTERNAL, NULL, NULL, (tw_bson){0});
         return;
     }
-    const tw_msg_records *page = &in->body->records;
-    tw_err err = take_page(self, page, &enough, &why);
-    bool more = page->more && (page->items.count != 0 || page->after > self->after);
-    if (err == TW_OK && more && !enough) {
-        self->after = page->after;
-        self->ask(self);
-        return;
-    }
-    if (err == TW_OK) {
-        err = aggregate_end(self->aggregate, &why.why);
-    }
-    if (err != TW_OK) {
-        request_fail_why(self, err, &why);
-        return;
-    }
-    give_out(self);
+    const tw_msg_aggregated *page = &in->body->aggregated;
+    self->aggregate = page->more ? self->aggregate : 0; /* the reader keeps nothing more of it */
+    give_out(self, page, 0, in->bytes);
 }
 
-/* Here; with MongoDB the server does it (request_aggregate_mongo.c). */
-static void begin(request *self)
+static void go_on(request *self)
+{
+    tw_body body;
+    if (request_page_again(self, &body)) {
+        give_out(self, &body.aggregated, self->page_at, tw_buf_str(&self->page));
+    }
+}
+
+/* The pipeline is read here for its errors, and for the filter of a leading $match, whose ids are
+ * coerced as in every query. */
+static tw_err check(request *self, request_why *why)
+{
+    aggregate *compiled = NULL;
+    tw_err err =
+        aggregate_new(&compiled, tw_bson_value_doc(self->given.at[FIELD_pipeline]), &why->why);
+    if (err == TW_OK && aggregate_filter(compiled).len > 0) {
+        tw_bson filter = aggregate_filter(compiled);
+        tw_bson_value query = {.type = TW_BSON_DOCUMENT, .ptr = filter.ptr, .len = filter.len};
+        err = request_coerce_query(self, query, &self->query, why);
+    }
+    if (err == TW_E_UNSUPPORTED) {
+        tw_format(why->hint, sizeof why->hint, "A MongoDB server has the whole pipeline.");
+    }
+    aggregate_free(&compiled);
+    return err;
+}
+
+void request_aggregate(request *self)
 {
     request_why why = {0};
-    tw_bson pipeline = tw_bson_value_doc(self->given.at[FIELD_pipeline]);
-    tw_err err = aggregate_new(&self->aggregate, pipeline, &why.why);
-    if (err == TW_OK && aggregate_filter(self->aggregate).len > 0) {
-        tw_bson filter = aggregate_filter(self->aggregate);
-        tw_bson_value query = {.type = TW_BSON_DOCUMENT, .ptr = filter.ptr, .len = filter.len};
-        err = request_coerce_query(self, query, &self->query, &why);
+    if (self->engine->options.mongo) {
+        request_aggregate_mongo(self);
+        return;
     }
+    if ((self->given.set & FIELD_BIT(limit)) != 0) {
+        request_fail(self, TW_E_UNSUPPORTED, "aggregate takes a limit on MongoDB alone.",
+                     "End the pipeline with a $limit.", (tw_bson){0});
+        return;
+    }
+    tw_err err = check(self, &why);
     if (err != TW_OK) {
-        if (err == TW_E_UNSUPPORTED) {
-            tw_format(why.hint, sizeof why.hint, "A MongoDB server has the whole pipeline.");
-        }
         request_fail_why(self, err, &why);
         return;
     }
     self->ask = ask;
     self->answered = answered;
     self->ask(self);
-}
-
-void request_aggregate(request *self)
-{
-    if (self->engine->options.mongo) {
-        request_aggregate_mongo(self);
-    } else if ((self->given.set & FIELD_BIT(limit)) != 0) {
-        request_fail(self, TW_E_UNSUPPORTED, "aggregate takes a limit on MongoDB alone.",
-                     "End the pipeline with a $limit.", (tw_bson){0});
-    } else {
-        begin(self);
-    }
 }

@@ -11,7 +11,8 @@ static void ask(request *self)
                                 .coll = self->coll,
                                 .pipeline = self->query,
                                 .limit = self->limit,
-                                .bytes_max = TW_DOCUMENT_MAX};
+                                .bytes_max = TW_DOCUMENT_MAX,
+                                .time_ms = request_aggregate_time(self)};
     request_ask(self, TW_MSG_aggregate, &message);
 }
 

@@ -8,7 +8,6 @@
  * 4. Each operation that is sent carries an opid, so a whole message may be sent once more. */
 #pragma once
 
-#include "broker/aggregate.h"
 #include "broker/why.h"
 
 #include "gateways/request/request.h"
@@ -57,6 +56,7 @@ typedef enum request_kind {
     F(sort, "sort", KIND_DOC, 0, TW_QUERY_MAX)                                                     \
     F(pipeline, "pipeline", KIND_LIST, 0, TW_PIPELINE_STAGES_MAX)                                  \
     F(limit, "limit", KIND_NUMBER, 1, TW_FIND_MAX)                                                 \
+    F(max_time_ms, "maxTimeMS", KIND_NUMBER, 1, TW_AGGREGATE_MS)                                   \
     F(skip, "skip", KIND_NUMBER, 0, TW_SEQNO_MAX)                                                  \
     F(field, "field", KIND_TEXT, 1, TW_KEY_MAX)                                                    \
     F(doc, "doc", KIND_DOC, 0, TW_DOCUMENT_MAX)                                                    \
@@ -224,7 +224,8 @@ struct request {
     size_t page_at;   /* its next item */
     request_result *results;
     size_t results_cap, results_count;
-    struct aggregate *aggregate; /* own; NULL but for an aggregate */
+    uint64_t aggregate; /* id of one that a log_reader runs, or keeps the result of; 0: none */
+    int reader;         /* link to that one */
     request_since since;
     sync_session *sync;    /* own; of the action sync */
     request_result failed; /* the first refusal among the changes of a query; code TW_OK: none */
@@ -290,6 +291,10 @@ void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t t
 void request_wait(request *self, uint64_t wait_ms, request_step go_on);
 /* The same of another actor: the store, the subscription manager. */
 void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
+void request_ask_patiently(request *self, int link, tw_msg_id id, const void *body,
+                           uint32_t timeout_ms);
+/* Link to a log_reader, in turn; -1: there is none, the request failed. */
+int request_log_reader(request *self);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
@@ -381,6 +386,9 @@ void request_coerce_query_action(request *self);
 void request_coerce_list(request *self);
 void request_aggregate(request *self);
 void request_aggregate_mongo(request *self);
+uint64_t request_aggregate_time(const request *self); /* ms that the asker gives it; 0: any */
+/* Tells the log_reader that nothing more is wanted of what it runs, or keeps, for the request. */
+void request_aggregate_close(request *self);
 
 /* ---- request_search.c: searching, and the table of its family ---- */
 const request_action *request_search_action(tw_str name);

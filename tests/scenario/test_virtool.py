@@ -1,5 +1,6 @@
 """The names of Virtool's Collection, as actions."""
 
+import asyncio
 import re
 
 import pytest
@@ -163,5 +164,59 @@ def test_virtool_aggregate_reads_more_than_a_page(server):
             assert [d["_id"] for d in found] == [19999, 19998, 19997]
             (error,) = await db.ask(**ask, pipeline=[{"$skip": 1}])
             assert error["code"] == "too_costly"
+
+    run(scenario())
+
+
+def test_virtool_aggregate_keeps_nobody_waiting(server):
+    """Judged by order: while heavy pipelines run, another connection writes, is told of it live and
+    reads; all of that has come before the last pipeline is done."""
+
+    async def scenario():
+        stages = [{"$project": {"g": 1, "text": 1, f"x{i}": "$text"}} for i in range(13)]
+        pipeline = [*stages, {"$group": {"_id": "$g", "n": {"$sum": 1}}}]
+        order = []
+        async with await Client.open(server.url("/db")) as db:
+            for start in range(0, 20000, 500):
+                ops = [
+                    {"op": "put", "doc": {"_id": i, "g": i % 7, "text": "x" * 20}}
+                    for i in range(start, start + 500)
+                ]
+                await db.one("batch", collection="many", ops=ops)
+
+            async def heavy():
+                for _ in range(3):
+                    replies = await db.ask(
+                        "aggregate", collection="many", pipeline=pipeline, seconds=60
+                    )
+                    assert sum(doc["n"] for doc in docs(replies)) == 20000
+                    order.append("pipeline")
+
+            async def others():
+                async with await Client.open(server.url()) as client:
+                    await client.send(
+                        type="subscribe", mux_id=1, since="now", collections={"few": "*"}
+                    )
+                    assert (await client.next(60))["type"] == "sync"
+                    for n in range(3):
+                        await client.send(
+                            action="put", reqID=n, collection="few", doc={"_id": n}
+                        )
+                        frames = [await client.next(60), await client.next(60)]
+                        assert {f.get("type", "put") for f in frames} == {"record", "put"}, frames
+                        replies = await client.ask(
+                            "getByIds", seconds=60, collection="many", ids=[n]
+                        )
+                        assert docs(replies)[0]["_id"] == n
+                        order.append("round")
+
+            await asyncio.gather(heavy(), others())
+            assert order.index("round") < len(order) - 1 and order[-1] == "pipeline", order
+            (error,) = await db.ask(
+                "aggregate", collection="many", pipeline=pipeline, maxTimeMS=1, seconds=60
+            )
+            assert error["code"] == "too_costly" and "longer than 1 ms" in error["message"]
+            (error,) = await db.ask("aggregate", collection="many", pipeline=[], maxTimeMS=0)
+            assert error["code"] == "bad_message" and "maxTimeMS" in error["message"]
 
     run(scenario())
