@@ -623,7 +623,11 @@ static int run_system(struct program *program, const char *verb, const char *act
         status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
     }
     wait_for_signal(&signals);
-    tw_system_stop(program->system, TW_DRAIN_MS);
+    tw_stopped stopped = tw_system_stop(program->system, TW_DRAIN_MS);
+    if (stopped != TW_STOPPED) { /* threads are left that use what would be freed now */
+        fflush(stdout);
+        _exit(stopped == TW_STOPPED_UNCLOSED ? status : 1);
+    }
     return status;
 }
 

@@ -82,6 +82,8 @@
     L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
     L(AHEAD_WAIT_MS, 2000, "ms", "A since of another node is waited for; then reset: ahead.")      \
     L(DRAIN_MS, 10000, "ms", "Time for an orderly end; then connections are cut.")                 \
+    L(STOP_MS, 20000, "ms", "Then for actors to end their work; the process ends with 1.")         \
+    L(CLOSE_MS, 3000, "ms", "Then for nng to close sockets; left to the kernel, a warning.")       \
     L(BAD_FRAMES_MAX, 3, "messages", "Bad messages in a row; close 4400.")                         \
     L(HTTP_BODY_MAX, 1048576, "bytes", "A request body; 413.")                                     \
     L(HTTP_HEADER_POOL, 256, "connections", "Handshakes at once; 4 lost connections in bursts.")   \

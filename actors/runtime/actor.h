@@ -137,6 +137,8 @@ typedef struct tw_system_options {
     const char *base;
     uint64_t drop_every; /* tests: discard every k-th publication that is received; 0: none */
     uint64_t fault_seed;
+    uint32_t stop_ms;  /* tests: 0: TW_STOP_MS */
+    uint32_t close_ms; /* tests: 0: TW_CLOSE_MS */
 } tw_system_options;
 
 /* Names of all actors of the program, in the order that gives tcp ports; ends with NULL. */
@@ -151,12 +153,20 @@ tw_err tw_system_add(tw_system *system, const tw_actor_class *class, int instanc
 /* Starts every actor in order of addition; returns when all are ready, or the first error with *why
  * (may be NULL; borrow until free) after stopping those already started. */
 tw_err tw_system_start(tw_system *system, const char **why);
+typedef enum tw_stopped {
+    TW_STOPPED,          /* every thread is joined */
+    TW_STOPPED_UNCLOSED, /* all state is given back, but nng does not close an actor's sockets */
+    TW_STOPPED_NOT,      /* an actor, told in the log, did not end; those added before it run on */
+} tw_stopped;
 /* Asks every actor to drain (reverse order), waits at most drain_ms for all, then stops and joins
- * them in reverse order. May be called twice. */
-void tw_system_stop(tw_system *system, uint32_t drain_ms);
+ * them in reverse order. Bounded: at TW_STOP_MS and at TW_CLOSE_MS threads are left behind, and the
+ * process should end. May be called again, and then waits again. */
+tw_stopped tw_system_stop(tw_system *system, uint32_t drain_ms);
+/* Stops at once, then frees; what threads that are left behind use stays allocated. */
 void tw_system_free(tw_system **system);
 
-/* Health: "" when green, otherwise the reason. Copies into out. Thread: any. */
+/* Health: "" when green, otherwise the reason: restarts, an actor's own word, sockets that nng does
+ * not close. Copies into out. Thread: any. */
 void tw_system_health(const tw_system *system, char *out, size_t size);
 
 /* ---- a caller that is no actor: main, cli, tests. Blocks; one thread at a time per caller ---- */

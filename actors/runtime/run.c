@@ -265,6 +265,7 @@ tw_err run_life_begin(tw_actor *actor)
         tw_free(actor->state);
         actor->state = NULL;
     }
+    run_life_finish(actor);
     run_life_end(actor);
     return actor->ending_err;
 }
@@ -278,9 +279,8 @@ static void fd_close(int *fd)
     *fd = -1;
 }
 
-/* The class gives back its own first, while links and timers are still there; then nothing calls it
- * any more. */
-void run_life_end(tw_actor *actor)
+/* Links and timers are still there. */
+void run_life_finish(tw_actor *actor)
 {
     TW_ASSERT(actor->magic == ACTOR_MAGIC);
     if (actor->state != NULL && actor->class->fini != NULL) {
@@ -289,12 +289,17 @@ void run_life_end(tw_actor *actor)
     for (size_t i = 0; i < TW_COUNT(actor->guards); i++) {
         guard_end(&actor->guards[i]);
     }
+    tw_free(actor->state);
+    actor->state = NULL;
+}
+
+void run_life_end(tw_actor *actor)
+{
+    TW_ASSERT(actor->state == NULL);
     reply_life_end(actor);
     ask_life_end(actor);
     publish_life_end(actor);
     transport_close(&actor->inbox);
-    tw_free(actor->state);
-    actor->state = NULL;
     tw_arena_fini(&actor->arena);
     tw_buf_fini(&actor->encoded);
     tw_buf_fini(&actor->scratch);

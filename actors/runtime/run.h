@@ -109,6 +109,7 @@ typedef enum actor_phase {
     ACTOR_STARTING,
     ACTOR_RUNNING,
     ACTOR_WAITING, /* for its next start */
+    ACTOR_CLOSING, /* its state is given back, its sockets are being closed */
     ACTOR_ENDED,   /* its thread is over */
 } actor_phase;
 
@@ -129,8 +130,9 @@ struct tw_actor {
     int wake_fd; /* own; eventfd, for the actor's whole time */
     /* ---- under gate->lock ---- */
     actor_phase phase;
+    uint64_t phase_ms; /* when it began */
     bool is_drained;
-    uint64_t ready_ms; /* when the running life began */
+    uint64_t ready_ms; /* when the last life was ready */
     restart_policy restarts;
     tw_err ended_err;
     char ended_why[ACTOR_REASON_MAX];
@@ -193,6 +195,9 @@ bool run_name_is_right(const char *name);
 tw_err run_life_begin(tw_actor *actor);
 /* Turns until stop is wanted (TW_OK) or the life ends by an error. */
 tw_err run_life(tw_actor *actor);
+/* Has the class give back its own; after that nothing calls it any more. */
+void run_life_finish(tw_actor *actor);
+/* Closes the sockets of a finished life, which may last for ever (transport_close); frees it. */
 void run_life_end(tw_actor *actor);
 /* Adds a descriptor to those that wake the actor. */
 tw_err run_watch(tw_actor *actor, int fd, uint32_t source);

@@ -32,7 +32,8 @@ static void phase_set(tw_actor *actor, actor_phase phase)
 {
     pthread_mutex_lock(&actor->gate->lock);
     actor->phase = phase;
-    actor->ready_ms = phase == ACTOR_RUNNING ? run_clock_ms() : 0;
+    actor->phase_ms = run_clock_ms();
+    actor->ready_ms = phase == ACTOR_RUNNING ? actor->phase_ms : actor->ready_ms;
     pthread_cond_broadcast(&actor->gate->changed);
     pthread_mutex_unlock(&actor->gate->lock);
 }
@@ -48,6 +49,7 @@ static uint64_t life_note_end(tw_actor *actor, bool was_ready)
     actor->ended_err = actor->ending_err;
     tw_format(actor->ended_why, sizeof actor->ended_why, "%s", actor->ending_why);
     actor->phase = ACTOR_WAITING;
+    actor->phase_ms = now_ms;
     actor->is_ill = false;
     actor->status[0] = '\0';
     pthread_cond_broadcast(&actor->gate->changed);
@@ -102,6 +104,8 @@ static void *actor_main(void *arg)
             has_ever_run = true;
             phase_set(actor, ACTOR_RUNNING);
             err = run_life(actor);
+            run_life_finish(actor);
+            phase_set(actor, ACTOR_CLOSING);
             run_life_end(actor);
         }
         if (err == TW_OK) {
@@ -138,6 +142,8 @@ tw_err tw_system_new(tw_system **out, const tw_system_options *options)
     }
     system->magic = SYSTEM_MAGIC;
     system->options = *options;
+    system->options.stop_ms = options->stop_ms != 0 ? options->stop_ms : TW_STOP_MS;
+    system->options.close_ms = options->close_ms != 0 ? options->close_ms : TW_CLOSE_MS;
     if (options->base == NULL) {
         uint64_t random[2]; /* two systems of a process must not meet */
         ssize_t got = getrandom(random, sizeof random, 0);
@@ -211,7 +217,10 @@ void tw_system_free(tw_system **system)
         return;
     }
     TW_ASSERT(freed->magic == SYSTEM_MAGIC);
-    tw_system_stop(freed, 0);
+    if (tw_system_stop(freed, 0) != TW_STOPPED) {
+        *system = NULL; /* the threads that are left use it until the process ends */
+        return;
+    }
     for (size_t i = 0; i < freed->actors_count; i++) {
         close(freed->actors[i]->wake_fd);
         tw_free(freed->actors[i]);
@@ -286,38 +295,79 @@ static void actor_wake(tw_actor *actor)
     TW_ASSERT(failed == 0 || errno == EAGAIN);
 }
 
-/* Has one finish what it has begun. The next is asked only then: those that were started earlier
- * serve it until it is done. */
-static void actor_drain(tw_system *system, tw_actor *actor, uint64_t until_ms)
+/* What is waited for; under the gate's lock. */
+static bool is_drained(const tw_actor *actor)
 {
-    atomic_store(&actor->drain_wanted, true);
-    actor_wake(actor);
+    return actor->is_drained || actor->phase >= ACTOR_CLOSING;
+}
+
+/* An actor that is to stop has no further life: what closes then has given its state back. */
+static bool is_finished(const tw_actor *actor)
+{
+    return actor->phase >= ACTOR_CLOSING;
+}
+
+static bool is_ended(const tw_actor *actor)
+{
+    return actor->phase == ACTOR_ENDED;
+}
+
+/* Waits for it until the time; false: it has not come. */
+static bool actor_wait(const tw_actor *actor, bool (*is_so)(const tw_actor *), uint64_t until_ms)
+{
     struct timespec until = {.tv_sec = (time_t)(until_ms / MS_PER_S),
                              .tv_nsec = (long)(until_ms % MS_PER_S) * 1000000};
     bool is_late = false;
-    pthread_mutex_lock(&system->gate.lock);
-    while (!actor->is_drained && actor->phase != ACTOR_ENDED && !is_late) {
-        is_late = pthread_cond_timedwait(&system->gate.changed, &system->gate.lock, &until) != 0;
+    pthread_mutex_lock(&actor->gate->lock);
+    while (!is_so(actor) && !is_late) {
+        is_late = pthread_cond_timedwait(&actor->gate->changed, &actor->gate->lock, &until) != 0;
     }
-    pthread_mutex_unlock(&system->gate.lock);
+    bool has_come = is_so(actor);
+    pthread_mutex_unlock(&actor->gate->lock);
+    return has_come;
 }
 
-void tw_system_stop(tw_system *system, uint32_t drain_ms)
+/* Has each finish what it has begun, the next only then: those that were started earlier serve it
+ * until it is done. */
+static void system_drain(tw_system *system, uint32_t drain_ms)
+{
+    uint64_t until_ms = run_clock_ms() + drain_ms;
+    for (size_t i = system->started_count; i > 0 && drain_ms > 0; i--) {
+        tw_actor *actor = system->actors[i - 1];
+        atomic_store(&actor->drain_wanted, true);
+        actor_wake(actor);
+        (void)actor_wait(actor, is_drained, until_ms); /* late: it is stopped all the same */
+    }
+}
+
+tw_stopped tw_system_stop(tw_system *system, uint32_t drain_ms)
 {
     TW_ASSERT(system != NULL && system->magic == SYSTEM_MAGIC);
     TW_ASSERT(system->started_count <= system->actors_count);
-    uint64_t until_ms = run_clock_ms() + drain_ms;
-    for (size_t i = system->started_count; i > 0 && drain_ms > 0; i--) {
-        actor_drain(system, system->actors[i - 1], until_ms);
-    }
-    while (system->started_count > 0) {
-        tw_actor *actor = system->actors[system->started_count - 1];
+    system_drain(system, drain_ms);
+    uint64_t until_ms = run_clock_ms() + system->options.stop_ms;
+    for (size_t i = system->started_count; i > 0; i--) {
+        tw_actor *actor = system->actors[i - 1];
         atomic_store(&actor->stop_wanted, true);
         actor_wake(actor);
+        if (!actor_wait(actor, is_finished, until_ms)) {
+            tw_log(TW_LOG_ERROR, actor->name, "did not end within %u ms", system->options.stop_ms);
+            return TW_STOPPED_NOT; /* those that were started earlier may still serve it */
+        }
+    }
+    until_ms = run_clock_ms() + system->options.close_ms;
+    while (system->started_count > 0) {
+        tw_actor *actor = system->actors[system->started_count - 1];
+        if (!actor_wait(actor, is_ended, until_ms)) {
+            tw_log(TW_LOG_WARN, actor->name, "nng did not close its sockets within %u ms",
+                   system->options.close_ms);
+            return TW_STOPPED_UNCLOSED;
+        }
         int failed = pthread_join(actor->thread, NULL);
         TW_ASSERT(failed == 0);
         system->started_count--;
     }
+    return TW_STOPPED;
 }
 
 /* ---- health ---- */
@@ -341,6 +391,10 @@ void tw_system_health(const tw_system *system, char *out, size_t size)
                       (unsigned long long)actor->restarts.count, actor->ended_why);
         } else if (actor->is_ill) {
             tw_format(out, size, "%s: %s", actor->name, actor->status);
+        } else if (actor->phase == ACTOR_CLOSING &&
+                   now_ms - actor->phase_ms >= system->options.close_ms) {
+            tw_format(out, size, "%s: nng does not close its sockets; start this process again",
+                      actor->name);
         }
     }
     pthread_mutex_unlock(lock);

@@ -5,6 +5,7 @@
  * answer or asks again until a deadline, and never sleeps. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -327,6 +328,7 @@ struct stage {
     tw_caller *to_peer;
     tw_caller *to_asker;
     struct peer_options options;
+    uint32_t close_ms;
 };
 
 static char ipc_folder[] = "/tmp/tidewire-test-XXXXXX";
@@ -341,7 +343,8 @@ static void tcp_base_choose(void)
 
 static void stage_open(struct stage *stage, const char *base, uint64_t drop_every, bool has_asker)
 {
-    tw_system_options options = {.base = base, .drop_every = drop_every, .fault_seed = 7};
+    tw_system_options options = {
+        .base = base, .drop_every = drop_every, .fault_seed = 7, .close_ms = stage->close_ms};
     assert_int_equal(tw_system_new(&stage->system, &options), TW_OK);
     assert_int_equal(tw_system_add(stage->system, &peer_class, -1, &stage->options), TW_OK);
     if (has_asker) {
@@ -610,6 +613,143 @@ static void test_start_and_stop_many_times_leaves_nothing(void **unused)
         assert_int_equal(tell(stage.to_asker, ASKER_ECHO, 3, &in), TW_OK);
         stage_close(&stage);
     }
+}
+
+/* ---- a stop that nng, or an actor, does not let end ---- */
+
+/* Holds nng's one thread that takes connections apart, for all sockets of the process: as nng 1.5.2
+ * does to itself when a connection is closed between the head and the body of a message. Here it
+ * waits in the notice of a lost connection, which has no room in the eventfd. */
+struct reaper_hold {
+    transport_socket listener;
+    transport_socket link;
+    int full_fd;
+    int other_fd;
+};
+
+static void reaper_hold_begin(struct reaper_hold *self)
+{
+    char address[TRANSPORT_ADDRESS_MAX];
+    eventfd_t value;
+    self->full_fd = eventfd(0, EFD_CLOEXEC);
+    self->other_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    assert_int_equal(transport_address(ipc_base, "held", false, address), TW_OK);
+    assert_int_equal(transport_open(&self->listener, TRANSPORT_INBOX, self->other_fd), TW_OK);
+    assert_int_equal(transport_listen(&self->listener, address), TW_OK);
+    assert_int_equal(transport_open(&self->link, TRANSPORT_LINK, self->full_fd), TW_OK);
+    assert_int_equal(transport_dial(&self->link, address), TW_OK);
+    assert_int_equal(eventfd_read(self->full_fd, &value), 0); /* it is connected */
+    assert_int_equal(eventfd_write(self->full_fd, UINT64_MAX - 1), 0);
+    transport_unlisten(&self->listener);
+    struct pollfd never = {.fd = -1};
+    while (atomic_load(&self->link.losses) == 0) {
+        assert_int_equal(poll(&never, 1, 1), 0);
+    }
+}
+
+static void reaper_hold_end(struct reaper_hold *self)
+{
+    eventfd_t value;
+    assert_int_equal(eventfd_read(self->full_fd, &value), 0);
+    transport_close(&self->link);
+    transport_close(&self->listener);
+    close(self->full_fd);
+    close(self->other_fd);
+}
+
+static void test_stop_with_sockets_that_do_not_close_is_bounded(void **unused)
+{
+    (void)unused;
+    struct stage stage = {.close_ms = 50};
+    struct reaper_hold hold;
+    stage_open(&stage, ipc_base, 0, true);
+    reaper_hold_begin(&hold);
+    assert_int_equal(tw_system_stop(stage.system, DEADLINE_MS), TW_STOPPED_UNCLOSED);
+    reaper_hold_end(&hold);
+    tw_caller_close(&stage.to_peer);
+    tw_caller_close(&stage.to_asker);
+    while (tw_system_stop(stage.system, 0) != TW_STOPPED) {
+    }
+    tw_system_free(&stage.system);
+}
+
+static void test_restart_with_sockets_that_do_not_close_turns_health_red(void **unused)
+{
+    (void)unused;
+    struct stage stage = {.close_ms = 50};
+    struct reaper_hold hold;
+    char health[256] = "";
+    stage_open(&stage, ipc_base, 0, false);
+    reaper_hold_begin(&hold);
+    tw_msg_topics_keep told = {.gateway = PEER_FAIL * STEP};
+    const tw_envelope *in; /* nobody notices that the connection is lost: nng tells of it later */
+    assert_int_equal(tw_caller_ask(stage.to_peer, TW_MSG_topics_keep, &told, 20, &in),
+                     TW_E_TIMEOUT);
+    uint64_t until_ms = run_clock_ms() + DEADLINE_MS;
+    while (health[0] == '\0' && run_clock_ms() < until_ms) {
+        tw_system_health(stage.system, health, sizeof health);
+    }
+    assert_non_null(strstr(health, "store: nng does not close its sockets"));
+    reaper_hold_end(&hold);
+    until_ms = run_clock_ms() + DEADLINE_MS;
+    while (health[0] != '\0' && run_clock_ms() < until_ms) {
+        tw_system_health(stage.system, health, sizeof health);
+    }
+    assert_string_equal(health, "");
+    stage_close(&stage);
+}
+
+/* An actor whose end takes until it is allowed. */
+struct slow {
+    int allowed_fd; /* borrow: the test's */
+};
+
+static tw_err slow_init(void *arg, tw_actor *actor, const void *options)
+{
+    struct slow *self = arg;
+    (void)actor;
+    self->allowed_fd = *(const int *)options;
+    return TW_OK;
+}
+
+static void slow_fini(void *arg)
+{
+    struct slow *self = arg;
+    eventfd_t value;
+    assert_int_equal(eventfd_read(self->allowed_fd, &value), 0);
+}
+
+static const tw_actor_class slow_class = {
+    .name = "gateway",
+    .state_size = sizeof(struct slow),
+    .init = slow_init,
+    .fini = slow_fini,
+};
+
+static void test_stop_with_an_actor_that_does_not_end_is_bounded(void **unused)
+{
+    (void)unused;
+    struct peer_options peer_options = {0};
+    tw_system *system;
+    tw_system_options options = {.stop_ms = 50};
+    int allowed_fd = eventfd(0, EFD_CLOEXEC);
+    assert_int_equal(tw_system_new(&system, &options), TW_OK);
+    assert_int_equal(tw_system_add(system, &peer_class, -1, &peer_options), TW_OK);
+    assert_int_equal(tw_system_add(system, &slow_class, -1, &allowed_fd), TW_OK);
+    assert_int_equal(tw_system_start(system, NULL), TW_OK);
+    assert_int_equal(tw_system_stop(system, DEADLINE_MS), TW_STOPPED_NOT);
+    tw_caller *caller; /* what it may still need is served */
+    const tw_envelope *in;
+    assert_int_equal(tw_caller_open(&caller, tw_system_base(system), "store", DEADLINE_MS), TW_OK);
+    assert_int_equal(
+        tw_caller_ask(caller, TW_MSG_log_state_ask, &(tw_msg_log_state_ask){0}, DEADLINE_MS, &in),
+        TW_OK);
+    tw_caller_close(&caller);
+    assert_int_equal(eventfd_write(allowed_fd, 1), 0);
+    while (tw_system_stop(system, 0) != TW_STOPPED) {
+    }
+    tw_system_free(&system);
+    close(allowed_fd);
 }
 
 /* ---- publications, timers ---- */
@@ -936,6 +1076,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_start_with_failing_init_tells_why),
         cmocka_unit_test(test_start_at_an_address_in_use_is_refused),
         cmocka_unit_test(test_start_and_stop_many_times_leaves_nothing),
+        cmocka_unit_test(test_stop_with_sockets_that_do_not_close_is_bounded),
+        cmocka_unit_test(test_restart_with_sockets_that_do_not_close_turns_health_red),
+        cmocka_unit_test(test_stop_with_an_actor_that_does_not_end_is_bounded),
         cmocka_unit_test(test_publications_dropped_are_told_as_gaps),
         cmocka_unit_test(test_publisher_restarted_is_told_as_a_gap),
         cmocka_unit_test(test_timers_fire_once_in_order_of_time),

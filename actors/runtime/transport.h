@@ -9,7 +9,7 @@
  * Invariants
  * 1. A socket is used by the one thread that opened it; only `pipes` and `losses` are written by
  *    threads of nng, which then wake that thread by wake_fd.
- * 2. Nobody waits in a receive, so that closing cannot deadlock (nng 1.5.2 can, #1543).
+ * 2. Nobody depends on transport_close returning: see there.
  * 3. Every listener and dialer refuses messages over TW_ACTOR_MESSAGE_MAX; nng has none itself. */
 #pragma once
 
@@ -60,7 +60,10 @@ tw_err transport_listen(transport_socket *socket, const char *address);
 void transport_unlisten(transport_socket *socket);
 /* Connects as soon as somebody listens there, again after each loss, by itself. */
 tw_err transport_dial(transport_socket *socket, const char *address);
-/* Closes; when it returns no thread of nng knows the socket. Accepts one that is not open. */
+/* Closes; when it returns no thread of nng knows the socket. Accepts one that is not open.
+ * nng 1.5.2 may wait here for ever, over ipc and tcp: where a connection is closed just after the
+ * head of a message was read, the reading of its body is neither begun nor told to have failed, and
+ * nng's one thread that takes connections apart waits for it (decisions/0031). */
 void transport_close(transport_socket *socket);
 
 /* Makes a packet of a header (route or request number; may be empty) and of two parts of body,
