@@ -584,9 +584,10 @@ tw_err writer_make_place(struct mongo_writer *self, const write_op *op, char *te
 
 /* ---- drops ---- */
 
-/* dropDatabase tells neither how many collections went nor that there was none: they are counted
- * first. */
-static tw_err count_collections(struct mongo_writer *self, tw_str db, size_t *count, char *text)
+/* dropDatabase tells neither how many collections went nor that there was none, nor does drop since
+ * MongoDB 7.0: they are counted first. coll: len 0 = all of the database. */
+static tw_err count_collections(struct mongo_writer *self, tw_str db, tw_str coll, size_t *count,
+                                char *text)
 {
     bson_t reply;
     bson_error_t error;
@@ -595,6 +596,11 @@ static tw_err count_collections(struct mongo_writer *self, tw_str db, size_t *co
     tw_bson_begin(&b, &self->command);
     tw_bson_add_i64(&b, TW_STR("listCollections"), 1);
     tw_bson_add_bool(&b, TW_STR("nameOnly"), true);
+    if (coll.len > 0) {
+        tw_bson_open_doc(&b, TW_STR("filter"));
+        tw_bson_add_str(&b, TW_STR("name"), coll);
+        tw_bson_close(&b);
+    }
     tw_bson_open_doc(&b, TW_STR("cursor"));
     tw_bson_add_i64(&b, TW_STR("batchSize"), TW_COLLECTIONS_MAX);
     tw_bson_close(&b);
@@ -610,9 +616,9 @@ tw_err writer_drop(struct mongo_writer *self, write_op *op, char *text)
     bson_t reply;
     bson_error_t error;
     tw_bson_builder b;
-    size_t count = 1;
+    size_t count = 0;
     bool one = op->asked->op == TW_OP_DROP;
-    tw_err err = one ? TW_OK : count_collections(self, op->db, &count, text);
+    tw_err err = count_collections(self, op->db, one ? op->coll : (tw_str){NULL, 0}, &count, text);
     if (err != TW_OK) {
         return err;
     }

@@ -20,7 +20,8 @@ typedef struct request_engine request_engine;
 typedef struct request_options {
     tw_actor *actor;        /* the gateway */
     const catalog *catalog; /* borrow */
-    int store;              /* link */
+    int store;              /* link to who writes records: the store or the mongo_writer */
+    int log_store;          /* link to the store, which alone knows what the log has */
     int manager;            /* link to the subscription_manager; -1: none */
     const int *readers;     /* links to who reads records: log_readers or mongo_readers, in turn */
     size_t readers_count;

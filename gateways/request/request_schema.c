@@ -48,7 +48,7 @@ static void finish(request *self, tw_bson_builder *b)
 static void ask(request *self)
 {
     const tw_msg_log_state_ask message = {.counts = true};
-    request_ask_link(self, self->engine->options.store, TW_MSG_log_state_ask, &message);
+    request_ask_link(self, self->engine->options.log_store, TW_MSG_log_state_ask, &message);
 }
 
 static void answered(request *self, const tw_envelope *in)

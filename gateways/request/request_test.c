@@ -132,6 +132,7 @@ static tw_err host_init(void *arg, tw_actor *actor, const void *given)
                               &(request_options){.actor = actor,
                                                  .catalog = options->catalog,
                                                  .store = tw_link(actor, "store"),
+                                                 .log_store = tw_link(actor, "store"),
                                                  .manager = tw_link(actor, "subscription_manager"),
                                                  .search = -1,
                                                  .readers = readers,

@@ -405,6 +405,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
         .actor = actor,
         .catalog = options->catalog,
         .store = mongo ? tw_link(actor, "mongo_writer") : self->store,
+        .log_store = self->store,
         .manager = manager,
         .readers = mongo ? records : self->readers,
         .readers_count = mongo ? options->mongo_readers_count : options->readers_count,

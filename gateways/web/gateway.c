@@ -411,6 +411,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
         .actor = hub->actor,
         .catalog = options->catalog,
         .store = hub->writer,
+        .log_store = hub->store,
         .manager = hub->manager,
         .readers = hub->records,
         .readers_count = hub->records_count,

@@ -15,12 +15,14 @@ from server import Server  # noqa: E402
 BOTH_STORES = {
     "test_changes",
     "test_data_access",
+    "test_database",
     "test_database_copies",
     "test_history",
     "test_import_export",
     "test_processor",
     "test_service",
     "test_streams",
+    "test_sync",
 }
 STORES = ["embedded", "mongo"]
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from clients import Client, run
+from clients import Client, log_reaches, run
 from realtime import SCHEMA, Realtime, configured
 
 
@@ -104,6 +104,7 @@ def test_database_add_put_delete_semantics(crm):
             assert isinstance(made["key"], str) and len(made["key"]) == 32
             shop = {"db": "shop", "collection": "item"}
             made = await one.done("DB_RECORD_PUT", **shop, record={"name": "no sku"})
+            await log_reaches(crm.url(), made["since"])
             await one.listen("shop")
             assert plain(one.copies["shop"]["item"][json.dumps(made["key"])]) == {
                 "sku": made["key"],

@@ -91,6 +91,7 @@ class Server:
         """wrapper: words before the command, of a program that runs it in its place."""
         self.layout = layout
         self.flags = list(flags)
+        self.on_mongo = "--mongo" in self.flags
         named = "--mongo-database" in self.flags
         self.database = self.flags[self.flags.index("--mongo-database") + 1] if named else "main"
         self.wrapper = list(wrapper)
@@ -107,7 +108,7 @@ class Server:
         if layout == "ipc":
             (self.directory / "actors").mkdir(exist_ok=True)
         self.actors = PROCESSES[layout] + (
-            ["change_tailer"] if layout != "one" and "--mongo" in self.flags else []
+            ["change_tailer"] if layout != "one" and self.on_mongo else []
         )
         self.processes = {}
         self.log = open(self.directory / "server.log", "ab")
