@@ -7,6 +7,7 @@ import { Search } from "./search.js";
 import { Socket, type SocketOptions, type State } from "./socket.js";
 import type { StreamOptions } from "./resumable.js";
 import { Stream } from "./stream.js";
+import { sync, type Held, type SyncOptions, type Synced } from "./sync.js";
 import type { Frame, Json, Query } from "./wire.js";
 
 export interface ConnectOptions extends SocketOptions {}
@@ -75,6 +76,12 @@ export class Connection extends Emitter<ConnectionEvents> {
     const changes = new Changes(this.#host, ++this.#serial, options);
     this.#streams.set(changes.mux_id, changes);
     return changes;
+  }
+
+  /** What a copy lacks: you say which records you have, in which versions; what differs comes, and
+   * nothing of what is equal. Then subscribe from `since` (with `query`). */
+  sync(held: Held, options: SyncOptions = {}): Promise<Synced> {
+    return sync(this.#requests, held, options);
   }
 
   /** Any action of the protocol by name; resolves with its last frame and the frames before it. It

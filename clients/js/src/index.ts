@@ -26,6 +26,7 @@ export type {
   SearchOptions,
   SearchQuery,
 } from "./search.js";
+export type { Held, Synced, SyncOptions, Verdict } from "./sync.js";
 export { TidewireError } from "./errors.js";
 export type { Retry } from "./errors.js";
 export type { SocketClass, SocketLike, State } from "./socket.js";

@@ -47,9 +47,16 @@ export interface RequestHost {
   isUp(): boolean;
 }
 
+type Fields = { [name: string]: unknown };
+/** What the server asks for in the middle of an action, answered by more messages. */
+type Turn = (asked: Frame[]) => Fields[];
+
 interface Pending {
-  frame: { [name: string]: unknown };
+  /** One, but for a conversation. */
+  frames: Fields[];
   parts: Frame[];
+  asked: Frame[];
+  turn: Turn | undefined;
   resolve: (last: Frame, parts: Frame[]) => void;
   reject: (error: TidewireError) => void;
   tries: number;
@@ -57,6 +64,7 @@ interface Pending {
 
 /** Actions whose answer is a frame for each result, then one of `done`. */
 const LISTS = new Set(["getByIds", "find", "find_one", "aggregate", "stream_search", "keys", "sync"]);
+const ASKS = new Set(["split", "list", "turn"]); // of the frames of a sync, those that ask
 const RETRIES_MAX = 5; // of a request that the server asks to send again
 
 export class Requests {
@@ -74,10 +82,17 @@ export class Requests {
   }
 
   /** Sends an action; gives its last frame and those before it. */
-  run(
+  run(action: string, fields: Fields, options?: RequestOptions): Promise<{ last: Frame; parts: Frame[] }> {
+    return this.converse(action, [fields], options);
+  }
+
+  /** The same in several messages; `turn` gives those that the server asks for in between. After a
+   * break all of it begins anew. */
+  converse(
     action: string,
-    fields: { [name: string]: unknown },
+    messages: Fields[],
     options: RequestOptions = {},
+    turn?: Turn,
   ): Promise<{ last: Frame; parts: Frame[] }> {
     const reqID = ++this.#serial;
     const { timeoutMs = 30_000, signal, database } = options;
@@ -95,8 +110,15 @@ export class Requests {
         this.#pending.delete(reqID);
       };
       const pending: Pending = {
-        frame: { action, reqID, ...fields, ...(database !== undefined && { database }) },
+        frames: messages.map((fields) => ({
+          action,
+          reqID,
+          ...fields,
+          ...(database !== undefined && { database }),
+        })),
         parts: [],
+        asked: [],
+        turn,
         resolve: (last, parts) => (settle(), done({ last, parts })),
         reject: (error) => (settle(), fail(error)),
         tries: 0,
@@ -110,15 +132,18 @@ export class Requests {
 
   /** The connection is up: what has no answer is sent (again). */
   open(): void {
-    for (const pending of [...this.#pending.values()]) {
-      pending.parts = [];
-      this.#send(pending);
-    }
+    for (const pending of [...this.#pending.values()]) this.#send(pending);
   }
 
   #send(pending: Pending): void {
+    pending.parts = [];
+    pending.asked = [];
+    this.#say(pending, pending.frames);
+  }
+
+  #say(pending: Pending, frames: Fields[]): void {
     try {
-      this.#host.send(pending.frame);
+      for (const frame of frames) this.#host.send(frame);
     } catch (error) {
       pending.reject(error as TidewireError); // too_big
     }
@@ -129,6 +154,12 @@ export class Requests {
     if (pending === undefined) return; // timed out or aborted
     if (frame.type === "error") {
       this.#onError(pending, frame);
+    } else if (pending.turn !== undefined && ASKS.has(String(frame.op))) {
+      pending.asked.push(frame);
+      if (frame.op !== "turn") return;
+      const { action, reqID } = pending.frames[0] as Fields;
+      const asked = pending.asked.splice(0);
+      this.#say(pending, pending.turn(asked).map((fields) => ({ action, reqID, ...fields })));
     } else if (LISTS.has(String(frame.action)) || "progress" in frame) {
       pending.parts.push(frame);
     } else {
@@ -146,7 +177,6 @@ export class Requests {
     if (error.retry === "no" || ++pending.tries > RETRIES_MAX) {
       return pending.reject(error);
     }
-    pending.parts = [];
     setTimeout(() => {
       const isWaiting = this.#pending.get(Number(frame.reqID)) === pending;
       if (isWaiting && this.#host.isUp()) this.#send(pending);

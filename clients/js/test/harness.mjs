@@ -70,9 +70,11 @@ export class Server {
   }
 }
 
-/** A TCP proxy before a server: `cut` resets all connections, `freeze` stops the bytes. */
+/** A TCP proxy before a server: `cut` resets all connections, `isFrozen` stops the bytes, which are
+ * counted. */
 export class Proxy {
   #sockets = new Set();
+  bytes = 0; // both ways
   isFrozen = false;
 
   async start(port) {
@@ -80,7 +82,10 @@ export class Proxy {
       const far = net.connect(port, "127.0.0.1");
       for (const [from, to] of [[near, far], [far, near]]) {
         this.#sockets.add(from);
-        from.on("data", (bytes) => this.isFrozen || to.write(bytes));
+        from.on("data", (bytes) => {
+          this.bytes += bytes.length;
+          if (!this.isFrozen) to.write(bytes);
+        });
         from.on("close", () => (this.#sockets.delete(from), to.destroy()));
         from.on("error", () => {});
       }
