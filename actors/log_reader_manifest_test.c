@@ -40,7 +40,7 @@ static int setup(void **state)
     tw_arena_init(&w.arena, 256 << 20);
     assert_int_equal(log_store_new(&w.log), TW_OK);
     w.store_options = (store_options){.log = w.log, .catalog = &known, .memory = true};
-    w.reader_options = (log_reader_options){w.log, &known};
+    w.reader_options = (log_reader_options){.log = w.log, .catalog = &known};
     tw_format(w.base, sizeof w.base, "inproc://manifest-test-%d-%d", (int)getpid(), ++number);
     const tw_system_options options = {.base = w.base};
     assert_int_equal(tw_system_new(&w.system, &options), TW_OK);

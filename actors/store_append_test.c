@@ -44,7 +44,7 @@ static void start(fixture *f)
     assert_int_equal(log_store_new(&f->log), TW_OK);
     f->store_options = (store_options){
         .log = f->log, .catalog = &catalog_of_test, .directory = f->directory, .image = true};
-    f->reader_options = (log_reader_options){f->log, &catalog_of_test};
+    f->reader_options = (log_reader_options){.log = f->log, .catalog = &catalog_of_test};
     tw_format(f->base, sizeof f->base, "inproc://append-test-%d-%d", (int)getpid(),
               ++fixture_number);
     const tw_system_options options = {.base = f->base};

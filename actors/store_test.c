@@ -47,7 +47,7 @@ static void start(fixture *f)
     f->store_options.log = f->log;
     f->store_options.catalog = &catalog_of_test;
     f->store_options.directory = f->directory;
-    f->reader_options = (log_reader_options){f->log, &catalog_of_test};
+    f->reader_options = (log_reader_options){.log = f->log, .catalog = &catalog_of_test};
     tw_format(f->base, sizeof f->base, "inproc://store-test-%d-%d", (int)getpid(),
               ++fixture_number);
     const tw_system_options options = {.base = f->base};
