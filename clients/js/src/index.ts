@@ -2,6 +2,8 @@
 export { connect, Connection } from "./connection.js";
 export type { ConnectOptions, ConnectionEvents } from "./connection.js";
 export { LiveSet } from "./liveset.js";
+export type { LiveSetOptions } from "./liveset.js";
+export type { Order } from "./sorted.js";
 export { Stream } from "./stream.js";
 export type { Dispatch, Drop, Put, Remove, StreamEvent, StreamEvents } from "./stream.js";
 export { Changes } from "./changes.js";

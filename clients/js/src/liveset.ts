@@ -1,16 +1,24 @@
 /* liveset.ts - the records of a stream as they stand: a fold of its events. */
 import type { TidewireError } from "./errors.js";
 import { oncePerFrame } from "./frame.js";
+import { Sorted, type Order } from "./sorted.js";
 import type { Stream, StreamEvent } from "./stream.js";
 import { keyText } from "./wire.js";
 import type { Doc, Json } from "./wire.js";
 
-/** The records of a stream. `records` is the same array as long as nothing changed. After a `reset`
- * the old records stay until the new ones are all there: a screen does not flicker. */
+export interface LiveSetOptions<Record extends Doc> {
+  /** A field, `{field: -1}` for downwards, or a comparison. A change costs a merge, not another sort. */
+  sort?: Order<Record>;
+}
+
+/** The records of a stream. `records` is the same array as long as nothing changed, a record the same
+ * object. After a `reset` the old records stay until the new ones are all there: a screen does not
+ * flicker. */
 export class LiveSet<Record extends Doc = Doc> {
   readonly #records = new Map<string, Record>();
   #untold: Set<string> | undefined; // after a reset: what was not told again yet
   #snapshot: readonly Record[] | undefined;
+  readonly #sorted: Sorted<Record> | undefined;
   readonly #listeners = new Set<() => void>();
   readonly #stops: (() => void)[];
   #isSynced = false;
@@ -18,16 +26,20 @@ export class LiveSet<Record extends Doc = Doc> {
     for (const listener of this.#listeners) listener();
   });
 
-  constructor(readonly stream: Stream) {
+  constructor(
+    readonly stream: Stream,
+    { sort }: LiveSetOptions<Record> = {},
+  ) {
+    if (sort !== undefined) this.#sorted = new Sorted(sort);
     this.#stops = [
       stream.on("event", (event) => this.#apply(event)),
       stream.on("error", () => this.#notify()),
     ];
   }
 
-  /** All records, in the order of their coming. */
+  /** All records, in the order asked for, else that of their coming. */
   get records(): readonly Record[] {
-    return (this.#snapshot ??= [...this.#records.values()]);
+    return (this.#snapshot ??= this.#sorted?.records ?? [...this.#records.values()]);
   }
 
   get(collection: string, key: Json): Record | undefined {
@@ -72,16 +84,16 @@ export class LiveSet<Record extends Doc = Doc> {
     switch (event.kind) {
       case "put": {
         const name = nameOf(event.collection, event.key);
-        this.#records.set(name, event.doc as Record);
+        this.#set(name, event.doc as Record);
         this.#untold?.delete(name);
         break;
       }
       case "remove":
-        this.#records.delete(nameOf(event.collection, event.key));
+        this.#set(nameOf(event.collection, event.key), undefined);
         break;
       case "drop":
         for (const name of this.#records.keys()) {
-          if (name.startsWith(`${event.collection}\n`)) this.#records.delete(name);
+          if (name.startsWith(`${event.collection}\n`)) this.#set(name, undefined);
         }
         break;
       case "reset":
@@ -89,11 +101,17 @@ export class LiveSet<Record extends Doc = Doc> {
         this.#isSynced = false;
         break;
       case "sync":
-        for (const name of this.#untold ?? []) this.#records.delete(name);
+        for (const name of this.#untold ?? []) this.#set(name, undefined);
         this.#untold = undefined;
         this.#isSynced = true;
         break;
     }
+  }
+
+  #set(name: string, record: Record | undefined): void {
+    this.#sorted?.change(this.#records.get(name), record);
+    if (record === undefined) this.#records.delete(name);
+    else this.#records.set(name, record);
   }
 }
 

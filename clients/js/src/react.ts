@@ -10,6 +10,7 @@ import type { TidewireError } from "./errors.js";
 import { LiveSet } from "./liveset.js";
 import type { Database, LiveQuery, QueryOptions } from "./local/index.js";
 import type { State } from "./socket.js";
+import type { Order } from "./sorted.js";
 import type { Doc, Json, Query } from "./wire.js";
 
 export interface StreamResult<Record extends Doc> {
@@ -43,12 +44,18 @@ function resultOf(set: LiveSet): StreamResult<Doc> {
   return { records: set.records, isSynced: set.isSynced, error: set.error };
 }
 
+export interface StreamHookOptions {
+  /** `"field"`, or `{field: -1}` for downwards: the order is kept from change to change, not made anew. */
+  sort?: string | { [field: string]: 1 | -1 };
+}
+
 function share(connection: Connection, name: string): Shared {
   let streams = shared.get(connection);
   if (streams === undefined) shared.set(connection, (streams = new Map()));
   let one = streams.get(name);
   if (one === undefined) {
-    const set = new LiveSet(connection.subscribe(JSON.parse(name) as Query));
+    const [query, sort] = JSON.parse(name) as [Query, StreamHookOptions["sort"] | null];
+    const set = new LiveSet(connection.subscribe(query), sort === null ? {} : { sort: sort as Order<Doc> });
     const made: Shared = { set, listeners: new Set(), result: resultOf(set), timer: undefined };
     set.subscribe(() => {
       made.result = resultOf(set); // once for all components: they show the same
@@ -79,8 +86,9 @@ function use(connection: Connection, name: string, onChange: () => void): () => 
 export function useStream<Record extends Doc = Doc>(
   connection: Connection,
   query: Query | undefined,
+  { sort }: StreamHookOptions = {},
 ): StreamResult<Record> {
-  const name = query === undefined ? undefined : JSON.stringify(query);
+  const name = query === undefined ? undefined : JSON.stringify([query, sort ?? null]);
   const subscribe = useCallback(
     (onChange: () => void) =>
       name === undefined ? () => {} : use(connection, name, onChange),
@@ -103,19 +111,27 @@ export function useRecord<Record extends Doc = Doc>(
   return { record: records[0], isSynced, error };
 }
 
+export interface CollectionResult<Record extends Doc> {
+  /** The same array as long as nothing changed. */
+  records: readonly Record[];
+  /** The local copy was read once. */
+  isReady: boolean;
+}
+
 /** A query of a local database, live: its records, and whether they were read once. `where` and
  * `sort` as functions must keep their identity (useCallback), like any dependency. */
 export function useCollection<Record extends Doc = Doc>(
   database: Database | undefined,
   collection: string,
   options: QueryOptions<Record> = {},
-): { records: readonly Record[]; isReady: boolean } {
+): CollectionResult<Record> {
   const { where, sort, limit } = options;
   const whereName = typeof where === "function" ? where : JSON.stringify(where);
-  const held = useMemo<{ query: LiveQuery<Record> | undefined }>(
-    () => ({ query: undefined }),
+  const sortName = typeof sort === "object" ? JSON.stringify(sort) : sort;
+  const held = useMemo<{ query: LiveQuery<Record> | undefined; result: CollectionResult<Record> }>(
+    () => ({ query: undefined, result: EMPTY }),
     // One holder for each question.
-    [database, collection, whereName, sort, limit],
+    [database, collection, whereName, sortName, limit],
   );
   const subscribe = useCallback(
     (onChange: () => void) => {
@@ -135,14 +151,14 @@ export function useCollection<Record extends Doc = Doc>(
     },
     [held], // it stands for database, collection and options
   );
-  const records = useSyncExternalStore<readonly Record[]>(
-    subscribe,
-    () => held.query?.records ?? NONE,
-    () => NONE,
-  );
-  return { records, isReady: held.query?.isReady ?? false };
+  const read = () => {
+    const { records, isReady } = held.query ?? EMPTY;
+    const isSame = held.result.records === records && held.result.isReady === isReady;
+    return isSame ? held.result : (held.result = { records, isReady });
+  };
+  return useSyncExternalStore(subscribe, read, () => EMPTY);
 }
-const NONE: readonly never[] = [];
+const EMPTY: CollectionResult<never> = { records: [], isReady: false };
 
 /** The connection's state: "online", "offline", … */
 export function useConnection(connection: {

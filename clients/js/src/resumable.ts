@@ -171,6 +171,7 @@ export abstract class Resumable<Change, Events extends ResumableEvents<Change>>
     if (this.#isEnded || this.#isPaused) return;
     const since = this.#known !== undefined ? this.since : this.#isNow ? "now" : undefined;
     if (this.#known === undefined && this.#isStarted) this.#restart("restarted");
+    if (this.#isEnded) return; // by one who heard that
     this.#isCatching = true;
     try {
       this.#host.send({

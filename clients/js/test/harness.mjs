@@ -75,6 +75,7 @@ export class Server {
 export class Proxy {
   #sockets = new Set();
   bytes = 0; // both ways
+  limit = Infinity; // bytes after which it freezes
   isFrozen = false;
 
   async start(port) {
@@ -84,6 +85,7 @@ export class Proxy {
         this.#sockets.add(from);
         from.on("data", (bytes) => {
           this.bytes += bytes.length;
+          this.isFrozen ||= this.bytes > this.limit;
           if (!this.isFrozen) to.write(bytes);
         });
         from.on("close", () => (this.#sockets.delete(from), to.destroy()));

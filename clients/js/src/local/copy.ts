@@ -8,12 +8,15 @@
  * 3. An entry leaves the outbox when the stream's position covers the fence that the server answered
  *    with, so a record never falls back to an older version in between.
  * 4. A snapshot that begins anew counts a generation up; at its end, records of older generations go.
- *    Until then they stay visible: a reset does not flicker. */
-import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+ *    Until then they stay visible: a reset does not flicker.
+ * 5. A record has `local` only while the outbox holds a write of it. So where the outbox is empty, what
+ *    the server tells is written without being read first: that makes the most of the speed. */
+import { openDB, unwrap, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 
 import { TidewireError } from "../errors.js";
 import type { StreamEvent } from "../stream.js";
 import { covers, keyText } from "../wire.js";
+import type { Held } from "../sync.js";
 import type { Doc, Frame, Json, Since } from "../wire.js";
 
 export interface Schema {
@@ -28,6 +31,8 @@ export interface Row {
   key: Json;
   /** As the server has it; null: it has none. */
   server: Doc | null;
+  /** Of `server`, where its collection tells one. */
+  version?: number;
   /** As our unconfirmed writes leave it; null: deleted; absent: no such write. */
   local?: Doc | null;
   /** The snapshot that told `server`. */
@@ -66,19 +71,27 @@ export interface Position {
   generation: number;
   /** The records of older generations are gone. */
   isSwept?: boolean;
+  /** When it was stored, by this machine's clock: an old one may be unknown to the server. */
+  atMs?: number;
 }
 
 interface Stores extends DBSchema {
-  records: { key: string; value: Row; indexes: { collection: string } };
+  records: { key: string; value: Row };
   outbox: { key: number; value: Entry; indexes: { id: string; acknowledged: number } };
   conflicts: { key: number; value: Conflict };
   meta: { key: string; value: unknown };
 }
 const ALL = ["records", "outbox", "conflicts", "meta"] as const;
 type Write = IDBPTransaction<Stores, typeof ALL, "readwrite">;
+const ROWS_AT_ONCE = 2000; // read or written between two turns of the page
 
 export function rowId(collection: string, key: Json): string {
   return `${collection}\n${keyText(key)}`;
+}
+
+/** The ids of a collection: its name, a line's end, the key. */
+function idsOf(collection: string): IDBKeyRange {
+  return IDBKeyRange.bound(`${collection}\n`, `${collection}\n\uffff`);
 }
 
 export function shown(row: Row | undefined): Doc | undefined {
@@ -93,7 +106,7 @@ export class Copy {
   static async open(name: string, onGone: () => void): Promise<Copy> {
     const idb = await openDB<Stores>(`tidewire:${name}`, 1, {
       upgrade(made) {
-        made.createObjectStore("records", { keyPath: "id" }).createIndex("collection", "collection");
+        made.createObjectStore("records", { keyPath: "id" });
         const outbox = made.createObjectStore("outbox", { keyPath: "n", autoIncrement: true });
         outbox.createIndex("id", "id");
         outbox.createIndex("acknowledged", "acknowledged");
@@ -126,7 +139,40 @@ export class Copy {
   }
 
   rows(collection: string): Promise<Row[]> {
-    return this.idb.getAllFromIndex("records", "collection", collection);
+    return this.idb.getAll("records", idsOf(collection));
+  }
+
+  /** The keys and versions of what the server told of these collections. */
+  async held(collections: string[]): Promise<Held> {
+    const held: Held = {};
+    for (const collection of collections) {
+      const pairs: [Json, number | null][] = [];
+      await this.#visit(idsOf(collection), (row) => {
+        if (row.server !== null) pairs.push([row.key, row.version ?? null]);
+      });
+      held[collection] = pairs;
+    }
+    return held;
+  }
+
+  async #visit(range: IDBKeyRange, visit: (row: Row) => void): Promise<void> {
+    for (let rest = range; ; ) {
+      const rows = await this.idb.getAll("records", rest, ROWS_AT_ONCE);
+      for (const row of rows) visit(row);
+      if (rows.length < ROWS_AT_ONCE) return;
+      rest = IDBKeyRange.bound((rows.at(-1) as Row).id, range.upper, true, range.upperOpen);
+    }
+  }
+
+  /** Puts rows of a collection back that a page still had in memory when the copy was taken away. */
+  async refill(collection: string, rows: Iterable<Row>): Promise<void> {
+    const tx = this.idb.transaction("records", "readwrite");
+    if ((await tx.store.count(idsOf(collection))) > 0) return; // it is still there
+    const store = unwrap(tx.store);
+    for (const { local: _local, ...row } of rows) {
+      if (row.server !== null) store.put({ ...row, generation: 0 });
+    }
+    await tx.done;
   }
 
   /** Oldest first, at most `max`. */
@@ -154,12 +200,13 @@ export class Copy {
 
   /* ---- our own writes ---- */
 
-  /** Adds writes to records and outbox; ids of what changed. `insert` of what is there: `conflict`. */
-  async write(entries: Entry[]): Promise<string[]> {
+  /** Adds writes to records and outbox; ids of what changed. `insert` of what is there: `conflict`,
+   * where that is asked for (`isNew`). */
+  async write(entries: Entry[], isNew = true): Promise<string[]> {
     const tx = this.idb.transaction(ALL, "readwrite", { durability: "strict" });
     for (const entry of entries) {
       const row = await tx.objectStore("records").get(entry.id);
-      if (entry.action === "insert" && shown(row) !== undefined) {
+      if (isNew && entry.action === "insert" && shown(row) !== undefined) {
         tx.abort();
         await tx.done.catch(() => {});
         throw new TidewireError("conflict", `${entry.id.replace("\n", "/")} is there already`);
@@ -199,14 +246,15 @@ export class Copy {
 
   /* ---- what the stream tells ---- */
 
-  /** Begins a snapshot anew; gives the new generation. */
-  async begin(): Promise<number> {
+  /** Begins a snapshot anew, without a position to resume from. */
+  async begin(): Promise<Position> {
     const tx = this.idb.transaction(ALL, "readwrite");
     const old = (await tx.objectStore("meta").get("position")) as Position | undefined;
-    const generation = (old?.generation ?? 0) + 1;
-    await tx.objectStore("meta").put({ generation } satisfies Position, "position");
+    const isSwept = (await tx.objectStore("records").count()) === 0; // nothing will be left over
+    const position: Position = { generation: (old?.generation ?? 0) + 1, isSwept };
+    await tx.objectStore("meta").put(position, "position");
     await tx.done;
-    return generation;
+    return position;
   }
 
   /** Applies events in order, and the position behind them, in which it notes a sweep; ids of what
@@ -218,20 +266,25 @@ export class Copy {
     for (const event of events) {
       if (event.kind === "put" || event.kind === "remove") {
         const row = rows.get(rowId(event.collection, event.key)) as Row;
-        row.server = event.kind === "put" ? event.doc : null;
+        const isPut = event.kind === "put";
+        row.server = isPut ? event.doc : null;
+        delete row.version;
+        if (isPut && event.version !== undefined) row.version = event.version;
         row.generation = position.generation;
         changed.add(row.id);
       } else if (event.kind === "drop") {
         forgetTold(rows, event.collection);
-        await forgetServer(tx, (row) => row.collection === event.collection, changed);
+        await forgetServer(tx, idsOf(event.collection), () => true, changed);
       } else if (event.kind === "sync" && !position.isSwept) {
-        await keepAll(tx, rows);
-        await forgetServer(tx, (row) => row.generation < position.generation, changed);
+        keepAll(tx, rows);
+        await forgetServer(tx, null, (row) => row.generation < position.generation, changed);
         position.isSwept = true;
       }
     }
-    await keepAll(tx, rows);
-    if (position.since !== undefined) await tx.objectStore("meta").put(position, "position");
+    keepAll(tx, rows);
+    if (position.since !== undefined) {
+      await tx.objectStore("meta").put({ ...position, atMs: Date.now() }, "position");
+    }
     for (const id of await settle(tx)) changed.add(id);
     await tx.done;
     return [...changed];
@@ -283,7 +336,7 @@ function blank(collection: string, key: Json): Row {
   return { id: rowId(collection, key), collection, key, server: null, generation: 0 };
 }
 
-/** The rows of the records that events tell of, read at once. */
+/** A row for each record that events tell of: as it is stored where the outbox holds anything. */
 async function readTold(tx: Write, events: StreamEvent[]): Promise<Map<string, Row>> {
   const rows = new Map<string, Row>();
   for (const event of events) {
@@ -291,6 +344,7 @@ async function readTold(tx: Write, events: StreamEvent[]): Promise<Map<string, R
     const row = blank(event.collection, event.key);
     rows.set(row.id, row);
   }
+  if ((await tx.objectStore("outbox").count()) === 0) return rows;
   const stored = await Promise.all([...rows.keys()].map((id) => tx.objectStore("records").get(id)));
   for (const row of stored) if (row !== undefined) rows.set(row.id, row);
   return rows;
@@ -301,26 +355,35 @@ function forgetTold(rows: Map<string, Row>, collection: string): void {
   for (const row of rows.values()) if (row.collection === collection) row.server = null;
 }
 
-async function keepAll(tx: Write, rows: Map<string, Row>): Promise<void> {
-  await Promise.all([...rows.values()].map((row) => keep(tx, row)));
+/** The transaction tells whether they are kept: no promise for each. */
+function keepAll(tx: Write, rows: Map<string, Row>): void {
+  const records = unwrap(tx.objectStore("records")) as unknown as IDBObjectStore;
+  for (const row of rows.values()) keep(records, row);
 }
 
 /** A row of which neither server nor we know anything goes. */
-async function keep(tx: Write, row: Row): Promise<void> {
-  const records = tx.objectStore("records");
-  if (row.server === null && row.local === undefined) await records.delete(row.id);
-  else await records.put(row);
+function keep(records: IDBObjectStore, row: Row): void {
+  if (row.server === null && row.local === undefined) records.delete(row.id);
+  else records.put(row);
 }
 
 async function forgetServer(
   tx: Write,
+  range: IDBKeyRange | null,
   isMeant: (row: Row) => boolean,
   changed: Set<string>,
 ): Promise<void> {
-  for await (const cursor of tx.objectStore("records")) {
-    if (cursor.value.server === null || !isMeant(cursor.value)) continue;
-    changed.add(cursor.value.id);
-    await keep(tx, { ...cursor.value, server: null });
+  const records = tx.objectStore("records");
+  for (let rest = range; ; ) {
+    const rows = await records.getAll(rest, ROWS_AT_ONCE);
+    for (const row of rows) {
+      if (row.server === null || !isMeant(row)) continue;
+      changed.add(row.id);
+      keep(unwrap(records) as unknown as IDBObjectStore, { ...row, server: null });
+    }
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < ROWS_AT_ONCE) return;
+    rest = range ? IDBKeyRange.bound(last.id, range.upper, true) : IDBKeyRange.lowerBound(last.id, true);
   }
 }
 
@@ -334,7 +397,7 @@ async function takeOut(tx: Write, entry: Entry): Promise<void> {
   const left = (await outbox.index("id").getAll(entry.id)).at(-1);
   if (left === undefined) delete row.local;
   else row.local = left.doc;
-  await keep(tx, row);
+  keep(unwrap(tx.objectStore("records")) as unknown as IDBObjectStore, row);
 }
 
 /** Ends the entries whose fence the stream has passed. */

@@ -17,8 +17,8 @@ export interface DatabaseEvents {
   conflict: Conflict;
   /** The number of writes that the server has not confirmed. */
   pending: number;
-  /** The browser took the local copy away (storage was cleared): it is made anew from the server;
-   * writes that waited are lost. */
+  /** The browser took the local copy away (storage was cleared): it is made anew, by what open tabs
+   * still hold and what the server has. Writes that waited from tabs that are closed are lost. */
   evicted: void;
   /** The server refuses the stream, or the browser the storage; the latter is tried again. */
   error: Error;
@@ -32,6 +32,7 @@ export interface PutOptions {
 type Note =
   | { kind: "changed"; ids: string[] }
   | { kind: "outbox" }
+  | { kind: "settled"; opids: string[] }
   | { kind: "pending"; count: number }
   | { kind: "synced" }
   | { kind: "conflict"; conflict: Conflict };
@@ -70,6 +71,8 @@ export class Database extends Emitter<DatabaseEvents> {
   readonly #channel: BroadcastChannel | undefined;
   readonly #reopen: () => Promise<Copy>;
   #copy: Promise<Copy>;
+  /** This tab's writes without an answer: queued again should the browser take the copy away. */
+  readonly #unanswered = new Map<string, Entry>();
   #tide: Connection | undefined;
   #follower: Promise<Follower | undefined> | undefined;
   #isSending = false;
@@ -193,7 +196,9 @@ export class Database extends Emitter<DatabaseEvents> {
 
   /** Gives up the writes that wait, after an export: the schema can then change. */
   async discardOutbox(): Promise<void> {
+    const entries = await this.outbox();
     this.#changed(await this.#use((copy) => copy.clearOutbox()));
+    this.#settled(entries);
     this.#tell({ kind: "outbox" });
   }
 
@@ -224,17 +229,29 @@ export class Database extends Emitter<DatabaseEvents> {
     if (this.#isClosed) return;
     this.#stopFollower();
     this.#isSynced = false;
-    const opening = this.#openAgain();
+    const opening = this.#openAgain().then((copy) => this.#refill(copy));
     this.#copy = opening;
     this.emit("evicted", undefined);
     opening.then(
       () => {
         if (this.#copy !== opening || this.#isClosed) return;
         for (const mirror of this.#mirrors.values()) mirror.reload();
+        this.#tell({ kind: "outbox" });
         if (this.#tide !== undefined) void this.lead(this.#tide);
       },
       (error: Error) => this.#isClosed || this.emit("error", error),
     );
+  }
+
+  /** What this tab still has in memory: records that somebody watches, and writes without an answer.
+   * A write that the server has after all has one effect, by its opid. */
+  async #refill(copy: Copy): Promise<Copy> {
+    if (this.#tide !== undefined) {
+      for (const [name, mirror] of this.#mirrors) await copy.refill(name, mirror.rows());
+    }
+    const kept = new Set((await copy.entries()).map(({ opid }) => opid));
+    await copy.write([...this.#unanswered.values()].filter(({ opid }) => !kept.has(opid)), false);
+    return copy;
   }
 
   /** While the browser is still at its deletion, what is opened is closed again. */
@@ -323,7 +340,9 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   async #queue(entries: Entry[]): Promise<void> {
-    this.#changed(await this.#use((copy) => copy.write(entries)));
+    const ids = await this.#use((copy) => copy.write(entries));
+    for (const entry of entries) this.#unanswered.set(entry.opid, entry);
+    this.#changed(ids);
     this.#tell({ kind: "outbox" });
     await this.#tellPending();
   }
@@ -381,6 +400,7 @@ export class Database extends Emitter<DatabaseEvents> {
     const done = entries.filter((entry, i) => isDone(entry, results[i]));
     const since = (last["since"] as Since | undefined) ?? [];
     this.#changed(await this.#use((copy) => copy.acknowledge(done, since)));
+    this.#settled(done);
     await this.#tellPending();
     for (const [i, entry] of entries.entries()) {
       const { code, message = "" } = results[i] as Outcome;
@@ -392,6 +412,7 @@ export class Database extends Emitter<DatabaseEvents> {
 
   async #refuse(entry: Entry, error: TidewireError): Promise<void> {
     this.#changed(await this.#use((copy) => copy.refuse(entry, error)));
+    this.#settled([entry]);
     await this.#tellPending();
     const conflict = (await this.conflicts()).find((each) => each.entry.opid === entry.opid);
     if (conflict !== undefined) this.#tell({ kind: "conflict", conflict });
@@ -402,6 +423,10 @@ export class Database extends Emitter<DatabaseEvents> {
   }
 
   /* ---- between tabs ---- */
+
+  #settled(entries: readonly Entry[]): void {
+    this.#tell({ kind: "settled", opids: entries.map(({ opid }) => opid) });
+  }
 
   #changed(ids: string[]): void {
     if (ids.length > 0) this.#tell({ kind: "changed", ids });
@@ -423,6 +448,9 @@ export class Database extends Emitter<DatabaseEvents> {
         break;
       case "outbox":
         this.#flush();
+        break;
+      case "settled":
+        for (const opid of note.opids) this.#unanswered.delete(opid);
         break;
       case "pending":
         this.emit("pending", note.count);
