@@ -14,8 +14,8 @@ export interface ConnectOptions extends SocketOptions {}
 
 export interface ConnectionEvents {
   state: State;
-  /** An error that belongs to no stream and no request: `unauthorized` when the token is refused
-   * (the connection goes on trying), `no_token` when `getToken` fails. */
+  /** An error that belongs to no stream and no request: `token` when the server refuses it, the next one
+   * too; `no_token` when `getToken` fails. The connection goes on trying; `refusal` keeps it. */
   error: TidewireError;
   /** Every frame, both ways: for inspectors. */
   frame: { sent: boolean; frame: Frame };
@@ -30,6 +30,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #serial = 0;
   #isUp = false;
   #welcome: Frame | undefined;
+  #refusal: TidewireError | undefined;
 
   constructor(url: string, options: ConnectOptions = {}) {
     super();
@@ -38,15 +39,23 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.search = new Search(this.#requests);
     this.#socket = new Socket(websocketUrl(url), options, {
       state: (state) => this.emit("state", state),
-      up: (welcome) => this.#onUp(welcome),
+      up: (welcome, isAgain) => this.#onUp(welcome, isAgain),
       down: () => (this.#isUp = false),
       frame: (frame) => this.#onFrame(frame),
-      refused: (error) => this.emit("error", error),
+      refused: (error) => {
+        this.#refusal = error;
+        this.emit("error", error);
+      },
     });
   }
 
   get state(): State {
     return this.#socket.state;
+  }
+
+  /** Why the server does not let us in, or that there is no token; undefined once it does. */
+  get refusal(): TidewireError | undefined {
+    return this.#refusal;
   }
 
   /** What the server said of itself: `srv_id`, `limits`, `collections`; undefined until then. */
@@ -121,8 +130,10 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#socket.send(text);
   }
 
-  #onUp(welcome: Frame): void {
+  #onUp(welcome: Frame, isAgain: boolean): void {
     this.#welcome = welcome;
+    this.#refusal = undefined;
+    if (isAgain) return; // a new token, the same streams
     this.#isUp = true;
     for (const stream of this.#streams.values()) stream.open();
     this.#requests.open();

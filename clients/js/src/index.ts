@@ -31,6 +31,6 @@ export type {
 export type { Held, Synced, SyncOptions, Verdict } from "./sync.js";
 export { TidewireError } from "./errors.js";
 export type { Retry } from "./errors.js";
-export type { SocketClass, SocketLike, State } from "./socket.js";
+export type { SocketClass, SocketLike, State, TokenReason } from "./socket.js";
 export { covers } from "./wire.js";
 export type { Doc, Frame, Id, Json, Query, Since, Spec } from "./wire.js";

@@ -29,11 +29,16 @@ export interface SocketLike {
 }
 export type SocketClass = new (url: string) => unknown;
 
+/** Why a token is wanted: the connection begins, its token will expire soon, or one was refused (give a
+ * new one, not one that is kept). */
+export type TokenReason = "connect" | "expiry" | "refused";
+
 export interface SocketOptions {
   /** Where there is no global WebSocket (Node 20): the class of npm `ws`. */
   WebSocket?: SocketClass;
-  /** Gives the token of `hello`, asked again for each connection and after a refusal. */
-  getToken?: () => string | Promise<string>;
+  /** Gives the token of `hello`: for each connection, before the token expires (the connection stays),
+   * and at once when one is refused; if the next is refused too, after the back-off. */
+  getToken?: (why: TokenReason) => string | Promise<string>;
   /** Back-off: a random time below min(maxMs, baseMs · 2^tries). 200 and 20,000 ms by default. */
   backoff?: { baseMs?: number; maxMs?: number };
   /** Silence after which a sign of life is asked for; 25,000 ms by default. Where none comes in
@@ -43,7 +48,8 @@ export interface SocketOptions {
 
 interface Handlers {
   state(state: State): void;
-  up(welcome: Frame): void;
+  /** We are let in; again with each new token. */
+  up(welcome: Frame, isAgain: boolean): void;
   down(): void;
   frame(frame: Frame): void;
   /** The server does not let us in, or there is no token: told once a connection, tried again. */
@@ -53,9 +59,13 @@ interface Handlers {
 const HANDSHAKE_MS = 10_000; // as long as the server waits for a hello
 const PROBE_MS = 8000; // as long as the server waits for a pong
 const TICK_MS = 1000;
-/** Close codes by which the server says no. */
+const STABLE_MS = 5000; // up for that long: the next break is a new one, not more of the last
+const LEAD_MS = 60_000; // before a token expires, but no more than a fifth of its time
+const TOKEN_AGAIN_MS = 30_000; // when the next could not be had, or this clock thinks it is over
+const NO_TOKEN = 4401;
+/** Close codes by which the server says no, and the codes of its errors. */
 const REFUSALS: { readonly [code: number]: string } = {
-  4401: "unauthorized",
+  [NO_TOKEN]: "token",
   4403: "forbidden",
   4429: "rate",
 };
@@ -74,6 +84,9 @@ export class Socket {
   #tickedMs = 0;
   #probedMs = 0; // when a sign of life was asked for; 0: none is awaited
   #isRefused = false; // told already
+  #upMs = 0; // when we were let in
+  #refreshMs = Infinity; // when the next token is asked for
+  #isTokenBad = false; // the last one was refused
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #stopTicker: () => void;
   #stopListening: () => void;
@@ -142,13 +155,27 @@ export class Socket {
 
   async #greet(socket: SocketLike): Promise<void> {
     try {
-      const token = await this.#options.getToken?.();
+      const why = this.#isUp ? "expiry" : this.#isTokenBad ? "refused" : "connect";
+      const token = await this.#options.getToken?.(why);
       if (this.#socket === socket) this.send(JSON.stringify({ type: "hello", ...(token && { token }) }));
     } catch (error) {
       if (this.#socket !== socket) return;
       this.#refuse(new TidewireError("no_token", `getToken: ${String(error)}`, "", "backoff"));
-      this.#lose(socket);
+      if (!this.#isUp) this.#lose(socket); // else asked again, while the old one is good
     }
+  }
+
+  /** `expires` is in seconds, by the server's clock. */
+  #welcomed(welcome: Frame): void {
+    const isAgain = this.#isUp;
+    const now = Date.now();
+    if (!isAgain) this.#upMs = now;
+    this.#tries = Math.min(this.#tries, 3);
+    this.#isUp = true;
+    this.#isRefused = false;
+    const leftMs = Number(welcome["expires"] ?? Infinity) * 1000 - now;
+    this.#refreshMs = now + (leftMs > 0 ? leftMs - Math.min(LEAD_MS, leftMs / 5) : TOKEN_AGAIN_MS);
+    this.#handlers.up(welcome, isAgain);
   }
 
   #refuse(error: TidewireError): void {
@@ -162,34 +189,38 @@ export class Socket {
     this.#heardMs = Date.now();
     this.#probedMs = 0;
     const frame = JSON.parse(String(data)) as Frame;
-    if (!this.#isUp && frame.type === "welcome") {
-      this.#isUp = true;
-      this.#tries = 0;
-      this.#handlers.up(frame);
-    }
+    if (frame.type === "welcome") this.#welcomed(frame);
     if (this.#isUp) this.#enter("online");
     if (frame.type === "error" && frame["code"] === "draining") {
       this.#notBeforeMs = Date.now() + Number(frame["after_ms"] ?? 0);
     }
-    if (!this.#isUp && frame.type === "error") this.#refuse(errorOf(frame));
+    if (!this.#isUp && frame.type === "error" && !this.#mayAskAnew(frame["code"])) this.#refuse(errorOf(frame));
     if (this.#isUp && frame.type !== "welcome") this.#handlers.frame(frame);
   }
 
   #gone(socket: SocketLike, code: number, reason: string): void {
     if (this.#socket !== socket) return;
     const refusal = REFUSALS[code];
-    if (refusal !== undefined) {
+    const isAnew = this.#mayAskAnew(refusal);
+    if (refusal !== undefined && !isAnew) {
       this.#refuse(new TidewireError(refusal, reason || `closed with ${code}`, "", "backoff"));
     }
-    this.#lose(socket);
+    if (code === NO_TOKEN) this.#isTokenBad = true;
+    this.#lose(socket, isAnew);
+  }
+
+  /** A token that was refused may be an old one: another is asked for, once. */
+  #mayAskAnew(code: unknown): boolean {
+    return code === REFUSALS[NO_TOKEN] && this.#options.getToken !== undefined && !this.#isTokenBad;
   }
 
   /** This socket is over, whatever it may still deliver. */
-  #lose(socket: SocketLike): void {
+  #lose(socket: SocketLike, isAtOnce = false): void {
     if (this.#socket !== socket) return;
     this.#drop(3000);
     this.#enter("offline");
-    this.#retryLater();
+    if (isAtOnce) this.#open();
+    else this.#retryLater();
   }
 
   #drop(code: number): void {
@@ -197,6 +228,7 @@ export class Socket {
     const wasUp = this.#isUp;
     this.#socket = undefined;
     this.#isUp = false;
+    this.#refreshMs = Infinity;
     if (socket !== undefined) {
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close(code);
@@ -234,6 +266,14 @@ export class Socket {
     const wasFrozen = now - this.#tickedMs > 5 * TICK_MS; // what came meanwhile is not heard yet
     this.#tickedMs = now;
     if (socket === undefined) return;
+    if (this.#isUp && now - this.#upMs >= STABLE_MS) {
+      this.#tries = 0;
+      this.#isTokenBad = false;
+    }
+    if (now >= this.#refreshMs) {
+      this.#refreshMs = now + TOKEN_AGAIN_MS;
+      void this.#greet(socket);
+    }
     const { heartbeatMs = 25_000 } = this.#options;
     if (!this.#isUp) {
       if (!wasFrozen && now - this.#beganMs > HANDSHAKE_MS) this.#lose(socket);

@@ -32,6 +32,9 @@ export interface RealtimeEvents {
   state: State;
   /** This tab owns the socket from now on (true), or no longer. */
   leader: boolean;
+  /** The server does not let us in, or there is no token; told in the tab that leads, which goes on
+   * trying. */
+  error: TidewireError;
 }
 
 export class RealtimeDb extends Emitter<RealtimeEvents> {
@@ -100,6 +103,7 @@ export class RealtimeDb extends Emitter<RealtimeEvents> {
       this.emit("state", state);
       this.#channel?.postMessage(state);
     });
+    tide.on("error", (error) => this.emit("error", error));
     for (const database of this.#opened) void database.lead(tide);
     this.emit("leader", true);
     return () => {
