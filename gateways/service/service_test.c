@@ -217,14 +217,52 @@ static void test_service_garbage_refused_or_pipe_closed(void **state)
     memset(deep, 0x91, sizeof deep);
     memcpy(deep, "\x81\xa1q", 3);
     assert_true(send_raw(s, deep, sizeof deep, out, sizeof out));
-    /* too large: nng closes the pipe, without a word and without harm to others */
-    char *large = tw_alloc_zero(TW_SERVICE_MESSAGE_MAX + 1, 1);
-    assert_int_equal(nng_socket_set_ms(s, NNG_OPT_RECVTIMEO, 200), 0);
-    assert_false(send_raw(s, large, TW_SERVICE_MESSAGE_MAX + 1, out, sizeof out));
-    tw_free(large);
     assert_int_equal(nng_close(s), 0);
     assert_int_equal(ask(&w, "{\"op\":\"get_new_id\"}", &reply), TW_OK);
     end(&w);
+}
+
+/* What may leave nng's threads stuck or its memory lost runs in a process that ends by _exit. */
+static void run_apart(char *argument)
+{
+    char name[] = "service_test";
+    char *const args[] = {name, argument, NULL};
+    pid_t child;
+    int status = -1;
+    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, args, environ), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* nng closes the pipe, without a word and without harm to others. The sender's nng then meets the
+ * end of the pipe between two parts of what it sends, where it may hang (decisions/0031). */
+static void send_too_large(void)
+{
+    world w;
+    tw_bson reply;
+    char out[256];
+    nng_socket s;
+    begin(&w, 0);
+    bool is_right = nng_req0_open(&s) == 0 && nng_socket_set_ms(s, NNG_OPT_RECVTIMEO, 200) == 0 &&
+                    nng_dial(s, w.url, NULL, 0) == 0;
+    char *large = tw_alloc_zero(TW_SERVICE_MESSAGE_MAX + 1, 1);
+    is_right = is_right && !send_raw(s, large, TW_SERVICE_MESSAGE_MAX + 1, out, sizeof out);
+    is_right = is_right && ask(&w, "{\"op\":\"get_new_id\"}", &reply) == TW_OK;
+    char path[128];
+    static const char *const names[] = {"service", "service.feed"};
+    for (size_t i = 0; i < TW_COUNT(names); i++) {
+        tw_format(path, sizeof path, "%s/%s", w.folder, names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(w.folder);
+    _exit(is_right ? 0 : 1);
+}
+
+static void test_service_message_too_large_cuts_its_sender_alone(void **state)
+{
+    (void)state;
+    char argument[] = "--large";
+    run_apart(argument);
 }
 
 /* Connects and is gone before it is greeted. */
@@ -269,14 +307,8 @@ static void be_visited_rudely(void)
 static void test_service_rude_peers_do_not_end_the_listener(void **state)
 {
     (void)state;
-    char name[] = "service_test";
     char argument[] = "--rude";
-    char *const args[] = {name, argument, NULL};
-    pid_t child;
-    int status = -1;
-    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, args, environ), 0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    run_apart(argument);
 }
 
 static void test_service_ipc_file_is_for_this_user_alone(void **state)
@@ -285,7 +317,10 @@ static void test_service_ipc_file_is_for_this_user_alone(void **state)
     world w;
     struct stat info;
     char path[128];
+    tw_bson reply;
     begin(&w, 0);
+    /* Connected: what nng holds for a client that is closed while it is greeted, it loses. */
+    assert_int_equal(ask(&w, "{\"op\":\"get_new_id\"}", &reply), TW_OK);
     static const char *const names[] = {"service", "service.feed"};
     for (size_t i = 0; i < TW_COUNT(names); i++) {
         tw_format(path, sizeof path, "%s/%s", w.folder, names[i]);
@@ -416,6 +451,9 @@ static void test_service_feed_slow_follower_loses_nothing(void **state)
     }
     assert_feed(feed, 0, 700);
     assert_true(service_feed_replays(feed) > 1);
+    tw_bson row; /* nothing is left under way: nng may hang in closing what still receives */
+    assert_int_equal(service_feed_next(feed, service_clock_ms() + FEED_SHORT_MS, &row),
+                     TW_E_TIMEOUT);
     service_feed_close(&feed);
     end(&w);
 }
@@ -462,10 +500,14 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--rude") == 0) {
         be_visited_rudely();
     }
+    if (argc == 2 && strcmp(argv[1], "--large") == 0) {
+        send_too_large();
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_service_actions_answered_once),
         cmocka_unit_test(test_service_batch_is_one_message_to_the_store),
         cmocka_unit_test(test_service_garbage_refused_or_pipe_closed),
+        cmocka_unit_test(test_service_message_too_large_cuts_its_sender_alone),
         cmocka_unit_test(test_service_rude_peers_do_not_end_the_listener),
         cmocka_unit_test(test_service_ipc_file_is_for_this_user_alone),
         cmocka_unit_test(test_service_url_off_loopback_refused),

@@ -1,6 +1,7 @@
 // A realtime database client as an app has it, with npm's ws: a copy that is changed by events, and
 // a person who adds, puts and deletes at random. Reads lines from stdin:
 //   go        begins to write          stop   writes no more, waits until all is answered
+//   reach N   waits until N of its writes were answered, and one met a conflict
 //   past S N  waits until the copy has passed position [S, N], then prints it as one line of JSON
 // node realtime.mjs URL DB SEED
 import readline from "node:readline";
@@ -9,7 +10,7 @@ import WebSocket from "ws";
 const [url, db, seed] = process.argv.slice(2);
 const collections = ["person", "company"];
 let copy = {}, since = null, synced = false, socket = null, writing = false;
-let number = 0, pending = null, passing = null, written = 0, conflicts = 0, state = Number(seed);
+let number = 0, pending = null, passing = null, reaching = null, written = 0, conflicts = 0, state = Number(seed);
 
 const random = (n) => { // a small generator: any run can be replayed
   state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
@@ -46,6 +47,12 @@ function tell() {
   }
 }
 
+function count() {
+  if (reaching === null || written < reaching || conflicts === 0) return;
+  say({ reached: reaching });
+  reaching = null;
+}
+
 function hear(frame) {
   if (frame.type === "error" && frame.event === undefined) throw new Error(JSON.stringify(frame));
   if (frame.event === "DB_RESET") copy = {};
@@ -65,6 +72,7 @@ function hear(frame) {
     }
   } else if (frame.seqno !== undefined) apply(frame);
   tell();
+  count();
   write();
 }
 
@@ -92,7 +100,9 @@ readline.createInterface({ input: process.stdin }).on("line", (line) => {
     if (pending === null) say({ stopped: true, written, conflicts });
   }
   if (words[0] === "past") passing = [Number(words[1]), Number(words[2])];
+  if (words[0] === "reach") reaching = Number(words[1]);
   tell();
+  count();
   write();
 }).on("close", () => process.exit(0));
 open();

@@ -21,7 +21,7 @@ async def follow(client, mux_id, **collections):
     await client.until_sync(mux_id)
 
 
-async def dispatched(client, seconds=10):
+async def dispatched(client, seconds=60):
     return (await client.until(lambda f: f.get("type") == "dispatch", seconds))[-1]
 
 

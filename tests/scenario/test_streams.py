@@ -102,9 +102,10 @@ def test_other_projects_are_not_told(report):
             report.url()
         ) as ws:
             await db.one("insert", collection="threads", doc=THREAD)
-            await db.one(
+            done = await db.one(
                 "insert", collection="threads", doc={**THREAD, "proj_id": 8, "thread_uuid": "other"}
             )
+            await log_reaches(report.url(), done["since"])
             await ws.send(type="subscribe", mux_id="a", project=7, threads="*")
             frames = await ws.until_sync()
             assert [f.get("thread_uuid") for f in frames] == ["the-thread-uuid", None]

@@ -30,7 +30,7 @@ async def connect(url, **more):
             await asyncio.sleep(0.02)  # the poll of a condition: nobody listens yet
 
 
-async def log_reaches(url, since, seconds=10):
+async def log_reaches(url, since, seconds=60):
     """Waits until streams that begin now are at since or behind it: a store that is not the log
     itself acknowledges a write before the log has it."""
     end = asyncio.get_running_loop().time() + seconds
@@ -78,10 +78,10 @@ class Client:
     async def receive(self, seconds):
         return json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
 
-    async def next(self, seconds=10):
+    async def next(self, seconds=60):
         return self.kept.popleft() if self.kept else await self.receive(seconds)
 
-    async def ask(self, action, seconds=10, **fields):
+    async def ask(self, action, seconds=60, **fields):
         """All replies of a request up to its end: [reply, ...]. A stream of the same socket may
         tell of a write before its reply comes: such frames are kept for next."""
         number = next(self.numbers)
@@ -103,7 +103,7 @@ class Client:
         assert reply.get("type") != "error", reply
         return reply
 
-    async def until(self, condition, seconds=10):
+    async def until(self, condition, seconds=60):
         """Frames up to the first that fulfils the condition."""
         frames = []
         while True:
@@ -112,12 +112,12 @@ class Client:
             if condition(frame):
                 return frames
 
-    async def until_sync(self, mux_id=None, seconds=10):
+    async def until_sync(self, mux_id=None, seconds=60):
         return await self.until(
             lambda f: f.get("type") == "sync" and mux_id in (None, f.get("mux_id")), seconds
         )
 
 
-def run(coroutine, seconds=100):
+def run(coroutine, seconds=600):
     """Runs a scenario with a deadline."""
     return asyncio.run(asyncio.wait_for(coroutine, seconds))

@@ -14,6 +14,7 @@ import pytest
 import websockets.exceptions
 
 from clients import Client
+from server import PATIENCE_S
 
 SCRIPT = Path(__file__).resolve().parent / "mongo.sh"
 CANNOT_BE_HAD = 77
@@ -161,6 +162,7 @@ class Follower:
             self.since = [[s, max(n, seqno) if s == srv else n] for s, n in self.since]
 
     async def until(self, condition, seconds, what):
+        seconds = max(seconds, PATIENCE_S)
         end = time.monotonic() + seconds
         while not condition():
             self.changed.clear()
@@ -176,7 +178,7 @@ class Follower:
                 pass
         return self
 
-    async def until_equal(self, collection, seconds=30):
+    async def until_equal(self, collection, seconds=PATIENCE_S):
         """Waits until the set is what find tells, and judges what was told on the way."""
 
         def is_equal():

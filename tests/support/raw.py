@@ -59,7 +59,7 @@ class Raw:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def frame(self, seconds=10):
+    def frame(self, seconds=60):
         """(opcode, payload) of the next frame."""
         self.socket.settimeout(seconds)
         first, size = self.take(2)
@@ -69,7 +69,7 @@ class Raw:
             (size,) = struct.unpack(">Q", self.take(8))
         return first & 15, self.take(size)
 
-    def next(self, seconds=10):
+    def next(self, seconds=60):
         """The next message; pings are not answered."""
         while True:
             opcode, payload = self.frame(seconds)

@@ -92,7 +92,7 @@ class Realtime:
         else:
             raise AssertionError(frame)
 
-    async def next(self, seconds=10):
+    async def next(self, seconds=60):
         """The next frame, applied to the copies."""
         frame = json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
         self.events.append(frame)
@@ -101,13 +101,13 @@ class Realtime:
             self.answers[frame["reqID"]] = frame
         return frame
 
-    async def until(self, condition, seconds=10):
+    async def until(self, condition, seconds=60):
         while True:
             frame = await self.next(seconds)
             if condition(frame):
                 return frame
 
-    async def heard(self, condition, seconds=10):
+    async def heard(self, condition, seconds=60):
         """The first frame that fulfils the condition, heard before or not yet."""
         for frame in self.events:
             if condition(frame):
@@ -140,7 +140,7 @@ class Realtime:
         assert answer["message"] and answer["retry"], answer
         return answer
 
-    async def past(self, db, since, seconds=10):
+    async def past(self, db, since, seconds=60):
         """Waits until a write's fence is passed."""
         while True:
             told = dict(map(tuple, self.since.get(db, [])))

@@ -21,7 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("TIDEWIRE_BIN", str(ROOT / "zig-out" / "bin" / "tidewire"))
-READY_S = 30  # a sanitizer's program on a busy machine
+READY_S = 60  # a sanitizer's program on a busy machine
+# No wait for something that must come gives up before: a deadline ends a test that hangs, it says
+# nothing about how fast a machine is on which others work too.
+PATIENCE_S = 60
 PROCESSES = {
     "one": [None],
     "ipc": ["store", "subscription_manager", "gateway"],
@@ -76,6 +79,7 @@ def _is_free(port):
 
 def wait_until(condition, seconds, what):
     """Polls a condition of the program's outside until it holds; its result is returned."""
+    seconds = max(seconds, PATIENCE_S)
     end = time.monotonic() + seconds
     while True:
         result = condition()

@@ -5,6 +5,8 @@ import time
 import msgpack
 import pynng
 
+from server import PATIENCE_S
+
 GONE = (pynng.exceptions.Timeout, pynng.exceptions.ConnectionRefused, pynng.exceptions.Closed)
 
 
@@ -30,7 +32,7 @@ def dial(socket, url):
 class Service:
     """One backend service: a request, its answer."""
 
-    def __init__(self, url, seconds=10):
+    def __init__(self, url, seconds=60):
         self.socket = dial(pynng.Req0(resend_time=600000), url)
         self.socket.send_timeout = self.socket.recv_timeout = int(seconds * 1000)
         self.socket.recv_max_size = 0
@@ -63,7 +65,7 @@ class Service:
 
     def until_ok(self, seconds, op, **fields):
         """Repeats a request, which has an opid or reads, until a server acknowledges it."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + max(seconds, PATIENCE_S)
         while True:
             try:
                 answer = self.ask(op, **fields)
@@ -146,7 +148,7 @@ class Feed:
     def until(self, condition, seconds, rows=None):
         """Follows until the rows together fulfil the condition; returns all of them."""
         rows = [] if rows is None else rows
-        end = time.monotonic() + seconds
+        end = time.monotonic() + max(seconds, PATIENCE_S)
         while not condition(rows):
             assert time.monotonic() < end, f"the feed stands at {self.position}, {len(rows)} rows"
             rows += self.next()
