@@ -29,7 +29,9 @@ RESULTS = ROOT / "zig-out" / "results"
 TOOLS = Path(os.environ.get("TIDEWIRE_TOOLS") or ROOT / ".tools")
 ON_CI = os.environ.get("CI", "") == "true"
 
-SECOND_TRIES_MAX = 8  # scenarios; more failures than that are no accident
+# Of one suite may be run once more: nng 1.5.2, which Debian 12 has, may hang a client that closes
+# (docs/decisions/0031), and that cannot be mended here. Each is shown and counted as flaky.
+SECOND_TRIES_MAX = 2
 
 # Seconds until a test program is ended; the sanitizers make programs 5 to 15 times slower.
 DEADLINE_S = {"unit": 120, "tidy": 60, "asan": 300, "tsan": 600}
@@ -50,26 +52,30 @@ SANITIZER_ENV = {
 
 
 class Counts:
-    """Passed, failed and skipped; a sum of what the result files say."""
+    """Passed, failed and skipped; a sum of what the result files say. Flaky: of those that passed,
+    how many did at the second try."""
 
-    def __init__(self, passed=0, failed=0, skipped=0):
-        self.passed, self.failed, self.skipped = passed, failed, skipped
+    def __init__(self, passed=0, failed=0, skipped=0, flaky=0):
+        self.passed, self.failed, self.skipped, self.flaky = passed, failed, skipped, flaky
 
     def add(self, other):
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.flaky += other.flaky
 
     def __str__(self):
         text = f"{self.passed} passed, {self.failed} failed"
-        return text + (f", {self.skipped} skipped" if self.skipped else "")
+        text += f", {self.skipped} skipped" if self.skipped else ""
+        return text + (f", {self.flaky} flaky" if self.flaky else "")
 
 
-def record(results, name, counts, seconds):
-    """Leaves the counts of one program; a name holds no slash in the file system."""
+def record(results, name, counts, seconds, first=""):
+    """Leaves the counts of one program; a name holds no slash in the file system. first: what it
+    said when it failed before it passed."""
     folder = Path(results)
     folder.mkdir(parents=True, exist_ok=True)
-    row = {"name": name, "seconds": round(seconds, 3), **vars(counts)}
+    row = {"name": name, "seconds": round(seconds, 3), **vars(counts), "first": first}
     (folder / (name.replace("/", "_") + ".json")).write_text(json.dumps(row) + "\n")
 
 
@@ -79,7 +85,7 @@ def collect(suite):
     for path in sorted((RESULTS / suite).glob("*.json")):
         row = json.loads(path.read_text())
         rows.append(row)
-        total.add(Counts(row["passed"], row["failed"], row["skipped"]))
+        total.add(Counts(row["passed"], row["failed"], row["skipped"], row["flaky"]))
     return total, rows
 
 
@@ -136,20 +142,42 @@ def judge(code, out, late):
     return counts
 
 
-def command_one(args):
+def run_one(args):
+    """Runs a test program. Returns its counts, and what there is to say when it failed."""
     env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", **SANITIZER_ENV.get(args.suite, {}))
-    began = time.monotonic()
     deadline_s = DEADLINE_S.get(args.suite, 120)
     code, out, err, late = run_bounded(args.command, deadline_s, env)
     counts = judge(code, out, late)
-    record(args.results, args.name, counts, time.monotonic() - began)
-    if counts.failed == 0:
-        return 0
     end = f"ended after {deadline_s} s" if late else f"exit code {code}"
-    print(f"FAILED {args.suite} {args.name}: {counts}, {end}", file=sys.stderr)
-    print(f"again: {' '.join(args.command)}", file=sys.stderr)
-    print(out + err, file=sys.stderr)
-    return 1
+    said = f"FAILED {args.suite} {args.name}: {counts}, {end}\n"
+    return counts, said + f"again: {' '.join(args.command)}\n{out}{err}"
+
+
+def may_try_again(results):
+    """Takes one of the second tries that the suites give to the programs of a suite."""
+    folder = Path(results) / "second"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(SECOND_TRIES_MAX if os.environ.get("TIDEWIRE_SECOND_TRY") else 0):
+        try:
+            (folder / str(number)).touch(exist_ok=False)
+            return True
+        except FileExistsError:
+            continue
+    return False
+
+
+def command_one(args):
+    began = time.monotonic()
+    counts, said = run_one(args)
+    first = ""
+    if counts.failed and may_try_again(args.results):
+        first, failed = said, counts.failed
+        counts, said = run_one(args)
+        counts.flaky = failed if counts.failed == 0 else 0
+    record(args.results, args.name, counts, time.monotonic() - began, first)
+    if counts.failed:
+        print(first + said, file=sys.stderr)
+    return 1 if counts.failed else 0
 
 
 def command_compare(args):
@@ -255,8 +283,8 @@ def run_pytest(suite, folder, binary, extra, env_more=None):
     counts = count_junit(report)
     if code != 0 and counts.failed == 0:
         counts.failed = 1
-    if failed := failed_tests(report)[: SECOND_TRIES_MAX + 1]:
-        second_try(pytest, failed, env, counts)
+    if failed := failed_tests(report):
+        second_try([*pytest, *extra], failed, env, counts)
     record(RESULTS / suite, suite, counts, time.monotonic() - began)
     return counts
 
@@ -273,9 +301,8 @@ def failed_tests(report):
 
 
 def second_try(pytest, failed, env, counts):
-    """Scenarios kill, pause and starve whole programs; on a machine that others use too, a deadline
-    may pass. So a few that failed are run once more, alone; both outcomes are shown."""
-    if len(failed) > SECOND_TRIES_MAX:
+    """Runs what failed once more, alone, where it is little; both outcomes are shown."""
+    if len(failed) > SECOND_TRIES_MAX or not os.environ.get("TIDEWIRE_SECOND_TRY"):
         return
     print("second try:", *failed, sep="\n  ", flush=True)
     done = subprocess.run([*pytest, *failed], cwd=ROOT, env=env, check=False)
@@ -283,6 +310,7 @@ def second_try(pytest, failed, env, counts):
         print("second try: all of them passed; the first failure is above", flush=True)
         counts.passed += len(failed)
         counts.failed = 0
+        counts.flaky = len(failed)
 
 
 def report_has_tests(report):
@@ -317,7 +345,11 @@ def suite_of_zig(suite, *steps, also=()):
     code = zig(*steps)
     total = Counts()
     for name in (suite, *also):
-        total.add(collect(name)[0])
+        counts, rows = collect(name)
+        total.add(counts)
+        for row in rows:
+            if row["flaky"]:
+                print(f"second try: {row['name']} passed; before:\n{row['first']}", flush=True)
     if code != 0 and total.failed == 0:
         total.failed = 1
     return total
@@ -413,9 +445,11 @@ def suite_node():
     command = ["node", *flags, *map(str, sorted(files))]
     env = test_env(ROOT / "zig-out/bin/tidewire")
     counts = run_node(command, env)
-    if 0 < counts.failed <= SECOND_TRIES_MAX:  # as in second_try
+    if 0 < counts.failed <= SECOND_TRIES_MAX and os.environ.get("TIDEWIRE_SECOND_TRY"):
         print("second try: all of them", flush=True)
+        failed = counts.failed
         counts = run_node(command, env)
+        counts.flaky = failed if counts.failed == 0 else 0
     record(RESULTS / "node", "node", counts, time.monotonic() - began)
     return counts
 
@@ -448,7 +482,6 @@ def suite_guard():
     record(RESULTS / "guard", "guard", counts, time.monotonic() - began)
     return counts
 
-
 SUITES = {  # in the order in which they run; True: also with --quick
     "unit": (suite_unit, True, "unit tests, corpus replay, tidy, generated documents"),
     "guard": (suite_guard, False, "instructions of the hot paths, by callgrind"),
@@ -471,6 +504,7 @@ def command_suites(args):
         return 2
     names = args.names or [name for name in SUITES if SUITES[name][1] or not args.quick]
     shutil.rmtree(RESULTS, ignore_errors=True)
+    os.environ["TIDEWIRE_SECOND_TRY"] = "1"  # who runs one suite by hand wants to see it fail
     total, lines = Counts(), []
     began_all = time.monotonic()
     for number, name in enumerate(names, 1):
@@ -493,7 +527,9 @@ def command_suites(args):
     if total.passed == 0 and total.failed == 0:
         print("nothing was tested")
         total.failed = 1
-    print(total, flush=True)
+    if total.flaky:
+        print(f"flaky: {total.flaky} passed at the second try only")
+    print(Counts(total.passed, total.failed, total.skipped), flush=True)
     return 1 if total.failed or (total.skipped and ON_CI) else 0
 
 
