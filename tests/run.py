@@ -259,6 +259,7 @@ def test_python():
 def test_env(binary):
     env = dict(os.environ, TIDEWIRE_BIN=str(binary), TIDEWIRE_ROOT=str(ROOT))
     env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env["MONGOC_DISABLE_SHM"] = "1"  # see tests/scenario/conftest.py
     env["NODE_PATH"] = str(TOOLS / "node" / "node_modules")
     env["TIDEWIRE_NODE_MODULES"] = env["NODE_PATH"]
     chromium = shutil.which("chromium")

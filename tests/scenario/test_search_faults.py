@@ -116,7 +116,8 @@ def test_retries_are_few_and_for_idempotent_calls_only(make_server, tmp_path, cl
 
 
 def documents(cluster, names):
-    """{id: title} of all that the index holds, asked for without Tidewire."""
+    """{id: n} of all that the index holds, asked for without Tidewire; nothing of one that is not
+    there, or not ready to be searched."""
     cluster.call("POST", f"/{names}c/_refresh")
     held, after = {}, None
     while True:
@@ -124,7 +125,8 @@ def documents(cluster, names):
         body = {"size": 1000, "sort": [{"_id": "asc"}], "query": query}
         if after:
             body["search_after"] = after
-        hits = cluster.call("POST", f"/{names}c/_search", body)[1]["hits"]["hits"]
+        status, answer = cluster.call("POST", f"/{names}c/_search", body)
+        hits = answer["hits"]["hits"] if status == 200 else []
         for hit in hits:
             held[hit["_id"]] = hit["_source"].get("n")
             after = hit["sort"]

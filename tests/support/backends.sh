@@ -140,7 +140,9 @@ main() { # the verbs
   fi
   case ${1:-} in
     start)  start ;;
-    stop)   with_lock "$RUN.lock" stop_server; [[ ${TIDEWIRE_KEEP:-0} == 1 ]] || rm -rf "$RUN" ;;
+    stop) # an orderly end is for data that are kept
+      if [[ ${TIDEWIRE_KEEP:-0} == 1 ]]; then with_lock "$RUN.lock" stop_server
+      else with_lock "$RUN.lock" kill_server; rm -rf "$RUN"; fi ;;
     kill)   with_lock "$RUN.lock" kill_server ;;
     pause)  running || exit 3; signal_group STOP ;;
     resume) running || exit 3; signal_group CONT ;;
