@@ -369,6 +369,7 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     tw_rwlock_read(log_store_lock(self->view.store));
     index = log_store_index(self->view.store);
     bool is_open = index != NULL;
+    uint64_t srv = is_open ? log_index_origin(index, LOG_ORIGIN_OWN)->srv : 0;
     for (size_t i = 0; is_open && i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
         bool is_own = origin->id == LOG_ORIGIN_OWN;
@@ -382,7 +383,8 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     making.floor = is_open ? log_index_floor(index) : 0;
     tw_rwlock_done(log_store_lock(self->view.store));
     self->rows += making.count;
-    const tw_msg_log_rows answer = {.head = making.head,
+    const tw_msg_log_rows answer = {.srv = srv,
+                                    .head = making.head,
                                     .upto = making.upto,
                                     .floor = making.floor,
                                     .at = position_set_view(&making.at),

@@ -54,8 +54,11 @@ static void publish(struct store *self, uint64_t prev_head, const tw_item_log_ro
     position_set at;
     uint64_t head = rows[count - 1].n;
     positions_at(self, head, &at);
-    const tw_msg_log_batch batch = {
-        .prev_head = prev_head, .head = head, .at = position_set_view(&at), .rows = {rows, count}};
+    const tw_msg_log_batch batch = {.srv = self->srv,
+                                    .prev_head = prev_head,
+                                    .head = head,
+                                    .at = position_set_view(&at),
+                                    .rows = {rows, count}};
     tw_publish(self->actor, TW_MSG_log_batch, &batch);
     self->published += count;
 }
@@ -66,8 +69,11 @@ static void publish_position(struct store *self)
     position_set at;
     uint64_t head = log_index_head(log_store_index(self->log));
     positions_at(self, head, &at);
-    const tw_msg_log_batch batch = {
-        .prev_head = head, .head = head, .at = position_set_view(&at), .rows = {NULL, 0}};
+    const tw_msg_log_batch batch = {.srv = self->srv,
+                                    .prev_head = head,
+                                    .head = head,
+                                    .at = position_set_view(&at),
+                                    .rows = {NULL, 0}};
     tw_publish(self->actor, TW_MSG_log_batch, &batch);
 }
 
@@ -426,6 +432,7 @@ static tw_err on_log_state_ask(void *state, const tw_envelope *in)
     positions_at(self, log_index_head(index), &at);
     tw_msg_log_state answer = {
         .srv = self->source.srv != 0 ? self->source.srv : self->srv,
+        .own = self->srv,
         .partial = !log_store_is_whole(self->log),
         .head = log_index_head(index),
         .floor = log_index_floor(index),

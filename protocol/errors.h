@@ -41,6 +41,7 @@
     X(GAP, "gap", 4500, "now", "Publications were lost; read the log instead.")                    \
     X(AHEAD, "ahead", 4400, "no", "since is ahead of what this server has.")                       \
     X(COMPACTED, "compacted", 4400, "no", "since is below the log's floor.")                       \
+    X(RESET, "reset", 4400, "no", "The position is of another log.")                               \
     X(END, "end", 4500, "no", "There is nothing more to read.")
 
 /* Clang honours the attribute on the type: an ignored result is an error. gcc has no such place. */

@@ -276,13 +276,15 @@ enum tw_reset {
     L(write_result, results, TW_WRITE_OPS_MAX, "results", "One for each operation.")
 
 #define TW_FIELDS_log_batch(F, L)                                                                  \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin: row numbers are of this log.")      \
     F(u64, prev_head, TW_SEQNO_MAX, "row", "Head before this batch.")                              \
     F(u64, head, TW_SEQNO_MAX, "row", "Head with this batch.")                                     \
     F(vector, at, TW_ORIGINS_MAX, "origins", "Positions at head.")                                 \
     L(log_row, rows, TW_BATCH_ROWS_MAX, "rows", "In order of n.")
 #define TW_FIELDS_log_state_ask(F, L) F(flag, counts, 1, "", "Count each collection's records.")
 #define TW_FIELDS_log_state(F, L)                                                                  \
-    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin.")                                   \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "Whose positions writes get: the log's, or its source's.") \
+    F(u64, own, TW_SEQNO_MAX, "srv_id", "The log's own origin: row numbers are of this log.")      \
     F(u64, head, TW_SEQNO_MAX, "row", "Newest row.")                                               \
     F(u64, floor, TW_SEQNO_MAX, "row", "Cursors below it are refused.")                            \
     F(u64, rows, TW_SEQNO_MAX, "rows", "Rows kept.")                                               \
@@ -297,6 +299,7 @@ enum tw_reset {
     F(u64, rows_max, TW_BATCH_ROWS_MAX, "rows", "At most so many.")                                \
     F(u64, bytes_max, TW_DOCUMENT_MAX, "bytes", "Stop after so many (one row at least).")
 #define TW_FIELDS_log_rows(F, L)                                                                   \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin: row numbers are of this log.")      \
     F(u64, head, TW_SEQNO_MAX, "row", "Newest row of the log.")                                    \
     F(u64, upto, TW_SEQNO_MAX, "row", "These rows are all up to here.")                            \
     F(u64, floor, TW_SEQNO_MAX, "row", "Rows that were superseded below it may be missing.")       \

@@ -23,6 +23,7 @@ struct service_feed {
     char collection[TW_NAME_MAX + 1];
     char topic[FEED_TOPIC_MAX];
     size_t topic_len;
+    uint64_t srv_id; /* of the log that position is of; 0: not known yet */
     uint64_t position;
     bool from_now;
     bool behind;        /* the log is to be asked */
@@ -52,6 +53,7 @@ static tw_bson replay_request(service_feed *feed)
     }
     if (!feed->from_now) {
         tw_bson_add_i64(&b, TW_STR("after"), (int64_t)feed->position);
+        tw_bson_add_i64(&b, TW_STR("srv_id"), (int64_t)feed->srv_id);
     }
     return tw_bson_end(&b);
 }
@@ -80,6 +82,7 @@ static tw_err replay(service_feed *feed, uint64_t deadline_ms)
             tw_format(feed->topic, sizeof feed->topic, "%.*s", (int)topic.len, topic.ptr) +
             1; /* with its NUL, so that no longer name fits */
     }
+    feed->srv_id = (uint64_t)tw_bson_get_i64_or(reply, TW_STR("srv_id"), 0);
     feed->position = feed->from_now ? upto : feed->position;
     feed->from_now = false;
     feed->behind = upto < head;
@@ -165,6 +168,7 @@ tw_err service_feed_open(service_feed **out, const char *url, const service_feed
     tw_format(feed->collection, sizeof feed->collection, "%s", options->collection);
     feed->from_now = options->after == SERVICE_FEED_NOW;
     feed->position = feed->from_now ? 0 : options->after;
+    feed->srv_id = feed->position == 0 ? 0 : options->srv_id;
     tw_err err = feed_start(feed, url, deadline_ms, failure);
     if (err != TW_OK) {
         service_feed_close(&feed);
@@ -214,9 +218,10 @@ static tw_err take_published(service_feed *feed)
         feed->behind = true; /* whatever it was, the log has it */
         return TW_OK;
     }
+    uint64_t srv_id = (uint64_t)tw_bson_get_i64_or(map, TW_STR("srv_id"), 0);
     uint64_t n_prev = (uint64_t)tw_bson_get_i64_or(map, TW_STR("n_prev"), INT64_MAX);
     uint64_t n = (uint64_t)tw_bson_get_i64_or(map, TW_STR("n"), 0);
-    if (n_prev > feed->position) {
+    if (n_prev > feed->position || srv_id != feed->srv_id) {
         feed->behind = true;
     } else if (n > feed->position) {
         page_begin(feed, map, n);
@@ -270,6 +275,11 @@ tw_err service_feed_next(service_feed *feed, uint64_t deadline_ms, tw_bson *row)
 uint64_t service_feed_position(const service_feed *feed)
 {
     return feed->position;
+}
+
+uint64_t service_feed_srv_id(const service_feed *feed)
+{
+    return feed->srv_id;
 }
 
 uint64_t service_feed_replays(const service_feed *feed)

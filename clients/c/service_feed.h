@@ -13,20 +13,24 @@ typedef struct service_feed service_feed;
 typedef struct service_feed_options {
     const char *database; /* NULL: the server's default */
     const char *collection;
-    uint64_t after; /* rows above it are told; 0: what is stored first; SERVICE_FEED_NOW */
+    uint64_t srv_id; /* of after: the log that it is of; 0: not known */
+    uint64_t after;  /* rows above it are told; 0: what is stored first; SERVICE_FEED_NOW */
 } service_feed_options;
 
-/* Follows a collection. TW_E_AHEAD, TW_E_COMPACTED: this position cannot be served, open again at
- * 0; otherwise as of service_call_ask. failure: why. */
+/* Follows a collection. TW_E_RESET (it is another log now), TW_E_AHEAD, TW_E_COMPACTED: this
+ * position cannot be served, open again at 0; otherwise as of service_call_ask. failure: why. */
 tw_err service_feed_open(service_feed **out, const char *url, const service_feed_options *options,
                          uint64_t deadline_ms, service_failure *failure);
 void service_feed_close(service_feed **feed);
 /* The next row {"n","op","key","version","srv_id","seqno","doc"}, each once, in order of n; what
  * was lost on the way is read again. A view until the next call. TW_E_TIMEOUT: none came until
- * deadline_ms (of service_clock_ms); the feed goes on with the next call. */
+ * deadline_ms (of service_clock_ms); the feed goes on with the next call. TW_E_RESET and its like
+ * as of opening: the log was replaced while it was followed. */
 tw_err service_feed_next(service_feed *feed, uint64_t deadline_ms, tw_bson *row);
 /* Every row up to here was told: the `after` of a later feed. */
 uint64_t service_feed_position(const service_feed *feed);
+/* Names the log that the position is of. */
+uint64_t service_feed_srv_id(const service_feed *feed);
 /* Times that the feed read again what was lost or late. */
 uint64_t service_feed_replays(const service_feed *feed);
 /* Why the last call failed. */

@@ -199,6 +199,7 @@ typedef struct tidewire_feed_options {
     uint32_t deadline_ms;      /* of opening; 0: 10,000 */
     const char *database;      /* NULL: the server's default */
     uint64_t after;            /* TIDEWIRE_START, TIDEWIRE_NOW, or a position */
+    uint64_t after_srv_id;     /* with a position: the log that it is of (tidewire_feed_srv_id) */
     const char *position_file; /* NULL, or: begins where this file says, if it is there */
     tidewire_form documents;   /* how keys and documents come out */
 } tidewire_feed_options;
@@ -213,9 +214,10 @@ typedef struct tidewire_row {
     tidewire_data doc; /* .bytes NULL: none */
 } tidewire_row;
 
-/* Follows a collection across lost messages, lost connections and restarts of the server. Refused
- * with ahead or compacted where the position cannot be served: open again at TIDEWIRE_START, and
- * forget what you had. options may be NULL. */
+/* Follows a collection across lost messages, lost connections and restarts of the server. Refused,
+ * here or by tidewire_feed_next, with reset (the server's log was replaced), ahead or compacted
+ * where the position cannot be served: open again at TIDEWIRE_START, and forget what you had.
+ * options may be NULL. */
 TIDEWIRE_API tidewire_result tidewire_feed_open(tidewire_feed **out, const char *url,
                                                 const char *collection,
                                                 const tidewire_feed_options *options,
@@ -224,8 +226,9 @@ TIDEWIRE_API tidewire_result tidewire_feed_open(tidewire_feed **out, const char 
  * deadline_ms 0: 10,000. */
 TIDEWIRE_API tidewire_result tidewire_feed_next(tidewire_feed *feed, uint32_t deadline_ms,
                                                 tidewire_row *row, tidewire_error *error);
-/* Where to begin a later feed. */
+/* Where to begin a later feed: both numbers together. */
 TIDEWIRE_API uint64_t tidewire_feed_position(const tidewire_feed *feed);
+TIDEWIRE_API uint64_t tidewire_feed_srv_id(const tidewire_feed *feed);
 /* Writes the position to position_file, whole and on disk or not at all: when you have done what
  * the rows so far ask for. Rows that were told after the last save are told again. */
 TIDEWIRE_API tidewire_result tidewire_feed_save(tidewire_feed *feed, tidewire_error *error);

@@ -12,7 +12,7 @@
 #include "clients/c/tidewire.h"
 #include "clients/c/tidewire_priv.h"
 
-enum { POSITION_TEXT_MAX = 32 };
+enum { POSITION_TEXT_MAX = 64 };
 
 struct tidewire_feed {
     service_feed *feed; /* own */
@@ -22,7 +22,7 @@ struct tidewire_feed {
     tw_buf key, doc; /* own; of the row told last */
 };
 
-/* ---- the position in a file: one number and a newline ---- */
+/* ---- the position in a file: the log's srv_id, a space, the row, a newline ---- */
 static tidewire_result fail_file(tidewire_error *error, const char *what, const char *path)
 {
     service_failure failure;
@@ -34,7 +34,8 @@ static tidewire_result fail_file(tidewire_error *error, const char *what, const 
 }
 
 /* No file: the position stays as it was given. */
-static tidewire_result load(const char *path, uint64_t *position, tidewire_error *error)
+static tidewire_result load(const char *path, uint64_t *srv_id, uint64_t *position,
+                            tidewire_error *error)
 {
     char text[POSITION_TEXT_MAX + 1];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -46,8 +47,13 @@ static tidewire_result load(const char *path, uint64_t *position, tidewire_error
     if (len < 0) {
         return fail_file(error, "read", path);
     }
-    tw_str number = {text, len > 0 && text[len - 1] == '\n' ? (size_t)len - 1 : (size_t)len};
-    if (tw_parse_u64(number, INT64_MAX, position) != TW_OK) {
+    const char *end = text + (len > 0 && text[len - 1] == '\n' ? len - 1 : len);
+    const char *space = memchr(text, ' ', (size_t)len);
+    space = space == NULL ? end : space;
+    tw_str srv = {text, (size_t)(space - text)};
+    tw_str row = {space + (space < end), (size_t)(end - space - (space < end))};
+    if (tw_parse_u64(srv, INT64_MAX, srv_id) != TW_OK || *srv_id == 0 ||
+        tw_parse_u64(row, INT64_MAX, position) != TW_OK) {
         return tidewire_fail_input(error, TW_E_BAD_SINCE,
                                    "%.200s holds no position; delete it to begin anew.", path);
     }
@@ -87,7 +93,8 @@ tidewire_result tidewire_feed_save(tidewire_feed *feed, tidewire_error *error)
         return tidewire_fail_input(error, TW_E_BAD_MESSAGE,
                                    "This feed was opened without position_file.");
     }
-    size_t len = tw_format(text, sizeof text, "%llu\n",
+    size_t len = tw_format(text, sizeof text, "%llu %llu\n",
+                           (unsigned long long)service_feed_srv_id(feed->feed),
                            (unsigned long long)service_feed_position(feed->feed));
     tw_format(beside, sizeof beside, "%s.new", feed->file);
     if (!write_synced(beside, text, len) || rename(beside, feed->file) != 0 ||
@@ -103,6 +110,7 @@ static tidewire_result start(tidewire_feed *self, const char *url, const char *c
 {
     service_failure failure;
     uint64_t after = given->after;
+    uint64_t srv_id = given->after_srv_id;
     if (given->position_file != NULL) {
         size_t len = strlen(given->position_file);
         self->file = tw_alloc(len + 1);
@@ -112,13 +120,17 @@ static tidewire_result start(tidewire_feed *self, const char *url, const char *c
                                        "long.");
         }
         memcpy(self->file, given->position_file, len + 1);
-        tidewire_result result = load(self->file, &after, error);
+        tidewire_result result = load(self->file, &srv_id, &after, error);
         if (result != TIDEWIRE_OK) {
             return result;
         }
     }
+    if (after != TIDEWIRE_START && after != TIDEWIRE_NOW && srv_id == 0) {
+        return tidewire_fail_input(error, TW_E_BAD_SINCE,
+                                   "A position is of a log: give its after_srv_id too.");
+    }
     service_feed_options options = {
-        .database = given->database, .collection = collection, .after = after};
+        .database = given->database, .collection = collection, .srv_id = srv_id, .after = after};
     uint64_t deadline_ms = tidewire_deadline(given->deadline_ms, TIDEWIRE_DEADLINE_MS);
     if (service_feed_open(&self->feed, url, &options, deadline_ms, &failure) != TW_OK) {
         return tidewire_fail(error, &failure);
@@ -220,6 +232,11 @@ tidewire_result tidewire_feed_next(tidewire_feed *feed, uint32_t deadline_ms, ti
 uint64_t tidewire_feed_position(const tidewire_feed *feed)
 {
     return service_feed_position(feed->feed);
+}
+
+uint64_t tidewire_feed_srv_id(const tidewire_feed *feed)
+{
+    return service_feed_srv_id(feed->feed);
 }
 
 uint64_t tidewire_feed_replays(const tidewire_feed *feed)

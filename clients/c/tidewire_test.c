@@ -386,17 +386,30 @@ static void test_tidewire_feed_goes_on_from_its_file(void **state)
         assert_int_equal(tidewire_feed_save(feed, &w.error), TIDEWIRE_OK);
         tidewire_feed_close(&feed);
     }
-    FILE *file = fopen(w.file, "w");
-    assert_non_null(file);
-    assert_true(fputs("soon\n", file) >= 0 && fclose(file) == 0);
-    assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error), TIDEWIRE_BAD_INPUT);
-    assert_non_null(strstr(w.error.message, "holds no position"));
+    static const char *const wrong[] = {"soon\n", "17\n", "7 x\n", "0 1\n", "7 1 1\n", "7 ", ""};
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        FILE *file = fopen(w.file, "w");
+        assert_non_null(file);
+        assert_true(fputs(wrong[i], file) >= 0 && fclose(file) == 0);
+        assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error),
+                         TIDEWIRE_BAD_INPUT);
+        assert_non_null(strstr(w.error.message, "holds no position"));
+    }
     options.position_file = "/no/such/folder/position";
     assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error), TIDEWIRE_OK);
     assert_int_equal(tidewire_feed_save(feed, &w.error), TIDEWIRE_FAILED);
     assert_string_equal(w.error.code, "disk");
+    uint64_t srv_id = tidewire_feed_srv_id(feed);
+    assert_true(srv_id != 0);
     tidewire_feed_close(&feed);
-    options = (tidewire_feed_options){.after = 1000000};
+    options = (tidewire_feed_options){.after = 1};
+    assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error), TIDEWIRE_BAD_INPUT);
+    assert_string_equal(w.error.code, "bad_since");
+    options.after_srv_id = srv_id + 1;
+    assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error), TIDEWIRE_REFUSED);
+    assert_string_equal(w.error.code, "reset");
+    assert_int_equal(w.error.retry, TIDEWIRE_RETRY_NO);
+    options = (tidewire_feed_options){.after = 1000000, .after_srv_id = srv_id};
     assert_int_equal(tidewire_feed_open(&feed, w.url, "c", &options, &w.error), TIDEWIRE_REFUSED);
     assert_string_equal(w.error.code, "ahead");
     end(&w);

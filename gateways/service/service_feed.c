@@ -1,12 +1,14 @@
 /* service_feed.c - the feed: what was committed, per collection, in numbered messages; and replay.
  *
  * A message is the topic "db.collection" and a NUL, then the msgpack map
- * {"n_prev":P,"n":N,"batch":B, "rows":[{"n","op","key","version","srv_id","seqno","doc"}...]}:
- * rows in order of n; P is the N of the collection's message before. A follower at position X that
- * finds P > X has lost something and asks {"op":"replay","after":X,...}; so it does after silence,
- * as the last message may be the lost one. nng drops what a follower does not read in time: the
- * feed is the hint, the log the truth. The gateway itself follows the store in the same way, and
- * reads from the log what it missed. */
+ * {"srv_id":S,"n_prev":P,"n":N,"batch":B,
+ *  "rows":[{"n","op","key","version","srv_id","seqno","doc"}...]}:
+ * rows in order of n; P is the N of the collection's message before, S names the log that n is of.
+ * A follower at position X that finds P > X has lost something and asks
+ * {"op":"replay","srv_id":S,"after":X,...}; so it does after silence, as the last message may be
+ * the lost one, and where S is another: that is answered `reset`. nng drops what a follower does
+ * not read in time: the feed is the hint, the log the truth. The gateway itself follows the store
+ * in the same way, and reads from the log what it missed. */
 #include "protocol/codec.h"
 
 #include "gateways/service/service_priv.h"
@@ -17,6 +19,7 @@ typedef struct service_replay {
     struct service_replay *next, **link; /* of the gateway's */
     service *gateway;                    /* borrow */
     uint64_t tag;
+    uint64_t srv; /* of the log that after is of; 0: not told */
     uint64_t after, limit;
     unsigned pages;
     char db[TW_NAME_MAX + 1], coll[TW_NAME_MAX + 1];
@@ -45,10 +48,11 @@ static service_mark *mark_of(service_feed_state *feed, tw_str db, tw_str coll)
 }
 
 /* Forgets all marks: whoever followed before base is told that it lost something. */
-static void begin_at(service_feed_state *feed, uint64_t n)
+static void begin_at(service_feed_state *feed, uint64_t srv, uint64_t n)
 {
     memset(feed->marks, 0, SERVICE_COLLECTIONS * sizeof feed->marks[0]);
     feed->marks_count = 0;
+    feed->srv = srv;
     feed->base = n;
     feed->applied = n;
     feed->seen = n;
@@ -130,6 +134,7 @@ static void publish_collection(service *self, const tw_list_log_row *rows, size_
         uint64_t n = 0;
         tw_buf_clear(&feed->rows);
         tw_bson_begin(&b, &feed->rows);
+        tw_bson_add_i64(&b, TW_STR("srv_id"), (int64_t)feed->srv);
         tw_bson_add_i64(&b, TW_STR("n_prev"), (int64_t)n_prev);
         tw_bson_add_i64(&b, TW_STR("batch"), (int64_t)feed->batches + 1);
         tw_bson_open_array(&b, TW_STR("rows"));
@@ -188,8 +193,9 @@ static void on_repair(void *arg, void *context, uint64_t tag, tw_err err, const 
         return;
     }
     const tw_msg_log_rows *rows = &in->body->log_rows;
-    if (rows->head < feed->applied || feed->applied < rows->floor) {
-        begin_at(feed, rows->head); /* another log, or too late: followers read it themselves */
+    if (rows->srv != feed->srv || rows->head < feed->applied || feed->applied < rows->floor) {
+        begin_at(feed, rows->srv,
+                 rows->head); /* another log, or too late: followers read it themselves */
     } else {
         publish_rows(self, &rows->rows, feed->applied, rows->upto);
     }
@@ -223,8 +229,8 @@ tw_err service_on_log_batch(void *arg, const tw_envelope *in)
     TW_ASSERT(in->id == TW_MSG_log_batch);
     const tw_msg_log_batch *batch = &in->body->log_batch;
     service_feed_state *feed = &self->feed;
-    if (!feed->started || batch->head < feed->applied) { /* the first, or of another log */
-        begin_at(feed, batch->prev_head);
+    if (!feed->started || batch->srv != feed->srv || batch->head < feed->applied) {
+        begin_at(feed, batch->srv, batch->prev_head); /* the first, or of another log */
     }
     feed->seen = batch->head > feed->seen ? batch->head : feed->seen;
     if (feed->repairing) {
@@ -291,11 +297,12 @@ static void answer_begin(service_replay *self, tw_bson_builder *b)
     tw_bson_open_array(b, TW_STR("rows"));
 }
 
-static void answer_end(service_replay **at, tw_bson_builder *b, uint64_t upto, uint64_t head,
-                       uint64_t floor)
+static void answer_end(service_replay **at, tw_bson_builder *b, uint64_t srv, uint64_t upto,
+                       uint64_t head, uint64_t floor)
 {
     service *gateway = (*at)->gateway;
     tw_bson_close(b);
+    tw_bson_add_i64(b, TW_STR("srv_id"), (int64_t)srv);
     tw_bson_add_i64(b, TW_STR("upto"), (int64_t)upto);
     tw_bson_add_i64(b, TW_STR("head"), (int64_t)head);
     tw_bson_add_i64(b, TW_STR("floor"), (int64_t)floor);
@@ -306,6 +313,24 @@ static void answer_end(service_replay **at, tw_bson_builder *b, uint64_t upto, u
     }
     service_answer(gateway, (*at)->tag, answer);
     replay_end(at);
+}
+
+/* Why `after` cannot be served; NULL: it can. */
+static const char *refusal(const service_replay *self, const tw_msg_log_rows *page, tw_err *err)
+{
+    if (self->srv != 0 && self->srv != page->srv) {
+        *err = TW_E_RESET;
+        return "The log was replaced: forget what you have of it, and begin again at 0.";
+    }
+    if (self->after > page->head) {
+        *err = TW_E_AHEAD;
+        return "after is ahead of the log: begin again at 0.";
+    }
+    if (self->after != 0 && self->after < page->floor) {
+        *err = TW_E_COMPACTED;
+        return "after is below the log's floor: begin again at 0.";
+    }
+    return NULL;
 }
 
 static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
@@ -325,12 +350,10 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
         return;
     }
     const tw_msg_log_rows *page = &in->body->log_rows;
-    if (self->after > page->head) {
-        replay_fail(&self, TW_E_AHEAD, "after is ahead of the log: begin again at 0.");
-        return;
-    }
-    if (self->after != 0 && self->after < page->floor) {
-        replay_fail(&self, TW_E_COMPACTED, "after is below the log's floor: begin again at 0.");
+    tw_err refused = TW_OK;
+    const char *cause = refusal(self, page, &refused);
+    if (cause != NULL) {
+        replay_fail(&self, refused, cause);
         return;
     }
     tw_bson_builder b;
@@ -356,7 +379,7 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
         replay_ask(self);
         return;
     }
-    answer_end(&self, &b, upto, page->head, page->floor);
+    answer_end(&self, &b, page->srv, upto, page->head, page->floor);
 }
 
 /* Without `after`: where the log is now, and no rows. */
@@ -374,7 +397,7 @@ static void on_replay_state(void *state, void *context, uint64_t tag, tw_err err
     tw_bson_builder b;
     const tw_msg_log_state *log = &in->body->log_state;
     answer_begin(self, &b);
-    answer_end(&self, &b, log->head, log->head, log->floor);
+    answer_end(&self, &b, log->own, log->head, log->head, log->floor);
 }
 
 static void replay_ask(service_replay *self)
@@ -419,6 +442,10 @@ static const char *take_field(service_replay *self, tw_str name, tw_bson_value v
         self->after = (uint64_t)number;
         return whole && self->after <= TW_SEQNO_MAX ? NULL : "\"after\" is to be a row number.";
     }
+    if (tw_str_equal(name, TW_STR("srv_id"))) {
+        self->srv = (uint64_t)number;
+        return whole && self->srv <= TW_SEQNO_MAX ? NULL : "\"srv_id\" is to be a number.";
+    }
     if (tw_str_equal(name, TW_STR("limit"))) {
         self->limit = (uint64_t)number;
         bool fits = whole && self->limit > 0 && self->limit <= TW_BATCH_ROWS_MAX;
@@ -430,7 +457,7 @@ static const char *take_field(service_replay *self, tw_str name, tw_bson_value v
         tw_format(self->req_id, sizeof self->req_id, "%.*s", fits ? (int)text.len : 0, text.ptr);
         return fits ? NULL : "\"reqID\" of replay is to be text of at most 64 bytes.";
     }
-    return "replay has the fields collection, database, after, limit and reqID.";
+    return "replay has the fields collection, database, srv_id, after, limit and reqID.";
 }
 
 void service_replay_start(service *gateway, uint64_t tag, tw_bson asked)

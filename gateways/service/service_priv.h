@@ -50,6 +50,7 @@ typedef struct service_mark {
 
 typedef struct service_feed_state {
     bool started;     /* applied and base hold */
+    uint64_t srv;     /* of the log whose rows these are */
     bool repairing;   /* the log is being read; batches are left to that */
     uint64_t applied; /* rows up to here were published */
     uint64_t base;    /* n_prev of a collection without mark */

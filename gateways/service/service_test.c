@@ -468,6 +468,8 @@ static void test_service_replay_wrong_fields_refused(void **state)
         "{\"op\":\"replay\"}",
         "{\"op\":\"replay\",\"collection\":\"c\",\"after\":-1}",
         "{\"op\":\"replay\",\"collection\":\"c\",\"after\":\"1\"}",
+        "{\"op\":\"replay\",\"collection\":\"c\",\"srv_id\":-1,\"after\":1}",
+        "{\"op\":\"replay\",\"collection\":\"c\",\"srv_id\":\"7\",\"after\":1}",
         "{\"op\":\"replay\",\"collection\":\"c\",\"limit\":0}",
         "{\"op\":\"replay\",\"collection\":\"c\",\"limit\":4097}",
         "{\"op\":\"replay\",\"collection\":\"c\",\"reqID\":[]}",
@@ -483,6 +485,12 @@ static void test_service_replay_wrong_fields_refused(void **state)
         ask(&w, "{\"op\":\"replay\",\"collection\":\"c\",\"after\":0,\"limit\":2}", &reply), TW_OK);
     assert_int_equal(tw_bson_count(tw_bson_get_doc(reply, TW_STR("rows"))), 2);
     assert_int_equal(tw_bson_get_i64_or(reply, TW_STR("upto"), 0), 4);
+    int64_t srv_id = tw_bson_get_i64_or(reply, TW_STR("srv_id"), 0);
+    assert_int_equal(srv_id, 7); /* of the store in memory */
+    static const char same[] = "{\"op\":\"replay\",\"collection\":\"c\",\"srv_id\":7,\"after\":1}";
+    assert_int_equal(ask(&w, same, &reply), TW_OK);
+    static const char other[] = "{\"op\":\"replay\",\"collection\":\"c\",\"srv_id\":8,\"after\":1}";
+    assert_int_equal(ask(&w, other, &reply), TW_E_RESET);
     static const char replay[] = "{\"op\":\"replay\",\"collection\":\"c\",\"after\":0}";
     fake_log_fail_reads(w.log, 3); /* the client is patient */
     assert_int_equal(ask(&w, replay, &reply), TW_OK);

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -121,9 +122,32 @@ def test_errors_are_told_in_words(service_server, url, programs, tmp_path):
     assert done.returncode == 1 and "bad_message" in done.stderr and "doc" in done.stderr
     done = run(programs["publish"], url, "$c", "1")
     assert done.returncode == 1 and "$c" in done.stderr
-    (tmp_path / "position").write_text("999999\n")
+    with Service(url) as service:
+        srv_id = service.one("replay", collection="c")["srv_id"]
+    (tmp_path / "position").write_text(f"{srv_id} 999999\n")
     done = run(programs["follow"], url, "c", str(tmp_path / "position"), "1")
     assert done.returncode == 1 and "ahead" in done.stderr and "0" in done.stderr
+
+
+def test_a_replaced_log_is_told_and_not_read_from_a_position_of_before(
+    service_server, url, programs, tmp_path
+):
+    position = str(tmp_path / "position")
+    assert run(programs["publish"], url, "c", "10").returncode == 0
+    assert len(run(programs["follow"], url, "c", position, "10").stdout.splitlines()) == 10
+    live = start(programs["follow"], url, "c", "", "10000", stdout=subprocess.PIPE)
+    for _ in range(10):  # it is there, and knows the log
+        assert " put " in live.stdout.readline()
+    service_server.kill()
+    shutil.rmtree(service_server.directory / "data")
+    service_server.start()
+    assert run(programs["publish"], url, "c", "500").returncode == 0
+    done = run(programs["follow"], url, "c", position, "1")
+    assert (done.returncode, done.stdout) == (1, "") and "reset" in done.stderr, done
+    _, said = live.communicate(timeout=60)  # one that was open hears of it too
+    assert live.returncode == 1 and "reset" in said and "forget" in said, said
+    os.remove(position)
+    assert len(run(programs["follow"], url, "c", position, "500").stdout.splitlines()) == 500
 
 
 def test_a_server_that_stands_still_is_told_by_the_deadline(service_server, url, programs):

@@ -178,6 +178,8 @@ def test_garbage_is_answered_and_does_no_harm(service):
         ({"op": "replay", "collection": "c", "after": 2**53}, "bad_message"),
         ({"op": "replay", "collection": "c", "limit": 0}, "bad_message"),
         ({"op": "replay", "collection": "c", "after": 99}, "ahead"),
+        ({"op": "replay", "collection": "c", "after": 0, "srv_id": -1}, "bad_message"),
+        ({"op": "replay", "collection": "c", "after": 0, "srv_id": 1}, "reset"),
     ]
     for fields, code in requests:
         answer = service.refused(**fields)

@@ -385,7 +385,8 @@ static tw_err on_write(void *arg, const tw_envelope *in)
         apply_group(log, in->arena, ops, from, to, results);
     }
     tw_position at = {FAKE_SRV, log->count};
-    tw_msg_log_batch batch = {.prev_head = head, .head = log->count, .at = {&at, 1}};
+    tw_msg_log_batch batch = {
+        .srv = FAKE_SRV, .prev_head = head, .head = log->count, .at = {&at, 1}};
     batch.rows = rows_told(log, in->arena, head, log->count);
     if (batch.rows.count != 0) {
         tw_publish(self->actor, TW_MSG_log_batch, &batch);
@@ -402,7 +403,7 @@ static tw_err on_write(void *arg, const tw_envelope *in)
 static tw_err on_log_state(void *arg, const tw_envelope *in)
 {
     fake_actor *self = arg;
-    tw_msg_log_state state = {.srv = FAKE_SRV, .head = fake_log_head(self->log)};
+    tw_msg_log_state state = {.srv = FAKE_SRV, .own = FAKE_SRV, .head = fake_log_head(self->log)};
     tw_reply(self->actor, in->route, TW_MSG_log_state, &state);
     return TW_OK;
 }
@@ -555,7 +556,7 @@ static tw_err on_log_read(void *arg, const tw_envelope *in)
     tw_rwlock_read(&self->log->lock);
     size_t from = read->after < self->log->count ? read->after : self->log->count;
     size_t to = self->log->count - from > read->rows_max ? from + read->rows_max : self->log->count;
-    tw_msg_log_rows answer = {.head = self->log->count, .upto = to};
+    tw_msg_log_rows answer = {.srv = FAKE_SRV, .head = self->log->count, .upto = to};
     answer.rows = rows_told(self->log, in->arena, from, to);
     tw_reply(self->actor, in->route, TW_MSG_log_rows, &answer);
     tw_rwlock_done(&self->log->lock);

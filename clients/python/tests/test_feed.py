@@ -1,10 +1,11 @@
 """The feed: each row once and in order, whatever was lost on the way."""
 
+import shutil
 import threading
 
 import pytest
 
-from tidewire import NOW, BadInput, Client, Refused
+from tidewire import NOW, START, BadInput, Client, Refused
 
 
 def take(feed, count):
@@ -40,7 +41,7 @@ def test_what_is_stored_and_what_comes_then(client):
 def test_an_idle_feed_ends_and_one_from_now_tells_nothing_old(client):
     client.put("c", {"_id": 1})
     with client.feed("c", NOW, idle=0.2) as feed:
-        assert list(feed) == [] and feed.position > 0
+        assert list(feed) == [] and feed.position.row > 0 and feed.position.srv_id > 0
         client.put("c", {"_id": 2})
         assert feed.poll(20).key == 2
         assert feed.poll(0.05) is None
@@ -64,23 +65,57 @@ def test_a_position_is_kept_in_a_file(server, url, backend, tmp_path):
                 feed.save()
         with client.feed("c", position_file=path, idle=0.2) as feed:
             assert list(feed) == []
-        (tmp_path / "position").write_text("soon")
-        with pytest.raises(BadInput, match="holds no position"):
-            client.feed("c", position_file=path)
+        for text in ("soon", "17", "1 2 3", "1 x"):
+            (tmp_path / "position").write_text(text)
+            with pytest.raises(BadInput, match="holds no position"):
+                client.feed("c", position_file=path)
         with client.feed("c") as feed, pytest.raises(BadInput):
             feed.save()
 
 
 def test_wrong_positions_and_names_are_refused(client):
     client.put("c", {"_id": 1})
-    with pytest.raises(Refused) as ahead:
-        client.feed("c", 10**6)
-    assert ahead.value.code == "ahead"
-    for since in (-1, "yesterday"):
+    with client.feed("c") as feed:
+        srv_id = feed.position.srv_id
+    for since, code in (((srv_id, 10**6), "ahead"), ((srv_id + 1, 1), "reset")):
+        with pytest.raises(Refused) as refused:
+            client.feed("c", since)
+        assert refused.value.code == code
+    for since in (-1, 7, "yesterday", (0, 7), (7,), (7, -1), (7, "1"), {}):
         with pytest.raises(BadInput):
             client.feed("c", since)
     with pytest.raises(Refused):
         client.feed("$c")
+
+
+def replace_log(server, url, count):
+    """The server's log is another one, with `count` records: more than any position of before."""
+    server.kill()
+    shutil.rmtree(server.directory / "data")
+    server.start()
+    with Client(url) as client:
+        client.put_many("c", ({"_id": f"new{i}"} for i in range(count)))
+
+
+def test_a_replaced_log_is_told_and_not_read_from_a_position_of_before(
+    server, client, url, tmp_path
+):
+    path = str(tmp_path / "position")
+    client.put_many("c", ({"_id": i} for i in range(10)))
+    with client.feed("c", position_file=path) as feed, client.feed("c") as live:
+        assert [row.key for row in take(feed, 10)] == list(range(10))
+        feed.save()
+        assert len(take(live, 10)) == 10
+        replace_log(server, url, 500)
+        with pytest.raises(Refused) as refused:  # a feed that is open hears of it too
+            take(live, 1)
+        assert refused.value.code == "reset"
+    for options in ({"position_file": path}, {"since": feed.position}):
+        with pytest.raises(Refused) as refused:
+            client.feed("c", **options)
+        assert refused.value.code == "reset" and "forget" in str(refused.value)
+    with client.feed("c", START) as feed:
+        assert {row.key for row in take(feed, 500)} == {f"new{i}" for i in range(500)}
 
 
 def test_the_feed_goes_on_over_kills(server, client):

@@ -18,7 +18,7 @@ from .errors import (
     TidewireError,
     Unavailable,
 )
-from .feed import NOW, START, Feed, Row
+from .feed import NOW, START, Feed, Position, Row
 from .publish import Published
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Feed",
     "NotFound",
     "PartlyRefused",
+    "Position",
     "Published",
     "PublishInterrupted",
     "Refused",

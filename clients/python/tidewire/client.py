@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 from . import _wire
 from ._nng import Socket, backend, check_url
 from .errors import BadInput, PublishInterrupted, Unavailable, refusal
-from .feed import START, Feed
+from .feed import START, Feed, Since
 from .publish import Published, Publisher
 
 Document = Dict[str, Any]
@@ -295,7 +295,7 @@ class Client:
     def feed(
         self,
         collection: str,
-        since: Union[int, str, None] = START,
+        since: Since = START,
         *,
         position_file: Optional[str] = None,
         idle: Optional[float] = None,
@@ -304,7 +304,7 @@ class Client:
         """Follows a collection: an iterator over every change, once and in order, across lost
         messages and restarts of the server.
 
-        since          START (all that is stored, then what comes), NOW, or a position
+        since          START (all that is stored, then what comes), NOW, or a feed's position
         position_file  begins where this file says, if it exists; feed.save() writes it
         idle           ends the iteration after so many seconds without a row; None: never
         """

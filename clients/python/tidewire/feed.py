@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Iterator, List, Optional, Union
+from typing import Any, Deque, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from . import _wire
 from ._nng import backend, check_url
@@ -20,6 +20,17 @@ START = 0  # all that is stored, then what comes
 NOW = "now"  # what comes from now on
 SILENCE_S = 1.0  # after which the log is asked: the last message may be the lost one
 POLL_S = 1.0  # of an iteration; between two of them Ctrl-C and `idle` are looked at
+
+
+class Position(NamedTuple):
+    """Where a feed is: a row of a log. A server whose log was replaced has another srv_id, and its
+    rows are other ones."""
+
+    srv_id: int
+    row: int
+
+
+Since = Union[int, str, Sequence[int], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Row:
     doc       the document; None where there is none
     """
 
-    position: int
+    position: Position
     op: str
     key: Any
     version: int
@@ -59,7 +70,7 @@ class Feed:
         url: str,
         collection: str,
         *,
-        since: Union[int, str, None] = START,
+        since: Since = START,
         database: Optional[str] = None,
         backend: Optional[str] = None,
         position_file: Optional[str] = None,
@@ -71,14 +82,12 @@ class Feed:
         check_url(url)
         if position_file is not None:
             since = _load(position_file, since)
-        if since is not None and since != NOW and (isinstance(since, str) or since < 0):
-            raise BadInput("bad_since", f"since is START, NOW or a position, not {since!r}.")
-        self.collection, self.position = collection, 0 if since in (NOW, None) else int(since)
+        self.collection, self.position = collection, _position(since)
         self.replays = 0  # times that the log was read
         self._from_now = since == NOW
         self._file, self._idle = position_file, idle
         self._rows: Deque[Row] = deque()
-        self._upto = 0  # position when _rows is told
+        self._upto = 0  # row of the position when _rows is told
         self._behind, self._heard = True, 0.0
         self._client = Client(url, deadline=deadline, database=database, backend=backend)
         try:
@@ -112,8 +121,8 @@ class Feed:
 
     def poll(self, timeout: float) -> Optional[Row]:
         """The next row, or None where none came in so many seconds, or the server is away. Refused
-        with `ahead` or `compacted`: the position cannot be served any more; open a feed at START,
-        and forget what you have."""
+        with `reset` (the log was replaced), `ahead` or `compacted`: the position cannot be served
+        any more; open a feed at START, and forget what you have."""
         until = time.monotonic() + timeout
         while True:
             while self._rows:
@@ -121,7 +130,7 @@ class Feed:
                 if row.position > self.position:
                     self.position = row.position
                     return row
-            self.position = max(self.position, self._upto)
+            self.position = self.position._replace(row=max(self.position.row, self._upto))
             if self._behind:
                 try:
                     self._replay(max(0.01, until - time.monotonic()))
@@ -141,7 +150,7 @@ class Feed:
             raise BadInput("bad_message", "this feed was made without position_file.")
         beside = self._file + ".new"
         with open(beside, "w", encoding="ascii") as file:
-            file.write(f"{self.position}\n")
+            file.write(f"{self.position.srv_id} {self.position.row}\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self._file)
@@ -153,12 +162,12 @@ class Feed:
 
     # ---- the log ----
     def _replay(self, deadline: float) -> str:
-        after = None if self._from_now else self.position
+        srv_id, after = (None, None) if self._from_now else self.position
         reply = self._client.ask(
-            "replay", collection=self.collection, after=after, deadline=deadline
+            "replay", collection=self.collection, srv_id=srv_id, after=after, deadline=deadline
         )
-        if self._from_now:
-            self.position, self._from_now = reply["upto"], False
+        row = reply["upto"] if self._from_now else self.position.row
+        self.position, self._from_now = Position(reply["srv_id"], row), False
         self.replays += 1
         self._behind = reply["upto"] < reply["head"]
         self._heard = time.monotonic()
@@ -173,9 +182,10 @@ class Feed:
         if data is not None:
             self._heard = now
             message = _wire.unpack(data[len(self._topic) :])
-            if message["n_prev"] > self.position:
+            srv_id, row = self.position
+            if message["n_prev"] > row or message["srv_id"] != srv_id:
                 self._behind = True
-            elif message["n"] > self.position:
+            elif message["n"] > row:
                 self._take(message["rows"], message["n"])
             return True
         if now >= self._heard + SILENCE_S:
@@ -191,8 +201,9 @@ class Feed:
         for row in rows:
             self._rows.append(
                 Row(
-                    row["n"], row["op"], row.get("key"), row.get("version", 0),
-                    row.get("srv_id", 0), row.get("seqno", 0), row.get("doc"),
+                    Position(self.position.srv_id, row["n"]), row["op"], row.get("key"),
+                    row.get("version", 0), row.get("srv_id", 0), row.get("seqno", 0),
+                    row.get("doc"),
                 )
             )  # fmt: skip
 
@@ -200,12 +211,21 @@ class Feed:
 _backend = backend
 
 
-def _load(path: str, otherwise: Union[int, str, None]) -> Union[int, str, None]:
+def _position(since: Since) -> Position:
+    if since is None or since == NOW or since == START:
+        return Position(0, 0)
+    if isinstance(since, (tuple, list)) and len(since) == 2:
+        if all(type(part) is int and part >= 0 for part in since) and since[0] > 0:
+            return Position(*since)
+    raise BadInput("bad_since", f"since is START, NOW or a feed's position, not {since!r}.")
+
+
+def _load(path: str, otherwise: Since) -> Since:
     try:
         with open(path, encoding="ascii") as file:
-            text = file.read().strip()
+            words = file.read().split()
     except FileNotFoundError:
         return otherwise
-    if not text.isdigit():
+    if len(words) != 2 or not all(word.isdigit() for word in words):
         raise BadInput("bad_since", f"{path} holds no position; delete it to begin anew.")
-    return int(text)
+    return Position(int(words[0]), int(words[1]))
