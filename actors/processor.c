@@ -447,7 +447,7 @@ static tw_err open_links(struct processor *self)
         processor_link *link = &self->links[self->links_count];
         link->address = address;
         STAILQ_INIT(&link->waiting);
-        tw_err err = transport_open(&link->socket, TRANSPORT_LINK, self->wake_fd);
+        tw_err err = transport_open(&link->socket, TRANSPORT_LINK, address, self->wake_fd);
         if (err != TW_OK) {
             return err;
         }

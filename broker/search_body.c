@@ -582,13 +582,16 @@ static tw_err add_sort(reader *self, tw_bson_value value)
     return err;
 }
 
-/* Always without `_tw`, which is the server's. */
+/* `_tw` is the server's: es_proxy takes it out of what comes back, as an engine that filters reads
+ * each document anew. Where it is to filter anyhow, it leaves that out too. */
 static tw_err add_source(reader *self, tw_bson_value value)
 {
     tw_bson doc = tw_bson_value_doc(value);
     tw_err err = TW_OK;
-    if (value.type == TW_BSON_BOOL && !tw_bson_value_bool_or(value, true)) {
-        tw_bson_add_value(self->b, TW_STR("_source"), value);
+    if (value.type == 0 || value.type == TW_BSON_BOOL) {
+        if (!tw_bson_value_bool_or(value, true)) {
+            tw_bson_add_value(self->b, TW_STR("_source"), value);
+        }
         return TW_OK;
     }
     tw_bson_open_doc(self->b, TW_STR("_source"));
@@ -604,7 +607,7 @@ static tw_err add_source(reader *self, tw_bson_value value)
         if (err == TW_OK && includes.type != 0) {
             err = add_param(self, TW_STR("includes"), includes, "");
         }
-    } else if (value.type != TW_BSON_BOOL && value.type != 0) {
+    } else {
         err = wrong_form(self, TW_STR("_source"), "true, false, names or an object");
     }
     tw_bson_value excludes = tw_bson_get(doc, TW_STR("excludes"));

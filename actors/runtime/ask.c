@@ -143,7 +143,7 @@ int tw_link(tw_actor *actor, const char *to)
     if (err == TW_OK) {
         tw_format(link->name, sizeof link->name, "%s", to);
         link->down_since_ms = actor->now_ms;
-        err = transport_open(&link->socket, TRANSPORT_LINK, actor->wake_fd);
+        err = transport_open(&link->socket, TRANSPORT_LINK, actor->base, actor->wake_fd);
     }
     if (err == TW_OK) {
         err = run_watch(actor, link->socket.fd, SOURCE_LINK + (uint32_t)actor->links_count);
@@ -290,7 +290,8 @@ static void answer_take(tw_actor *actor, ask_link *link, const transport_packet 
             tw_log(TW_LOG_WARN, actor->name, "refused an answer of %s: %s (%llu so far)",
                    link->name, tw_err_text(err), (unsigned long long)actor->refused);
         }
-        transport_refuse(packet); /* its other requests are then settled as unavailable */
+        transport_refuse(&link->socket,
+                         packet); /* its other requests are then settled as unavailable */
         return;
     }
     ask *one = ask_of(actor, link, transport_packet_header(packet), id, request);

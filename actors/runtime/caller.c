@@ -48,7 +48,7 @@ static tw_err caller_connect(tw_caller *caller, const char *base, const char *to
     tw_err err =
         run_name_is_right(to) ? transport_address(base, to, false, address) : TW_E_BAD_CONFIG;
     if (err == TW_OK) {
-        err = transport_open(&caller->socket, TRANSPORT_LINK, caller->wake_fd);
+        err = transport_open(&caller->socket, TRANSPORT_LINK, base, caller->wake_fd);
     }
     if (err == TW_OK) {
         err = transport_dial(&caller->socket, address);

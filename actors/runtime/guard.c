@@ -5,6 +5,9 @@
 void guard_begin(tw_actor *actor, guard *watch, transport_socket *guarded, listener_watch_peer peer,
                  const char *address)
 {
+    if (guarded->local != NULL) {
+        return; /* nng has no part in it */
+    }
     TW_ASSERT(guarded->listener != 0);
     TW_ASSERT(watch->guarded == NULL);
     listener_watch_begin(&watch->watch, peer, address);

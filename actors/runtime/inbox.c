@@ -48,7 +48,7 @@ static void request_refuse(tw_actor *actor, const transport_packet *packet, cons
                (unsigned long long)actor->refused);
     }
     if (err == TW_E_BAD_MESSAGE || route->len == 0) {
-        transport_refuse(packet);
+        transport_refuse(&actor->inbox, packet);
     } else {
         tw_reply_error(actor, route, err, "%s", tw_err_text(err));
     }

@@ -54,7 +54,8 @@ tw_err publish_life_begin(tw_actor *actor)
         TW_ASSERT(got == (ssize_t)sizeof actor->published.life); /* short reads: over 256 bytes */
     }
     actor->beat_ms = actor->now_ms + BEAT_MS;
-    return transport_open(&actor->publications, TRANSPORT_PUBLICATIONS, actor->wake_fd);
+    return transport_open(&actor->publications, TRANSPORT_PUBLICATIONS, actor->base,
+                          actor->wake_fd);
 }
 
 void publish_turn(tw_actor *actor)
@@ -79,7 +80,7 @@ void tw_follow(tw_actor *actor, const char *source)
         follow == NULL ? TW_E_NO_MEMORY : transport_address(actor->base, source, true, address);
     if (err == TW_OK) {
         tw_format(follow->source, sizeof follow->source, "%s", source);
-        err = transport_open(&follow->socket, TRANSPORT_FOLLOW, actor->wake_fd);
+        err = transport_open(&follow->socket, TRANSPORT_FOLLOW, actor->base, actor->wake_fd);
     }
     if (err == TW_OK) {
         err = run_watch(actor, follow->socket.fd, SOURCE_FOLLOW + (uint32_t)actor->follows_count);

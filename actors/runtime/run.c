@@ -185,7 +185,7 @@ static tw_err life_prepare(tw_actor *actor)
         err = run_watch(actor, actor->timer_fd, SOURCE_TIMER);
     }
     if (err == TW_OK) {
-        err = transport_open(&actor->inbox, TRANSPORT_INBOX, actor->wake_fd);
+        err = transport_open(&actor->inbox, TRANSPORT_INBOX, actor->base, actor->wake_fd);
     }
     if (err == TW_OK) {
         err = run_watch(actor, actor->inbox.fd, SOURCE_INBOX);

@@ -834,7 +834,7 @@ static void test_inbox_garbage_is_refused_and_counted(void **unused)
     transport_socket raw;
     int wake_fd = eventfd(0, EFD_NONBLOCK);
     for (size_t i = 0; i < TW_COUNT(bad); i++) {
-        assert_int_equal(transport_open(&raw, TRANSPORT_LINK, wake_fd), TW_OK);
+        assert_int_equal(transport_open(&raw, TRANSPORT_LINK, ipc_base, wake_fd), TW_OK);
         assert_int_equal(transport_dial(&raw, address), TW_OK);
         garbage_send(&raw, tw_str_of(bad[i]));
         uint64_t until_ms = run_clock_ms() + DEADLINE_MS;

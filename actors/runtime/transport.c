@@ -16,6 +16,7 @@
 #include "protocol/limits.h"
 
 #include "actors/runtime/actor.h"
+#include "actors/runtime/local.h"
 #include "actors/runtime/log.h"
 
 /* Depths of nng's queues, in messages. A request or an answer is never dropped for want of room:
@@ -193,12 +194,16 @@ static int socket_configure(transport_socket *socket, const struct kind *kind)
     return rv != 0 ? rv : nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, socket);
 }
 
-tw_err transport_open(transport_socket *socket, transport_kind kind, int wake_fd)
+tw_err transport_open(transport_socket *socket, transport_kind kind, const char *base, int wake_fd)
 {
     TW_ASSERT(socket != NULL);
     TW_ASSERT((size_t)kind < TW_COUNT(kinds));
     *socket = (transport_socket){.fd = -1, .wake_fd = wake_fd};
     TW_ASSERT(wake_fd >= 0);
+    bool asks = kind == TRANSPORT_INBOX || kind == TRANSPORT_LINK;
+    if (asks && starts_with(base, INPROC_PREFIX)) {
+        return local_open(socket, kind == TRANSPORT_INBOX);
+    }
     nng_socket opened;
     int rv = kinds[kind].open(&opened);
     if (rv != 0) {
@@ -215,6 +220,9 @@ tw_err transport_open(transport_socket *socket, transport_kind kind, int wake_fd
 tw_err transport_listen(transport_socket *socket, const char *address)
 {
     TW_ASSERT(address != NULL);
+    if (socket->local != NULL) {
+        return local_listen(socket, address);
+    }
     nng_listener listener;
     int rv = nng_listener_create(&listener, socket_of(socket), address);
     if (rv != 0) {
@@ -237,6 +245,9 @@ tw_err transport_listen(transport_socket *socket, const char *address)
 void transport_unlisten(transport_socket *socket)
 {
     TW_ASSERT(socket != NULL);
+    if (socket->local != NULL) {
+        local_unlisten(socket);
+    }
     if (socket->listener != 0) {
         nng_listener_close((nng_listener){.id = socket->listener});
         socket->listener = 0;
@@ -246,6 +257,10 @@ void transport_unlisten(transport_socket *socket)
 tw_err transport_dial(transport_socket *socket, const char *address)
 {
     TW_ASSERT(address != NULL);
+    if (socket->local != NULL) {
+        local_dial(socket, address);
+        return TW_OK;
+    }
     nng_dialer dialer;
     int rv = nng_dialer_create(&dialer, socket_of(socket), address);
     if (rv != 0) {
@@ -265,6 +280,10 @@ tw_err transport_dial(transport_socket *socket, const char *address)
 void transport_close(transport_socket *socket)
 {
     TW_ASSERT(socket != NULL);
+    if (socket->local != NULL) {
+        local_close(socket);
+        return;
+    }
     if (socket->id == 0) {
         return;
     }
@@ -323,9 +342,35 @@ tw_str transport_packet_body(const transport_packet *packet)
     return (tw_str){nng_msg_body(msg), nng_msg_len(msg)};
 }
 
+void transport_packet_route_add(transport_packet *packet, uint32_t id)
+{
+    int rv = nng_msg_header_insert_u32(msg_of(packet), id);
+    TW_ASSERT(rv == 0); /* a header has room for sixteen words, of which we use two */
+}
+
+uint32_t transport_packet_route_take(transport_packet *packet)
+{
+    uint32_t id = 0;
+    int rv = nng_msg_header_trim_u32(msg_of(packet), &id);
+    return rv == 0 ? id : 0;
+}
+
+uint32_t transport_packet_route(const transport_packet *packet)
+{
+    tw_str header = transport_packet_header(packet);
+    uint32_t id = 0;
+    for (size_t i = 0; header.len >= sizeof id && i < sizeof id; i++) {
+        id = id << 8 | (unsigned char)header.ptr[i];
+    }
+    return id;
+}
+
 tw_err transport_send(transport_socket *socket, transport_packet **packet)
 {
     TW_ASSERT(packet != NULL);
+    if (socket->local != NULL) {
+        return local_send(socket, packet);
+    }
     int rv = nng_sendmsg(socket_of(socket), msg_of(*packet), NNG_FLAG_NONBLOCK);
     if (rv == 0) {
         *packet = NULL;
@@ -336,6 +381,9 @@ tw_err transport_send(transport_socket *socket, transport_packet **packet)
 tw_err transport_receive(transport_socket *socket, transport_packet **out)
 {
     TW_ASSERT(out != NULL);
+    if (socket->local != NULL) {
+        return local_receive(socket, out);
+    }
     nng_msg *msg;
     int rv = nng_recvmsg(socket_of(socket), &msg, NNG_FLAG_NONBLOCK);
     if (rv != 0) {
@@ -345,8 +393,12 @@ tw_err transport_receive(transport_socket *socket, transport_packet **out)
     return TW_OK;
 }
 
-void transport_refuse(const transport_packet *packet)
+void transport_refuse(transport_socket *socket, const transport_packet *packet)
 {
+    if (socket->local != NULL) {
+        local_refuse(socket, packet);
+        return;
+    }
     nng_pipe pipe = nng_msg_get_pipe(msg_of(packet));
     if (nng_pipe_id(pipe) > 0) {
         nng_pipe_close(pipe); /* an error means that it is gone already */

@@ -1,4 +1,5 @@
 /* transport.h - the sockets of actors. transport.c is the runtime's only user of nng.
+ * Inside one process (inproc://) requests and answers go by queues instead (local.h).
  *
  * Four kinds, all polled by their descriptor and never blocking:
  *   inbox         raw REP: requests arrive in any number, each with its route in the header;
@@ -31,13 +32,14 @@ enum {
 
 /* Stays where it is while it is open: nng's threads hold its address. */
 typedef struct transport_socket {
-    uint32_t id;        /* nng's; 0: not open */
-    uint32_t listener;  /* nng's; 0: does not listen */
-    int fd;             /* readable: there is something to receive; -1 for publications */
-    int wake_fd;        /* borrow: an eventfd, written when a pipe comes or goes */
-    atomic_int pipes;   /* that are connected */
-    atomic_uint gains;  /* pipes that have come since the socket was opened */
-    atomic_uint losses; /* pipes that have ended since the socket was opened */
+    uint32_t id;                  /* nng's; 0: not open, or local */
+    struct local_endpoint *local; /* own; NULL: nng's */
+    uint32_t listener;            /* nng's; 0: does not listen */
+    int fd;                       /* readable: there is something to receive; -1 for publications */
+    int wake_fd;                  /* borrow: an eventfd, written when a pipe comes or goes */
+    atomic_int pipes;             /* that are connected */
+    atomic_uint gains;            /* pipes that have come since the socket was opened */
+    atomic_uint losses;           /* pipes that have ended since the socket was opened */
 } transport_socket;
 
 /* A message on its way; own. The struct is nng's. */
@@ -52,8 +54,9 @@ tw_err transport_base_prepare(const char *base);
 tw_err transport_address(const char *base, const char *name, bool is_publications,
                          char out[TRANSPORT_ADDRESS_MAX]);
 
-/* Opens, without an address yet. On error nothing is open. TW_E_NO_MEMORY, TW_E_UNAVAILABLE. */
-tw_err transport_open(transport_socket *socket, transport_kind kind, int wake_fd);
+/* Opens, for addresses that begin as base does, without one yet. On error nothing is open.
+ * TW_E_NO_MEMORY, TW_E_UNAVAILABLE. */
+tw_err transport_open(transport_socket *socket, transport_kind kind, const char *base, int wake_fd);
 /* Listens; a stale file of an ipc address is replaced. TW_E_CONFLICT: in use. */
 tw_err transport_listen(transport_socket *socket, const char *address);
 /* Closes the listener, and with it the connections that came by it; the socket stays. */
@@ -72,6 +75,10 @@ tw_err transport_packet_new(transport_packet **out, tw_str header, tw_str prefix
 void transport_packet_free(transport_packet **packet);
 tw_str transport_packet_header(const transport_packet *packet); /* view */
 tw_str transport_packet_body(const transport_packet *packet);   /* view */
+/* The first word of a header: the connection that a request came by, and its answer goes to. */
+void transport_packet_route_add(transport_packet *packet, uint32_t id);
+uint32_t transport_packet_route_take(transport_packet *packet);
+uint32_t transport_packet_route(const transport_packet *packet); /* 0: it has none */
 
 /* Sends: takes the packet. TW_E_BUSY: no room at the moment; TW_E_UNAVAILABLE: closed. Never
  * blocks. */
@@ -79,4 +86,4 @@ tw_err transport_send(transport_socket *socket, transport_packet **packet);
 /* Receives; TW_E_END: there is nothing. Never blocks. */
 tw_err transport_receive(transport_socket *socket, transport_packet **out);
 /* Closes the connection that a packet came by: its peer sent what cannot be understood. */
-void transport_refuse(const transport_packet *packet);
+void transport_refuse(transport_socket *socket, const transport_packet *packet);

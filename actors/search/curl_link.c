@@ -42,6 +42,7 @@ typedef struct transfer {
 
 typedef struct host {
     const char *url; /* own */
+    bool near;       /* on this machine: to compress costs more than to send */
     uint64_t rests_until_ms;
 } host;
 
@@ -315,7 +316,7 @@ static bool prepare(transfer *self, uint64_t left_ms)
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_PROXY, ""); /* none from the environment */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    SET(CURLOPT_ACCEPT_ENCODING, "gzip");
+    SET(CURLOPT_ACCEPT_ENCODING, link->hosts[self->host].near ? NULL : "gzip");
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_TIMEOUT_MS, (long)left_ms);
     SET(CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
@@ -485,6 +486,18 @@ void curl_link_wait(curl_link *link, int timeout_ms)
 }
 
 /* ---- life ---- */
+static bool is_near(const char *url)
+{
+    static const char *const names[] = {"127.", "localhost:", "localhost/", "[::1]"};
+    const char *host = strstr(url, "://") + strlen("://");
+    for (size_t i = 0; i < TW_COUNT(names); i++) {
+        if (strncmp(host, names[i], strlen(names[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static tw_err copy_options(curl_link *link, const curl_link_options *options, const char **why)
 {
     if (options->hosts_count == 0 || options->hosts_count > TW_SEARCH_HOSTS_MAX) {
@@ -498,6 +511,7 @@ static tw_err copy_options(curl_link *link, const curl_link_options *options, co
             return TW_E_BAD_CONFIG;
         }
         link->hosts[i].url = tw_arena_format(&link->arena, "%s", url);
+        link->hosts[i].near = is_near(url);
     }
     link->hosts_count = options->hosts_count;
     if (options->user != NULL) {

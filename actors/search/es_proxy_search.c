@@ -139,9 +139,13 @@ static void add_timeout(es_work *work, tw_bson_builder *b)
                     tw_str_of(es_text(work, "%llums", (unsigned long long)left_ms)));
 }
 
-/* A list of names, or one; without them all but what is the server's. */
+/* A list of names, or one; without them all. The server's own field is left out of what comes back
+ * anyhow: an engine that is to do so reads each document anew. */
 static void add_fields_told(tw_bson_builder *b, tw_bson_value told)
 {
+    if (told.type == 0) {
+        return;
+    }
     tw_bson_open_doc(b, TW_STR("_source"));
     if (told.type == TW_BSON_STRING) {
         tw_bson_add_value(b, TW_STR("includes"), told);
@@ -189,17 +193,36 @@ static const es_index *index_of_hit(const es_work *work, tw_str name)
     return NULL;
 }
 
-/* Copies a reply; names of indices become those of collections. */
+/* A document without what is the server's own. */
+static void copy_source(tw_bson_builder *b, tw_str name, tw_bson source)
+{
+    tw_bson_iter iter;
+    tw_bson_open_doc(b, name);
+    for (tw_bson_iter_init(&iter, source); tw_bson_iter_next(&iter);) {
+        if (!tw_str_equal(iter.name, TW_STR("_tw"))) {
+            tw_bson_add_value(b, iter.name, iter.value);
+        }
+    }
+    tw_bson_close(b);
+}
+
+/* Copies a reply; names of indices become those of collections, shards are the engine's matter. */
 static void copy_reply(const es_work *work, tw_bson_builder *b, tw_bson doc, int depth)
 {
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, doc); tw_bson_iter_next(&iter);) {
-        bool source = tw_str_equal(iter.name, TW_STR("_source"));
         bool nested = iter.value.type == TW_BSON_DOCUMENT || iter.value.type == TW_BSON_ARRAY;
-        if (tw_str_equal(iter.name, TW_STR("_index"))) {
+        bool underscored = iter.name.len > 0 && iter.name.ptr[0] == '_';
+        if (underscored && depth == 0 && tw_str_equal(iter.name, TW_STR("_shards"))) {
+            continue;
+        }
+        if (underscored && tw_str_equal(iter.name, TW_STR("_index"))) {
             const es_index *index = index_of_hit(work, tw_bson_value_str(iter.value));
             tw_bson_add_str(b, iter.name, tw_str_of(index == NULL ? "" : index->rules->name));
-        } else if (source || !nested || depth >= TW_DEPTH_MAX) {
+        } else if (iter.value.type == TW_BSON_DOCUMENT &&
+                   tw_str_equal(iter.name, TW_STR("_source"))) {
+            copy_source(b, iter.name, tw_bson_value_doc(iter.value));
+        } else if (!nested || depth >= TW_DEPTH_MAX) {
             tw_bson_add_value(b, iter.name, iter.value);
         } else {
             if (iter.value.type == TW_BSON_ARRAY) {
@@ -245,24 +268,12 @@ static int64_t total_of(tw_bson hits)
 static void on_raw(es_work *work, const es_reply *reply)
 {
     tw_bson_builder b;
-    tw_bson_iter iter;
     if (timed_out(work, reply)) {
         return;
     }
     es_result_begin(work, &b);
     tw_bson_open_doc(&b, TW_STR("result"));
-    tw_buf only;
-    tw_bson_builder part;
-    tw_buf_init(&only, TW_DOCUMENT_MAX);
-    tw_bson_begin(&part, &only);
-    for (tw_bson_iter_init(&iter, reply->body); tw_bson_iter_next(&iter);) {
-        if (!tw_str_equal(iter.name, TW_STR("_shards"))) {
-            tw_bson_add_value(&part, iter.name, iter.value);
-        }
-    }
-    copy_reply(work, &b, tw_bson_end(&part), 1);
-    work->reply.err = work->reply.err == TW_OK ? only.err : work->reply.err;
-    tw_buf_fini(&only);
+    copy_reply(work, &b, reply->body, 0);
     tw_bson_close(&b);
     es_answer_result(work, &b);
 }
