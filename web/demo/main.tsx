@@ -6,6 +6,7 @@ import { useState } from "preact/hooks";
 
 import "../shared/base.css";
 import "./demo.css";
+import { Chunks } from "./chunks.tsx";
 import { PROJECT, REPORT, useReport, type Report } from "./report.ts";
 import { RowView, type Person } from "./row.tsx";
 import { makeSwitch } from "./switched.ts";
@@ -112,9 +113,9 @@ function Rows({ report, me }: { report: Report; me: Person }) {
         <p class="empty soft">No rows yet. Add the first one below.</p>
       ) : (
         <ul class="rows">
-          {report.rows.map((row) => (
-            <RowView key={row.entry.entry_uuid} row={row} me={me} report={report} />
-          ))}
+          <Chunks items={report.rows}>
+            {(row) => <RowView key={row.entry.entry_uuid} row={row} me={me} report={report} />}
+          </Chunks>
         </ul>
       )}
       <AddRow report={report} me={me} />

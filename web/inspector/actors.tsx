@@ -5,30 +5,34 @@ const COLUMNS = [
   ["gateway", "service"],
   [
     "subscription_manager",
-    "log_reader",
     "processor",
     "embedded_search",
     "es_proxy",
+    "indexer",
     "mongo_reader",
     "mongo_writer",
     "change_tailer",
   ],
-  ["store", "indexer"],
+  ["log_reader"],
+  ["store"],
 ];
 /** Who asks whom; ends stand for all actors of that name. */
 const EDGES = [
   ["gateway", "subscription_manager"],
+  ["gateway", "processor"],
   ["gateway", "log_reader"],
   ["gateway", "embedded_search"],
   ["gateway", "es_proxy"],
   ["gateway", "mongo_reader"],
   ["gateway", "mongo_writer"],
-  ["change_tailer", "store"],
   ["service", "log_reader"],
+  ["processor", "log_reader"],
+  ["embedded_search", "log_reader"],
+  ["indexer", "log_reader"],
+  ["indexer", "es_proxy"],
   ["subscription_manager", "store"],
+  ["change_tailer", "store"],
   ["log_reader", "store"],
-  ["embedded_search", "indexer"],
-  ["es_proxy", "indexer"],
 ];
 const BOX = { width: 230, height: 66, gapX: 90, gapY: 18 };
 const QUEUE_FULL = 4096; // messages a mailbox takes
@@ -81,13 +85,14 @@ export function ActorGraph({ samples }: { samples: readonly Figures[] }) {
       <svg viewBox={`0 0 ${width} ${height}`} role="img" aria-label="Actors and their mailboxes">
         {edges.map(({ from, to }) => {
           const [x1, y1] = [from.x + BOX.width, from.y + BOX.height / 2];
-          const [x2, y2] = [to.x, to.y + BOX.height / 2];
-          const bend = BOX.gapX / 2;
+          const isBeside = to.x === from.x; // in one column: round its side
+          const [x2, y2] = [isBeside ? x1 : to.x, to.y + BOX.height / 2];
+          const bend = BOX.gapX / (isBeside ? -2 : 2);
           return (
             <path
               key={`${from.actor.name} ${to.actor.name}`}
               class="edge"
-              d={`M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`}
+              d={`M${x1},${y1} C${x1 + Math.abs(bend)},${y1} ${x2 - bend},${y2} ${x2},${y2}`}
             />
           );
         })}

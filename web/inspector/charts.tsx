@@ -58,6 +58,7 @@ const charts: Chart[] = [
   },
 ];
 
+const SPAN_S = 60; // drawn at least
 const COLOURS = ["--line-a", "--line-b", "--line-c"];
 
 function dataOf(chart: Chart, samples: readonly Figures[]): uPlot.AlignedData {
@@ -95,9 +96,18 @@ function optionsOf(chart: Chart, element: HTMLElement): uPlot.Options {
     height: 170,
     cursor: { y: false },
     legend: { show: false },
-    scales: { y: { range: (_plot, _min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] } },
+    padding: [10, 30, 0, 0],
+    scales: {
+      x: {
+        range: ({ data: [times] }) => {
+          const last = times.at(-1) ?? Date.now() / 1000;
+          return [Math.min(times[0] ?? last, last - SPAN_S), last];
+        },
+      },
+      y: { range: (_plot, _min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] },
+    },
     axes: [
-      { ...axis, values: "{HH}:{mm}:{ss}", space: 90 },
+      { ...axis, values: "{HH}:{mm}:{ss}", space: 80, size: 30 },
       { ...axis, size: 56, values: (_plot, ticks) => ticks.map(short) },
     ],
     series: [

@@ -1,5 +1,5 @@
 /* records.tsx - browse, edit and search records, by the public protocol. */
-import type { Connection, Doc, Json, TidewireError } from "@tidewire/client/index.ts";
+import type { Connection, Doc, Json, Page, TidewireError } from "@tidewire/client/index.ts";
 import { useState } from "preact/hooks";
 
 import type { Collection } from "./figures.ts";
@@ -192,24 +192,18 @@ function textOf(key: Json | undefined): string {
   return oid ?? (typeof key === "string" ? key : JSON.stringify(key ?? null));
 }
 
-interface SearchReply {
-  items?: Doc[];
-  total?: number;
-  result?: { hits?: { hits?: { _id: string; _source: Doc }[] } };
-}
+const HITS_MAX = 20;
 
 export function Search({ tide, collections }: Props) {
   const [index, setIndex] = useState(collections[0]?.name ?? "movies");
   const [query, setQuery] = useState("");
-  const [found, setFound] = useState<Doc[]>();
+  const [found, setFound] = useState<Page>();
   const [problem, setProblem] = useState("");
+  const keyField = collections.find((each) => each.name === index)?.key ?? "_id";
   const run = async () => {
     try {
       setProblem("");
-      const { last } = await tide.request("search", { index, query, rows: 20 });
-      const reply = last as SearchReply;
-      const hits = reply.result?.hits?.hits?.map((hit) => ({ _id: hit._id, ...hit._source }));
-      setFound(reply.items ?? hits ?? []);
+      setFound(await tide.search.search(index, query, { rows: HITS_MAX }));
     } catch (error) {
       setFound(undefined);
       const { code, message, hint } = error as TidewireError;
@@ -228,7 +222,17 @@ export function Search({ tide, collections }: Props) {
       >
         <label>
           Index
-          <input value={index} required onInput={(event) => setIndex(event.currentTarget.value)} />
+          <input
+            list="indices"
+            value={index}
+            required
+            onInput={(event) => setIndex(event.currentTarget.value)}
+          />
+          <datalist id="indices">
+            {collections.map((each) => (
+              <option key={each.name} value={each.name} />
+            ))}
+          </datalist>
         </label>
         <label class="wide">
           Query
@@ -243,16 +247,42 @@ export function Search({ tide, collections }: Props) {
         <button class="main">Search</button>
       </form>
       {problem !== "" && (
-        <p class="note warn" role="alert">
+        <p class="note bad" role="alert">
           {problem}
         </p>
       )}
-      {found?.length === 0 && <p class="empty soft">Nothing is found.</p>}
-      {found?.map((doc) => (
-        <pre class="card pad hit" key={JSON.stringify(doc["_id"])}>
-          {JSON.stringify(doc, null, 2)}
-        </pre>
-      ))}
+      {found === undefined ? (
+        problem === "" && <p class="empty soft">Words, a field with its value, or Lucene's syntax.</p>
+      ) : (
+        <Hits found={found} keyField={keyField} />
+      )}
     </div>
+  );
+}
+
+function Hits({ found, keyField }: { found: Page; keyField: string }) {
+  const { items, total } = found;
+  const shown = items.length < total ? `, the first ${items.length} are shown` : "";
+  return (
+    <>
+      <p class="soft" role="status">
+        {total === 0 ? "Nothing is found." : `${total} ${total === 1 ? "record" : "records"} found${shown}`}
+      </p>
+      {items.map((doc) => (
+        <article class="card pad hit" key={JSON.stringify(doc[keyField])}>
+          <h3>{textOf(doc[keyField])}</h3>
+          <dl>
+            {Object.entries(doc)
+              .filter(([name]) => name !== keyField)
+              .map(([name, value]) => (
+                <div key={name}>
+                  <dt>{name}</dt>
+                  <dd>{typeof value === "object" ? <code>{JSON.stringify(value)}</code> : String(value)}</dd>
+                </div>
+              ))}
+          </dl>
+        </article>
+      ))}
+    </>
   );
 }

@@ -16,7 +16,7 @@ export function Connections({ figures }: { figures: Figures | undefined }) {
         </caption>
         <thead>
           <tr>
-            <th class="number">Id</th>
+            <th>Connection</th>
             <th>Kind</th>
             <th class="number">Streams</th>
             <th class="number">Pending</th>
@@ -26,7 +26,7 @@ export function Connections({ figures }: { figures: Figures | undefined }) {
         <tbody>
           {all.slice(0, ROWS_MAX).map((one) => (
             <tr key={one.id}>
-              <td class="number">{one.id}</td>
+              <th scope="row">{one.id}</th>
               <td>{one.kind}</td>
               <td class="number">{count(one.streams)}</td>
               <td class="number">{bytes(one.queued)}</td>
@@ -39,6 +39,22 @@ export function Connections({ figures }: { figures: Figures | undefined }) {
   );
 }
 
+/** A question as the server keeps it: each collection with its filter and fields. */
+function Asks({ asks }: { asks: unknown }) {
+  const parts = (asks as { c?: { d: string; n: string; f?: object; s?: string[] }[] } | null)?.c;
+  if (!Array.isArray(parts)) return <code class="asks">{JSON.stringify(asks)}</code>;
+  return (
+    <ul class="asked">
+      {parts.map(({ d, n, ...rest }) => (
+        <li key={`${d}.${n}`}>
+          <b>{d === "main" ? n : `${d}.${n}`}</b>{" "}
+          <code class="asks">{Object.values(rest).map((one) => JSON.stringify(one)).join(" ") || "everything"}</code>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 export function Topics({ figures }: { figures: Figures | undefined }) {
   const all = figures?.topics ?? [];
   if (all.length === 0) {
@@ -48,28 +64,28 @@ export function Topics({ figures }: { figures: Figures | undefined }) {
     <div class="card scroll">
       <table>
         <caption>
-          Topics: what is asked for, equal questions once{" "}
+          Topics: equal questions are one{" "}
           <span class="soft">{all.length > ROWS_MAX && `(${ROWS_MAX} of ${count(all.length)})`}</span>
         </caption>
         <thead>
           <tr>
-            <th class="number">Topic</th>
+            <th>Asks for</th>
             <th class="number">Streams</th>
             <th class="number">Live</th>
             <th class="number">Catching up</th>
-            <th>Asks</th>
+            <th class="number">Topic</th>
           </tr>
         </thead>
         <tbody>
           {all.slice(0, ROWS_MAX).map((topic) => (
             <tr key={topic.topic}>
-              <td class="number">{topic.topic}</td>
+              <td>
+                <Asks asks={topic.asks} />
+              </td>
               <td class="number">{count(topic.streams)}</td>
               <td class="number">{count(topic.live)}</td>
               <td class="number">{count(behind(topic))}</td>
-              <td>
-                <code class="asks">{JSON.stringify(topic.asks)}</code>
-              </td>
+              <td class="number soft">{topic.topic}</td>
             </tr>
           ))}
         </tbody>

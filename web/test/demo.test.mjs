@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { launch, shoot, watchErrors } from "../../clients/js/test/browser/browser.mjs";
-import { Server, until } from "../../clients/js/test/harness.mjs";
+import { open, Server, until } from "../../clients/js/test/harness.mjs";
 
 let server, browser;
 before(async () => {
@@ -75,6 +75,31 @@ test("the server is gone: it is said, what is written waits, and all is well aga
   await shoot(page, "demo-unreachable");
   await server.start();
   await pane("Grace").getByText("Written while nobody listens.").waitFor();
+  assert.deepEqual(errors, []);
+  await page.close();
+});
+
+test("a report of 600 rows: those near the screen are made, and what is being written stays", async () => {
+  const tide = open(server.url);
+  const rows = Array.from({ length: 600 }, (_, n) => ({
+    proj_id: 7, report_uuid: "r1", entry_uuid: `long${n}`, version_uuid: `long${n}`, user_id: 314,
+    clip_id: `20${String(n).padStart(4, "0")}`, content: { speaker: "Ada", text: `Line ${n}` }, modifies: null, reason: null,
+  }));
+  await Promise.all(rows.map((row) => tide.db.insert("entries", row)));
+  const { page, pane, errors } = await openDemo();
+  const ada = pane("Ada");
+  await until(async () => (await ada.locator("li.chunk").count()) >= 30, "a place for every row");
+  const made = () => ada.locator("li.entry").count();
+  assert.ok((await made()) < 200, `${await made()} rows are made`);
+  await ada.getByRole("button", { name: "Edit 11a" }).click();
+  await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+  await ada.getByText("Line 599").waitFor();
+  assert.ok((await made()) < 200, `${await made()} rows are made`);
+  await ada.getByRole("button", { name: "Save" }).waitFor({ state: "attached" });
+  await ada.getByRole("button", { name: "Cancel" }).click();
+  for (const row of rows) void tide.db.insert("entries", { ...row, version_uuid: `${row.entry_uuid}x`, clip_id: null, content: null, modifies: [row.version_uuid], reason: "gone" });
+  await until(async () => (await ada.locator("li.chunk").count()) === 1, "the long rows are gone");
+  tide.close();
   assert.deepEqual(errors, []);
   await page.close();
 });

@@ -16,6 +16,9 @@ before(async () => {
   errors = watchErrors(page);
   reader = open(server.url);
   for (const least of [7, 8]) reader.subscribe({ movies: { filter: { "IMDB Rating": { $gte: least } } } });
+  for (const [n, text] of ["The tide turns at seven", "Seven boats", "An empty harbour"].entries()) {
+    await reader.db.put("notes", { _id: `note${n}`, text, n, place: { $oid: "0123456789abcdef01234567" } });
+  }
   for (let n = 0; n < 200; n++) await reader.db.put("movies", { _id: `n${n}`, Title: `Number ${n}`, "IMDB Rating": n % 10 });
 });
 after(async () => {
@@ -52,9 +55,20 @@ test("streams: topics and connections; the console shows frames both ways", asyn
   await shoot(page, "inspector-streams");
   await view("Console");
   await page.getByText("No frames yet.").or(page.getByText("open: ws://")).first().waitFor();
+  const frames = page.getByRole("log", { name: "Frames" });
+  await page.getByRole("button", { name: "Subscribe" }).click();
+  await page.getByRole("button", { name: "Send" }).click();
+  await frames.getByText('"type":"subscribe"', { exact: false }).waitFor();
+  await frames.getByText('"type":"sync"', { exact: false }).first().waitFor();
+  await reader.db.put("movies", { _id: "live", Title: "Live", "IMDB Rating": 9 });
+  await frames.getByText('"Title":"Live"', { exact: false }).waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Send" }).click();
+  await frames.getByText('"type":"closed"', { exact: false }).waitFor();
+  await page.getByRole("button", { name: "Clear" }).click();
+  await page.getByText("No frames yet.").waitFor();
   await page.getByRole("button", { name: "Find" }).click();
   await page.getByRole("button", { name: "Send" }).click();
-  const frames = page.getByRole("log", { name: "Frames" });
   await frames.getByText('{"action":"done"', { exact: false }).waitFor();
   await page.getByLabel("Frame", { exact: true }).fill("{no json");
   await page.getByText(/Not JSON/).waitFor();
@@ -86,24 +100,64 @@ test("records: find, edit, add, delete; errors are told", async () => {
   await shoot(page, "inspector-records-error");
 });
 
-test("search says when there is none; the configuration tells origins", async () => {
+test("search: hits of the engine, none, and a query it cannot read", async () => {
   await view("Search");
-  await page.getByLabel("Index").fill("movies");
-  await page.getByLabel("Query").fill("seven");
-  await page.getByRole("button", { name: "Search" }).click();
-  await page.getByRole("alert").or(page.locator("pre.hit, .empty")).first().waitFor();
+  await page.getByText("Words, a field with its value").waitFor();
+  const search = async (query) => {
+    await page.getByLabel("Query").fill(query);
+    await page.keyboard.press("Enter");
+  };
+  await page.getByLabel("Index").fill("notes");
+  await search("seven");
+  await page.getByText("2 records found").waitFor();
+  const hits = page.getByRole("article");
+  assert.deepEqual((await hits.getByRole("heading").allTextContents()).sort(), ["note0", "note1"]);
+  await hits.getByText("Seven boats").waitFor();
   await shoot(page, "inspector-search");
+  await search('text:harbour AND n:[2 TO 9]');
+  await page.getByText("1 record found").waitFor();
+  await search("submarine");
+  await page.getByText("Nothing is found.").waitFor();
+  await shoot(page, "inspector-search-none");
+  await search('text:"never closed');
+  await page.getByRole("alert").waitFor();
+  assert.equal(await hits.count(), 0);
+  await page.getByLabel("Index").fill("movies");
+  await search("Number");
+  await page.getByText("198 records found, the first 20 are shown").waitFor();
+});
+
+test("the configuration tells origins", async () => {
   await view("Configuration");
   await page.getByRole("row", { name: /server.origins https:\/\/app.example command line/ }).waitFor();
   await page.getByRole("row", { name: /entries main version_uuid flat/ }).waitFor();
   await shoot(page, "inspector-configuration");
+  const before = await page.getByRole("row").count();
+  await page.getByLabel("Without defaults").check();
+  await until(async () => (await page.getByRole("row").count()) < before, "the defaults are left out");
+  await page.getByRole("row", { name: /server.origins/ }).waitFor();
+});
+
+test("the keyboard reaches every view, and what has the focus shows it", async () => {
+  await page.goto(`http://${server.admin}/inspector/`);
+  const current = page.getByRole("navigation").locator("a[aria-current]");
+  for (const name of ["Overview", "Actors", "Streams", "Console"]) {
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), name);
+    assert.notEqual(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), "none");
+    await page.keyboard.press("Enter");
+    await until(async () => (await current.textContent()) === name, `the view ${name}`);
+  }
 });
 
 test("narrow screens hold it; a server that is gone is told, and found again", async () => {
   await view("Overview");
   await page.setViewportSize({ width: 390, height: 844 });
-  await until(() => page.evaluate(() => document.documentElement.scrollWidth <= 390), "no sideways scrolling");
-  await shoot(page, "inspector-narrow");
+  for (const name of ["Actors", "Streams", "Console", "Records", "Search", "Configuration", "Overview"]) {
+    await view(name);
+    await until(() => page.evaluate(() => document.documentElement.scrollWidth <= 390), `no sideways scrolling in ${name}`);
+    if (["Streams", "Console", "Overview"].includes(name)) await shoot(page, `inspector-narrow-${name.toLowerCase()}`);
+  }
   await page.setViewportSize({ width: 1280, height: 900 });
   await server.kill();
   await page.getByText(/The admin listener does not answer/).waitFor();

@@ -59,6 +59,8 @@ export async function serve(source) {
   const script = outputFiles[0].text;
   const server = http.createServer((request, answer) => {
     const isScript = request.url === "/page.js";
+    answer.setHeader("Cross-Origin-Opener-Policy", "same-origin"); // with the next: clocks of microseconds
+    answer.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
     answer.setHeader("Content-Type", isScript ? "text/javascript" : "text/html");
     answer.end(isScript ? script : '<!doctype html><title>test</title><main></main><script type="module" src="page.js"></script>');
   });
