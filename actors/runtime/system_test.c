@@ -634,9 +634,10 @@ static void reaper_hold_begin(struct reaper_hold *self)
     self->full_fd = eventfd(0, EFD_CLOEXEC);
     self->other_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_int_equal(transport_address(ipc_base, "held", false, address), TW_OK);
-    assert_int_equal(transport_open(&self->listener, TRANSPORT_INBOX, self->other_fd), TW_OK);
+    assert_int_equal(transport_open(&self->listener, TRANSPORT_INBOX, ipc_base, self->other_fd),
+                     TW_OK);
     assert_int_equal(transport_listen(&self->listener, address), TW_OK);
-    assert_int_equal(transport_open(&self->link, TRANSPORT_LINK, self->full_fd), TW_OK);
+    assert_int_equal(transport_open(&self->link, TRANSPORT_LINK, ipc_base, self->full_fd), TW_OK);
     assert_int_equal(transport_dial(&self->link, address), TW_OK);
     assert_int_equal(eventfd_read(self->full_fd, &value), 0); /* it is connected */
     assert_int_equal(eventfd_write(self->full_fd, UINT64_MAX - 1), 0);

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from mongo import Mongo, MongoMissing  # noqa: E402
 from server import Server  # noqa: E402
 
-# libmongoc keeps counters in shared memory by the number of the process, and says so on stderr where
-# one of that number that was killed left its own.
+# libmongoc keeps counters in shared memory by the number of the process, and says so on stderr
+# where one of that number that was killed left its own.
 os.environ.setdefault("MONGOC_DISABLE_SHM", "1")
 
 # Scenarios that hold for every store: each of their tests that makes servers runs once for each.
