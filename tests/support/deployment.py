@@ -1,6 +1,7 @@
 """A real MongoDB-wire server of a test's own, and followers whose set is compared with it."""
 
 import asyncio
+import atexit
 import json
 import os
 import random
@@ -23,15 +24,53 @@ GONE = (websockets.exceptions.ConnectionClosed, OSError, EOFError)
 _numbers = iter(range(1, 1 << 30))
 
 
+class Starting:
+    """A server that is being started, by mongo.sh under a name of its own."""
+
+    spare = None  # starts while the test before the one that takes it runs
+
+    def __init__(self, arguments=""):
+        name = f"scenario-{os.getpid()}-{next(_numbers)}"
+        self.env = dict(os.environ, TIDEWIRE_MONGO_NAME=name, TIDEWIRE_MONGO_ARGS=arguments)
+        self.process = subprocess.Popen(
+            [SCRIPT, "start"],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def uri(self):
+        """Waits until it answers."""
+        out, err = self.process.communicate()
+        if self.process.returncode == CANNOT_BE_HAD:
+            pytest.skip(f"no MongoDB server can be had here: {err.strip()}")
+        assert self.process.returncode == 0, err
+        return out.strip()
+
+    @classmethod
+    def take_spare(cls):
+        taken = cls.spare or cls()
+        if cls.spare is None:
+            atexit.register(cls.end_spare)
+        cls.spare = cls()
+        return taken
+
+    @classmethod
+    def end_spare(cls):
+        cls.spare.process.communicate()
+        subprocess.run([SCRIPT, "stop"], env=cls.spare.env, capture_output=True)
+
+
 class Deployment:
-    """One server, started by mongo.sh under a name of its own. With TEST_MONGO_URI it is the
-    user's: then its databases are emptied, and it is never killed."""
+    """One server of a test's own. With TEST_MONGO_URI it is the user's: then its databases are
+    emptied, and it is never killed."""
 
     def __init__(self, arguments=""):
         self.given = "TEST_MONGO_URI" in os.environ
-        name = f"scenario-{os.getpid()}-{next(_numbers)}"
-        self.env = dict(os.environ, TIDEWIRE_MONGO_NAME=name, TIDEWIRE_MONGO_ARGS=arguments)
-        self.uri = self._run("start")
+        starting = Starting(arguments) if self.given or arguments else Starting.take_spare()
+        self.env = starting.env
+        self.uri = starting.uri()
         self.client = pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=30000)
         self.clear()
 
