@@ -27,6 +27,8 @@ CYCLES = 200 if LONG else 12
 SUBSCRIPTIONS = 10_000 if FULL else 1_000
 RECONNECTS = 1_000 if FULL else 200
 
+pytestmark = pytest.mark.timeout(7200 if LONG else 180)
+
 POINTS = [
     "tailer_read_before_commit",
     "tailer_committed",
