@@ -182,6 +182,7 @@ static void ask_source(struct change_tailer *self)
 {
     TW_ASSERT(self->in_flight == 0);
     tw_buf_clear(&self->held);
+    change_source_scan_end(&self->source);
     tailer_scan_forget_batch(self);
     self->barrier = BARRIER_NONE;
     self->life = tw_random(self->actor) >> 1 | 1;

@@ -180,15 +180,40 @@ tw_err change_source_connect(change_source *self)
     return TW_OK;
 }
 
-static void close_cursor(change_source *self)
+static tw_err session_options(change_source *self, bson_t *options)
 {
-    if (self->cursor != 0) {
-        bson_t *command = BCON_NEW("killCursors", "$cmd.aggregate", "cursors", "[",
-                                   BCON_INT64(self->cursor), "]");
-        (void)!run_plain(self, "admin", command, &self->other); /* it ends by itself, too */
+    bson_error_t error = {0};
+    if (!mongoc_client_session_append(self->session, options, &error)) {
+        bson_destroy(options);
+        return note_error(self, &error, NULL);
+    }
+    return TW_OK;
+}
+
+/* Ends a cursor where the server still answers; it ends by itself, too. */
+static void kill_cursor(change_source *self, const char *db, const char *coll, int64_t *cursor)
+{
+    change_reply unused = {0};
+    if (*cursor != 0) {
+        bson_t *command =
+            BCON_NEW("killCursors", BCON_UTF8(coll), "cursors", "[", BCON_INT64(*cursor), "]");
+        (void)!run_plain(self, db, command, &unused);
         bson_destroy(command);
     }
-    self->cursor = 0;
+    forget_reply(&unused);
+    *cursor = 0;
+}
+
+void change_source_scan_end(change_source *self)
+{
+    kill_cursor(self, self->scan_db, self->scan_coll, &self->scan_cursor);
+    self->scan_part = CHANGE_SCAN_NONE;
+}
+
+static void close_cursor(change_source *self)
+{
+    change_source_scan_end(self);
+    kill_cursor(self, "admin", "$cmd.aggregate", &self->cursor);
     self->has_first = false;
     if (self->session != NULL) {
         mongoc_client_session_destroy(self->session);
@@ -200,6 +225,7 @@ void change_source_close(change_source *self)
 {
     if (self->failure == CHANGE_PASSES && self->why[0] != '\0') {
         self->cursor = 0; /* after a failure nothing is asked of that server once more */
+        self->scan_cursor = 0;
     }
     if (self->client == NULL) {
         return;
@@ -217,16 +243,6 @@ tw_err change_source_origin(change_source *self, uint64_t *srv)
 }
 
 /* ---- the stream ---- */
-
-static tw_err session_options(change_source *self, bson_t *options)
-{
-    bson_error_t error = {0};
-    if (!mongoc_client_session_append(self->session, options, &error)) {
-        bson_destroy(options);
-        return note_error(self, &error, NULL);
-    }
-    return TW_OK;
-}
 
 static bson_t *open_command(const change_source *self, tw_bson token, bool after)
 {
@@ -415,14 +431,23 @@ static void want_types_above(bson_t *command, tw_bson_value value)
     bson_append_document_end(command, &filter);
 }
 
-static tw_err run_find(change_source *self, tw_str db, const bson_t *command, change_reply *reply,
-                       tw_bson *docs)
+/* Runs a command in a database; options: own, destroyed here. */
+static tw_err run_in(change_source *self, tw_str db, const bson_t *command, bson_t *options,
+                     change_reply *reply)
 {
     char database[TW_NAME_MAX + 1];
     if (!terminated(db, database, sizeof database)) {
+        bson_destroy(options);
         return refuse(self, CHANGE_PASSES, "a name is too long");
     }
-    tw_err err = run_plain(self, database, command, reply);
+    return run(self, database, command, options, reply);
+}
+
+static tw_err run_find(change_source *self, tw_str db, const bson_t *command, change_reply *reply,
+                       tw_bson *docs)
+{
+    bson_t options = BSON_INITIALIZER;
+    tw_err err = run_in(self, db, command, &options, reply);
     tw_bson cursor = tw_bson_get_doc(reply_of(reply), TW_STR("cursor"));
     *docs = tw_bson_get_doc(cursor, TW_STR("firstBatch"));
     return err;
@@ -434,14 +459,24 @@ static bool begin_find(bson_t *command, tw_str coll)
     return bson_append_utf8(command, "find", 4, coll.ptr, (int)coll.len);
 }
 
-/* One find of a scan; above: of the types above that of `after`. */
-static tw_err scan_once(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
-                        bool above, tw_bson *docs)
+/* ---- a scan ---- */
+
+/* Codes that end the cursor of a scan, not more: its collection was dropped, or it was forgotten. */
+static bool is_of_cursor(uint32_t code)
+{
+    return code == 43 || code == 175 || code == 237; /* CursorNotFound, QueryPlanKilled, Killed */
+}
+
+static tw_err scan_open(change_source *self, tw_str db, tw_str coll, tw_bson_value after)
 {
     bson_t command;
     bson_t sort;
+    if (!terminated(db, self->scan_db, sizeof self->scan_db) ||
+        !terminated(coll, self->scan_coll, sizeof self->scan_coll)) {
+        return refuse(self, CHANGE_PASSES, "a name is too long");
+    }
     begin_find(&command, coll);
-    if (above) {
+    if (self->scan_part == CHANGE_SCAN_ABOVE) {
         want_types_above(&command, after);
     } else {
         want_ids(&command, "$gt", after);
@@ -449,52 +484,88 @@ static tw_err scan_once(change_source *self, tw_str db, tw_str coll, tw_bson_val
     BSON_APPEND_DOCUMENT_BEGIN(&command, "sort", &sort);
     BSON_APPEND_INT32(&sort, "_id", 1);
     bson_append_document_end(&command, &sort);
-    BSON_APPEND_INT64(&command, "limit", TW_SCAN_ROWS_MAX);
     BSON_APPEND_INT64(&command, "batchSize", TW_SCAN_ROWS_MAX);
-    BSON_APPEND_BOOL(&command, "singleBatch", true);
     want_majority(&command);
-    tw_err err = run_find(self, db, &command, &self->scan, docs);
+    bson_t options = BSON_INITIALIZER;
+    tw_err err = session_options(self, &options);
+    if (err == TW_OK) {
+        err = run_in(self, db, &command, &options, &self->scan);
+    }
     bson_destroy(&command);
     return err;
+}
+
+static tw_err scan_more(change_source *self, tw_str db, tw_str coll)
+{
+    bson_t command = BSON_INITIALIZER;
+    BSON_APPEND_INT64(&command, "getMore", self->scan_cursor);
+    bson_append_utf8(&command, "collection", 10, coll.ptr, (int)coll.len);
+    BSON_APPEND_INT64(&command, "batchSize", TW_SCAN_ROWS_MAX);
+    bson_t options = BSON_INITIALIZER;
+    tw_err err = session_options(self, &options);
+    if (err == TW_OK) {
+        err = run_in(self, db, &command, &options, &self->scan);
+    }
+    bson_destroy(&command);
+    return err;
+}
+
+/* One batch of the part in hand, which is opened where it has no cursor. */
+static tw_err scan_batch(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
+                         tw_bson *docs)
+{
+    bool is_open = self->scan_cursor != 0;
+    tw_err err = is_open ? scan_more(self, db, coll) : scan_open(self, db, coll, after);
+    if (err != TW_OK && is_open && is_of_cursor(self->code)) {
+        is_open = false;
+        self->why[0] = '\0';
+        self->scan_part = after.type == 0 ? CHANGE_SCAN_ALL : CHANGE_SCAN_GT;
+        err = scan_open(self, db, coll, after);
+    }
+    self->scan_cursor = 0;
+    if (err != TW_OK) {
+        self->scan_part = CHANGE_SCAN_NONE;
+        return err;
+    }
+    tw_bson cursor = tw_bson_get_doc(reply_of(&self->scan), TW_STR("cursor"));
+    self->scan_cursor = tw_bson_get_i64_or(cursor, TW_STR("id"), 0);
+    *docs = tw_bson_get_doc(cursor, is_open ? TW_STR("nextBatch") : TW_STR("firstBatch"));
+    return TW_OK;
 }
 
 tw_err change_source_scan(change_source *self, tw_str db, tw_str coll, tw_bson_value after,
                           tw_bson *docs, bool *is_last)
 {
-    bool above = false;
-    tw_err err = scan_once(self, db, coll, after, false, docs);
-    if (err == TW_OK && after.type != 0 && after.type != TW_BSON_MAX_KEY &&
-        tw_bson_count(*docs) == 0) {
-        above = true;
-        err = scan_once(self, db, coll, after, true, docs);
+    TW_ASSERT(self->session != NULL);
+    if (self->scan_part == CHANGE_SCAN_NONE) {
+        self->scan_part = after.type == 0 ? CHANGE_SCAN_ALL : CHANGE_SCAN_GT;
+    } else if (self->scan_part == CHANGE_SCAN_GT && self->scan_cursor == 0) {
+        self->scan_part = CHANGE_SCAN_ABOVE;
     }
-    *is_last = err == TW_OK && (after.type == 0 || above) &&
-               tw_bson_count(*docs) < TW_SCAN_ROWS_MAX &&
-               self->scan.len < TW_DOCUMENT_MAX / 2; /* fuller: its size may have ended it */
+    bool has_above = after.type != 0 && after.type != TW_BSON_MAX_KEY;
+    tw_err err = scan_batch(self, db, coll, after, docs);
+    if (err == TW_OK && self->scan_part == CHANGE_SCAN_GT && self->scan_cursor == 0 && has_above &&
+        tw_bson_count(*docs) == 0) {
+        self->scan_part = CHANGE_SCAN_ABOVE;
+        err = scan_batch(self, db, coll, after, docs);
+    }
+    bool goes_on = self->scan_cursor != 0 || (self->scan_part == CHANGE_SCAN_GT && has_above);
+    *is_last = err == TW_OK && !goes_on;
+    if (*is_last) {
+        self->scan_part = CHANGE_SCAN_NONE;
+    }
     return err;
 }
 
-/* The server has more for a cursor that is not wanted. */
-static void end_cursor(change_source *self, tw_str db, tw_str coll, int64_t cursor)
+bool change_source_is_scanning(const change_source *self)
 {
-    char database[TW_NAME_MAX + 1];
-    bson_t command, cursors;
-    bson_init(&command);
-    bson_append_utf8(&command, "killCursors", 11, coll.ptr, (int)coll.len);
-    BSON_APPEND_ARRAY_BEGIN(&command, "cursors", &cursors);
-    BSON_APPEND_INT64(&cursors, "0", cursor);
-    bson_append_array_end(&command, &cursors);
-    change_reply reply = {0};
-    if (terminated(db, database, sizeof database)) {
-        (void)!run_plain(self, database, &command, &reply); /* it ends by itself, too */
-    }
-    forget_reply(&reply);
-    bson_destroy(&command);
+    return self->scan_part != CHANGE_SCAN_NONE;
 }
 
 tw_err change_source_find(change_source *self, tw_str db, tw_str coll, tw_bson ids, bool only_ids,
                           tw_bson *docs, uint64_t *seqno, bool *is_cut)
 {
+    char names[2][TW_NAME_MAX + 1];
     bson_t command;
     begin_find(&command, coll);
     want_ids(&command, "$in", (tw_bson_value){TW_BSON_ARRAY, ids.ptr, ids.len});
@@ -517,9 +588,10 @@ tw_err change_source_find(change_source *self, tw_str db, tw_str coll, tw_bson i
     *seqno = timestamp_of(reply_of(&self->other));
     tw_bson cursor = tw_bson_get_doc(reply_of(&self->other), TW_STR("cursor"));
     int64_t id = tw_bson_get_i64_or(cursor, TW_STR("id"), 0);
-    if (id != 0) {
+    if (id != 0 && terminated(db, names[0], sizeof names[0]) &&
+        terminated(coll, names[1], sizeof names[1])) {
         *is_cut = true;
-        end_cursor(self, db, coll, id);
+        kill_cursor(self, names[0], names[1], &id);
     }
     return TW_OK;
 }

@@ -17,6 +17,14 @@ typedef enum change_failure {
     CHANGE_FATAL,  /* somebody has to do something: rights, no replica set */
 } change_failure;
 
+/* What the cursor of a scan reads. */
+typedef enum change_scan_part {
+    CHANGE_SCAN_NONE,
+    CHANGE_SCAN_ALL,   /* from the first _id */
+    CHANGE_SCAN_GT,    /* behind an _id, of types that compare with it */
+    CHANGE_SCAN_ABOVE, /* of the types ordered above it */
+} change_scan_part;
+
 /* A reply of the server, kept. */
 typedef struct change_reply {
     uint8_t *bytes; /* own; libbson's memory */
@@ -24,11 +32,14 @@ typedef struct change_reply {
 } change_reply;
 
 typedef struct change_source {
-    mongo_link *link;                  /* borrow */
-    mongoc_client_t *client;           /* own; NULL: not connected */
-    mongoc_client_session_t *session;  /* own; of the cursor */
-    uint32_t server_id;                /* the primary; cursors are its */
-    int64_t cursor;                    /* 0: none */
+    mongo_link *link;                 /* borrow */
+    mongoc_client_t *client;          /* own; NULL: not connected */
+    mongoc_client_session_t *session; /* own; of the cursors */
+    uint32_t server_id;               /* the primary; cursors are its */
+    int64_t cursor;                   /* of the stream; 0: none */
+    int64_t scan_cursor;              /* of a scan; 0: none */
+    change_scan_part scan_part;       /* that is read, or was read to its end */
+    char scan_db[TW_NAME_MAX + 1], scan_coll[TW_NAME_MAX + 1];
     bool knows_images;                 /* the server has fullDocument: whenAvailable */
     change_reply stream, scan, other;  /* own; the last of the cursor, of a scan, of the rest */
     bool has_first;                    /* stream is of the aggregate and was not taken */
@@ -63,10 +74,16 @@ tw_err change_source_next(change_source *source, uint32_t await_ms, change_batch
 /* Writes the barrier of this node; its event carries number. */
 tw_err change_source_barrier(change_source *source, uint64_t node, uint64_t number);
 
-/* Documents of a collection behind an _id (type 0: from the first), in order of it. Views until the
- * next scan. *is_last: there were no more. Blocks twice at most. */
+/* The next documents of a collection behind an _id (type 0: from the first), in order of it. Views
+ * until the next scan. *is_last: there were no more. One cursor is read to its end: `after` is the
+ * last _id that it brought, and counts where it is opened anew. What it brings may be as old as its
+ * opening. Needs the stream's session. Blocks twice at most. */
 tw_err change_source_scan(change_source *source, tw_str db, tw_str coll, tw_bson_value after,
                           tw_bson *docs, bool *is_last);
+/* Whether a scan goes on with the cursor in hand. */
+bool change_source_is_scanning(const change_source *source);
+/* Ends it: the next scan is of another collection, or begins behind another _id. */
+void change_source_scan_end(change_source *source);
 /* Documents by _id: ids is an array. only_ids: nothing else of them. *seqno: what they reflect.
  * *is_cut: the reply was full, some that were asked for are missing. */
 tw_err change_source_find(change_source *source, tw_str db, tw_str coll, tw_bson ids, bool only_ids,

@@ -86,11 +86,12 @@ typedef struct tailer_scan {
     uint64_t done, documents;
     /* ---- read, and waiting for a barrier ---- */
     bool has_batch;
-    bool is_void; /* the collection was dropped meanwhile */
-    bool is_last; /* of its collection */
-    bool is_drop; /* the collection is gone as a whole */
-    tw_bson docs; /* array; view of the source's reply */
-    tw_buf gone;  /* own; keys: of records deleted meanwhile, or to be deleted (image) */
+    bool is_void;  /* the collection was dropped since its cursor was opened */
+    bool is_again; /* more was deleted since then than is remembered: read behind last_id again */
+    bool is_last;  /* of its collection */
+    bool is_drop;  /* the collection is gone as a whole */
+    tw_bson docs;  /* array; view of the source's reply */
+    tw_buf gone;   /* own; keys: deleted since the cursor was opened, or to be deleted (image) */
 } tailer_scan;
 
 /* Rows that are put together for an append; views of the batch. */

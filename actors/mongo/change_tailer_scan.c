@@ -7,6 +7,10 @@
  * barrier's position, which no other change has. So positions rise, nothing is told twice, and a
  * scan may stop at any step.
  *
+ * The steps of a collection share a cursor, and a server may have read ahead of what it gives: a
+ * document is as old as the opening, at most. The log knows of changes since then by its rows, but
+ * nothing of a record that was deleted before it was copied: such keys are remembered.
+ *
  * First all collections of the deployment are read in order of _id (STAGE_READ). Where the log had
  * records before, those are then looked for in the deployment (STAGE_IMAGE): what is missing there
  * was deleted in the lost history. */
@@ -16,7 +20,10 @@
 
 #include "actors/mongo/change_tailer_priv.h"
 
-enum { IMAGE_PAGE_BYTES = 1048576 };
+enum {
+    IMAGE_PAGE_BYTES = 1048576,
+    GONE_BYTES_MAX = 4194304, /* of keys; above it the cursor is opened anew */
+};
 
 void tailer_scan_init(struct change_tailer *self)
 {
@@ -48,10 +55,14 @@ void tailer_scan_begin(struct change_tailer *self, uint64_t from, bool compare)
 
 void tailer_scan_forget_batch(struct change_tailer *self)
 {
-    self->scan.has_batch = false;
-    self->scan.is_void = false;
-    self->scan.is_drop = false;
-    tw_buf_clear(&self->scan.gone);
+    tailer_scan *scan = &self->scan;
+    scan->has_batch = false;
+    scan->is_drop = false;
+    if (!change_source_is_scanning(&self->source)) {
+        scan->is_void = false;
+        scan->is_again = false;
+        tw_buf_clear(&scan->gone);
+    }
 }
 
 /* ---- names ---- */
@@ -187,6 +198,7 @@ void tailer_scan_rename(struct change_tailer *self, tw_str db, tw_str coll)
         scan->is_loaded = false;
         scan->has_name = false;
         scan->compare = true;
+        change_source_scan_end(&self->source);
         return;
     }
     set_name(&scan->renamed[scan->renamed_count++], db, coll);
@@ -197,7 +209,8 @@ void tailer_scan_rename(struct change_tailer *self, tw_str db, tw_str coll)
 void tailer_scan_note(struct change_tailer *self, const change_event *event)
 {
     tailer_scan *scan = &self->scan;
-    if (!scan->has_batch || !tw_str_equal(tw_str_of(scan->name.db), event->db)) {
+    if ((!scan->has_batch && !change_source_is_scanning(&self->source)) ||
+        !tw_str_equal(tw_str_of(scan->name.db), event->db)) {
         return;
     }
     bool is_here = tw_str_equal(tw_str_of(scan->name.coll), event->coll);
@@ -210,7 +223,7 @@ void tailer_scan_note(struct change_tailer *self, const change_event *event)
         uint32_t len = (uint32_t)key.len;
         tw_buf_add(&scan->gone, &len, sizeof len);
         tw_buf_add(&scan->gone, key.ptr, key.len);
-        scan->is_void = scan->is_void || scan->gone.err != TW_OK; /* read again */
+        scan->is_again = scan->is_again || scan->gone.len > GONE_BYTES_MAX;
     }
 }
 
@@ -227,11 +240,39 @@ static bool next_gone(const tailer_scan *scan, size_t *at, tw_key *key)
     return true;
 }
 
-static bool was_deleted(const tailer_scan *scan, tw_key key)
+/* The keys in `gone` as an open hash, in the batch's arena. */
+typedef struct gone_keys {
+    tw_key *slots;
+    size_t mask;
+} gone_keys;
+
+static tw_err index_gone(struct change_tailer *self, gone_keys *out)
 {
-    tw_key gone;
-    for (size_t at = 0; next_gone(scan, &at, &gone);) {
-        if (tw_key_equal(gone, key)) {
+    size_t count = 0;
+    tw_key key;
+    for (size_t at = 0; next_gone(&self->scan, &at, &key);) {
+        count++;
+    }
+    size_t slots = 4;
+    while (slots < count * 2) {
+        slots *= 2;
+    }
+    *out = (gone_keys){tw_arena_zero(&self->batch, slots, sizeof *out->slots), slots - 1};
+    for (size_t at = 0; out->slots != NULL && next_gone(&self->scan, &at, &key);) {
+        size_t slot = tw_hash(key.ptr, key.len, 0) & out->mask;
+        while (out->slots[slot].len > 0) {
+            slot = (slot + 1) & out->mask;
+        }
+        out->slots[slot] = key;
+    }
+    return out->slots == NULL ? TW_E_NO_MEMORY : TW_OK;
+}
+
+static bool was_deleted(const gone_keys *gone, tw_key key)
+{
+    size_t slot = tw_hash(key.ptr, key.len, 0) & gone->mask;
+    for (; gone->slots[slot].len > 0; slot = (slot + 1) & gone->mask) {
+        if (tw_key_equal(gone->slots[slot], key)) {
             return true;
         }
     }
@@ -264,7 +305,12 @@ static tw_err read_step(struct change_tailer *self)
     if (err != TW_OK) {
         return err;
     }
+    if (tw_bson_count(scan->docs) == 0 && !scan->is_last) {
+        return TW_OK;
+    }
     if (tw_bson_count(scan->docs) == 0) {
+        change_source_scan_end(&self->source);
+        tailer_scan_forget_batch(self);
         end_name(self);
         return TW_OK;
     }
@@ -279,6 +325,11 @@ static void take_docs(struct change_tailer *self, tailer_rows *rows, uint64_t se
     tw_str db = tw_arena_str(&self->batch, tw_str_of(scan->name.db));
     tw_str coll = tw_arena_str(&self->batch, tw_str_of(scan->name.coll));
     tw_bson_value last = {0};
+    gone_keys gone;
+    if (index_gone(self, &gone) != TW_OK) {
+        scan->is_again = true; /* no rows: read again */
+        return;
+    }
     tw_bson_iter i;
     for (tw_bson_iter_init(&i, scan->docs); tw_bson_iter_next(&i);) {
         tw_bson doc = tw_bson_value_doc(i.value);
@@ -286,7 +337,7 @@ static void take_docs(struct change_tailer *self, tailer_rows *rows, uint64_t se
         last = tw_bson_get(doc, TW_STR("_id"));
         scan->documents++;
         if (scan->is_void ||
-            (tw_key_of_value(&self->batch, last, &key) == TW_OK && was_deleted(scan, key))) {
+            (tw_key_of_value(&self->batch, last, &key) == TW_OK && was_deleted(&gone, key))) {
             continue;
         }
         if (tailer_rows_are_full(rows, doc.len)) {
@@ -509,17 +560,21 @@ void tailer_scan_take(struct change_tailer *self, tailer_rows *rows, uint64_t se
         return;
     }
     bool is_read = scan->stage == STAGE_READ;
-    if (is_read) {
+    if (is_read && !scan->is_again) {
         take_docs(self, rows, seqno);
-    } else {
+    } else if (!is_read) {
         take_gone(self, rows, seqno);
+    }
+    bool is_last = is_read && scan->is_last && !scan->is_again && scan->has_name;
+    if (scan->is_void || scan->is_again) {
+        change_source_scan_end(&self->source);
     }
     for (size_t i = first; i < rows->count; i++) {
         rows->at[i].more = i + 1 < rows->count;
         rows->at[i].flags |= TW_ROW_MULTI;
     }
     tailer_scan_forget_batch(self);
-    if (is_read && scan->is_last) {
+    if (is_last) {
         end_name(self);
     }
 }

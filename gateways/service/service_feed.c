@@ -16,6 +16,8 @@
 typedef struct service_replay {
     uint32_t magic;
     bool retried;
+    bool is_waiting;                     /* for the log to reach its position */
+    uint64_t ahead_until_ms;             /* how long; 0: it was not ahead yet */
     struct service_replay *next, **link; /* of the gateway's */
     service *gateway;                    /* borrow */
     uint64_t tag;
@@ -333,6 +335,38 @@ static const char *refusal(const service_replay *self, const tw_msg_log_rows *pa
     return NULL;
 }
 
+static void ask_waiting(void *arg, uint64_t tag)
+{
+    (void)tag;
+    service *gateway;
+    TW_CAST(gateway, arg, SERVICE_MAGIC);
+    for (service_replay *at = gateway->replays; at != NULL; at = at->next) {
+        if (at->is_waiting) {
+            at->is_waiting = false;
+            replay_ask(at);
+        }
+    }
+}
+
+/* A log that follows MongoDB may be some milliseconds behind what its asker has seen. False: it was
+ * waited for, or is what was written. */
+static bool wait_for_log(service_replay *self)
+{
+    service *gateway = self->gateway;
+    uint64_t now = tw_now_ms(gateway->actor);
+    if (gateway->options->mongo_readers_count == 0) {
+        return false;
+    }
+    if (self->ahead_until_ms == 0) {
+        self->ahead_until_ms = now + TW_AHEAD_WAIT_MS;
+    }
+    self->is_waiting = now < self->ahead_until_ms;
+    if (self->is_waiting) {
+        tw_timer_set(gateway->actor, now + SERVICE_AHEAD_MS, ask_waiting, 0);
+    }
+    return self->is_waiting;
+}
+
 static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
                            const tw_envelope *in)
 {
@@ -350,6 +384,10 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
         return;
     }
     const tw_msg_log_rows *page = &in->body->log_rows;
+    if (self->after > page->head && (self->srv == 0 || self->srv == page->srv) &&
+        wait_for_log(self)) {
+        return;
+    }
     tw_err refused = TW_OK;
     const char *cause = refusal(self, page, &refused);
     if (cause != NULL) {

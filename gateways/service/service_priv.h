@@ -13,6 +13,7 @@ enum {
     SERVICE_COLLECTIONS = 8192,        /* slots of the feed's table: twice TW_COLLECTIONS_MAX */
     SERVICE_REPAIR_MS = 100,       /* until a failed reading of what the feed lost is repeated */
     SERVICE_GUARD_MS = 1000,       /* between the looks at the listeners */
+    SERVICE_AHEAD_MS = 20,         /* between two looks at a log that is waited for */
     SERVICE_REPLAY_PAGES_MAX = 64, /* pages of other collections that one replay looks through */
 };
 static_assert((int)SERVICE_COLLECTIONS >= 2 * (int)TW_COLLECTIONS_MAX, "half of it stays empty");

@@ -1,11 +1,12 @@
 """Changes that others make in MongoDB reach subscribers: against a real server, killed processes,
 and servers that fail.
 
-TIDEWIRE_FULL=1 runs the full sizes: 100,000 documents, 1,000 writes a second, 200 kills, 10,000
-subscriptions."""
+TIDEWIRE_LONG=1 kills 200 times while tailing, 200 times while copying, and the server 200 times;
+TIDEWIRE_FULL=1 runs all the full sizes: these, 100,000 documents, 10,000 subscriptions."""
 
 import asyncio
 import datetime
+import json
 import os
 import random
 import time
@@ -15,15 +16,18 @@ import pymongo
 import pytest
 
 from clients import Client, run
-from deployment import Deployment, Follower, Writer, tailer
+from deployment import BulkWriter, Deployment, Follower, Writer, tailer
 from server import wait_until
 
 FULL = os.environ.get("TIDEWIRE_FULL") == "1"
-DOCUMENTS = 100_000 if FULL else 5_000
-WRITES_A_SECOND = 1_000 if FULL else 300
-CYCLES = 200 if FULL else 12
+LONG = FULL or os.environ.get("TIDEWIRE_LONG") == "1"
+DOCUMENTS = 100_000 if FULL else 10_000
+WRITES_A_SECOND = 1_000
+CYCLES = 200 if LONG else 12
 SUBSCRIPTIONS = 10_000 if FULL else 1_000
 RECONNECTS = 1_000 if FULL else 200
+
+pytestmark = pytest.mark.timeout(7200 if LONG else 180)
 
 POINTS = [
     "tailer_read_before_commit",
@@ -158,10 +162,12 @@ def test_copy_while_writes_go_on(make_server, deployment):
         people.insert_many([{"_id": first + i, "text": "x" * 150} for i in range(count)])
     deployment.client.main.others.insert_many([{"_id": i} for i in range(500)])
     server = serve(make_server, deployment)
-    writer = Writer(deployment.uri, WRITES_A_SECOND)
+    bulks = BulkWriter(deployment.uri, WRITES_A_SECOND, DOCUMENTS)
+    writer = Writer(deployment.uri, 20)
 
     async def scenario():
-        begun = time.monotonic()
+        wait_until(lambda: bulks.writes > 500, 30, "writes before the first start")
+        begun, before = time.monotonic(), bulks.writes
         server.start(ready=False)
         followers = [Follower(server) for _ in range(3)]
         seen = set()
@@ -171,16 +177,17 @@ def test_copy_while_writes_go_on(make_server, deployment):
             seen.add(state.split()[0] if state else "")
             assert not (synced and state.startswith("copying")), "a sync before the second barrier"
             await asyncio.sleep(0.01)  # the poll of a condition
-        copied = time.monotonic() - begun
+        copied, beside = time.monotonic() - begun, bulks.writes - before
         for follower in followers:
             await follower.until(lambda f=follower: f.syncs > 0, 60, "sync")
         await asyncio.sleep(1 if not FULL else 5)  # the load goes on over the live streams
         await asyncio.to_thread(writer.end)
+        await asyncio.to_thread(bulks.end)
         for follower in followers:
             await follower.until_equal(people, 60)
             assert follower.resets == []
         gauges = tailer(server)[1]
-        print(f"copied {DOCUMENTS} documents in {copied:.1f} s beside {writer.writes} writes")
+        print(f"copied {DOCUMENTS} documents in {copied:.1f} s beside {beside} writes of others")
         assert "copying" in seen
         assert gauges["tailer_scans_first_total"] == 1
         for follower in followers:
@@ -294,19 +301,78 @@ def test_killed_at_a_point_of_the_first_copy(make_server, deployment, point):
     run(scenario())
 
 
-def test_server_of_mongodb_killed(make_server, deployment):
-    server = serve(make_server, deployment).start()
+async def copied_through_kills(make_server, deployment, kills, chance):
+    """A first copy with a kill in each of its lives, at any point; then its set is right."""
+    server = serve(make_server, deployment)
+    follower = Follower(server)
+    within = [point for point in POINTS if point != "tailer_between_barriers"]
+    for life in range(kills):
+        is_last = life == kills - 1 and chance.random() < 0.5  # it copies to the end
+        point = "tailer_between_barriers" if is_last else chance.choice(within)
+        count = 1 if is_last else chance.randrange(1, 3)  # of the copy's twelve steps
+        server.env["TIDEWIRE_FAULT"] = f"{point}:{count}"
+        server.start(ready=False)
+        await asyncio.to_thread(server.wait_end, 60)
+    server.env.pop("TIDEWIRE_FAULT")
+    await asyncio.to_thread(server.start)
+    await follower.until(lambda: follower.syncs > 0, 60, "a sync")
+    return server, follower
 
-    def kill(server, _):
+
+def test_killed_again_and_again_through_first_copies(make_server, deployment):
+    """Each copy is killed at points drawn at random, some of them at its end; a writer goes on. No
+    follower is told sync before its copy is whole, a record twice, or a reset."""
+    deployment.people.insert_many([{"_id": i, "n": i} for i in range(12000)])
+    chance = random.Random(4)
+    kills = 5
+
+    async def scenario():
+        writer = Writer(deployment.uri, 200, keys=100)
+        for _ in range(CYCLES // kills):
+            server, follower = await copied_through_kills(make_server, deployment, kills, chance)
+            assert len(follower.set) >= 12000, "a sync before the copy was whole"
+            await asyncio.to_thread(writer.end)
+            await follower.until_equal(deployment.people, 60)
+            assert follower.resets == [], follower.resets
+            await follower.close()
+            await asyncio.to_thread(server.close)
+            writer = Writer(deployment.uri, 200, keys=100, seed=chance.random())
+        await asyncio.to_thread(writer.end)
+
+    run(scenario(), 100 + CYCLES * 20)
+
+
+def test_server_of_mongodb_killed(make_server, deployment):
+    """SIGKILL of the server while others and clients of Tidewire write; its journal is synced with
+    each commit. Followers stay connected; no acknowledged write is lost, none told twice."""
+    server = serve(make_server, deployment).start()
+    kept = []
+
+    def kill(server, cycle):
+        server.run("put", "people", json.dumps({"_id": f"c{cycle}"}))  # acknowledged
+        kept.append(f"c{cycle}")
         deployment.kill()
         deployment.start()
         wait_until(lambda: tailer(server)[0] == "tailing", 60, f"tailing\n{server.tail()}")
-        deployment.people.insert_one({"_id": f"k{time.time_ns()}"})
-        server.kill()  # so that the followers' sync is of a new life
-        server.start()
+        deployment.people.insert_one({"_id": f"k{cycle}"})
+        kept.append(f"k{cycle}")
 
-    cycles = max(CYCLES // 4, 3)
-    run(through_kills(server, deployment, cycles, kill), 60 + cycles * 30)
+    async def scenario():
+        writer = Writer(deployment.uri, 200, keys=100)
+        followers = [Follower(server) for _ in range(3)]
+        for cycle in range(max(CYCLES // 4, 3) if not LONG else CYCLES):
+            await asyncio.to_thread(kill, server, cycle)
+            for follower in followers:
+                await follower.until(lambda f=follower: kept[-1] in f.set, 60, "a live write")
+        await asyncio.to_thread(writer.end)
+        for follower in followers:
+            await follower.until_equal(deployment.people, 60)
+            assert follower.resets == [] and follower.connections == 1
+            assert all(key in follower.set for key in kept)
+            await follower.close()
+        assert writer.writes > 0
+
+    run(scenario(), 100 + CYCLES * 30)
 
 
 # ---- failures of the server ----

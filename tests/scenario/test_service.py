@@ -187,6 +187,23 @@ def test_garbage_is_answered_and_does_no_harm(service):
     assert service.one("count", collection="c")["count"] == 0
 
 
+def test_a_replay_ahead_of_the_log_waits_for_a_log_that_follows(service, service_server, url):
+    """On MongoDB the log is behind what its writers know; the embedded store is the log."""
+    service.one("put", collection="c", doc={"_id": 0})
+    wait_until(lambda: service.one("replay", collection="c", after=0)["rows"], 20, "the row")
+    head = service.one("replay", collection="c")["head"]
+    with Service(url, 30) as asker:
+        if not service_server.on_mongo:
+            assert asker.refused("replay", collection="c", after=head + 1)["code"] == "ahead"
+            return
+        for i in range(1, 6):
+            asker.send("replay", collection="c", after=head + i)
+            service.one("put", collection="c", doc={"_id": i})
+            answer = asker.received()
+            assert answer["ok"] is True and answer["head"] >= head + i, answer
+        assert asker.refused("replay", collection="c", after=head + 99)["code"] == "ahead"
+
+
 def test_a_message_above_the_limit_ends_that_connection_alone(service, url):
     with Service(url, 1) as big:
         with pytest.raises(pynng.exceptions.Timeout):

@@ -310,6 +310,43 @@ class Writer(threading.Thread):
         self.client.close()
 
 
+class BulkWriter(threading.Thread):
+    """Writes to main.people at a rate that only unordered bulks reach: inserts, updates of what it
+    inserted, deletes of that and of the documents 0 to old - 1 that were there before it."""
+
+    def __init__(self, uri, rate, old, seed=1):
+        super().__init__(daemon=True)
+        self.client = pymongo.MongoClient(uri, retryWrites=False, serverSelectionTimeoutMS=20000)
+        self.rate, self.old, self.chance = rate, old, random.Random(seed)
+        self.ending, self.writes, self.made = threading.Event(), 0, 0
+        self.start()
+
+    def bulk(self):
+        chance, made = self.chance, self.made
+        self.made += 70
+        one = [pymongo.InsertOne({"_id": f"b{made + i}", "n": i}) for i in range(70)]
+        for _ in range(15):
+            key = f"b{chance.randrange(made + 1)}"
+            one.append(pymongo.UpdateOne({"_id": key}, {"$set": {"u": made}}))
+        one += [pymongo.DeleteOne({"_id": chance.randrange(self.old)}) for _ in range(10)]
+        one += [pymongo.DeleteOne({"_id": f"b{chance.randrange(made + 1)}"}) for _ in range(5)]
+        return one
+
+    def run(self):
+        begun = time.monotonic()
+        while not self.ending.is_set():
+            self.client.main.people.bulk_write(self.bulk(), ordered=False)
+            self.writes += 100
+            ahead = self.writes / self.rate - (time.monotonic() - begun)
+            if ahead > 0:
+                self.ending.wait(ahead)
+
+    def end(self):
+        self.ending.set()
+        self.join()
+        self.client.close()
+
+
 def tailer(server):
     """The change tailer in /actorz: its state, and its figures by name."""
     actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]

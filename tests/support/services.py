@@ -46,6 +46,13 @@ class Service:
     def raw(self, data):
         """The answer to bytes that may be no request at all."""
         self.socket.send(data)
+        return self.received()
+
+    def send(self, op, **fields):
+        """Asks, without waiting for the answer, which is received later."""
+        self.socket.send(msgpack.packb({"op": op, **fields}))
+
+    def received(self):
         return msgpack.unpackb(self.socket.recv(), strict_map_key=False)
 
     def ask(self, op, **fields):
