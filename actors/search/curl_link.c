@@ -3,6 +3,10 @@
  * environment, no waiting for 100 Continue, no signals, no protocols but HTTP. */
 #include "actors/search/curl_link.h"
 
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
 #include <curl/curl.h>
 
 #include "protocol/limits.h"
@@ -19,6 +23,7 @@ enum {
     HOST_REST_MS = 1000, /* a node that failed is asked last for so long */
     RETRY_FIRST_MS = 50,
     CONNECT_MS = 1000,
+    EVENTS_MAX = 64,           /* taken at once; the rest waits in the kernel */
     SPARE_MAX = 64,            /* transfers kept for reuse */
     SPARE_BYTES_MAX = 1048576, /* of their buffers */
 };
@@ -49,7 +54,9 @@ typedef struct host {
 struct curl_link {
     uint32_t magic;
     tw_actor *actor;
-    CURLM *multi; /* own */
+    CURLM *multi;   /* own */
+    int epoll_fd;   /* own; curl's sockets and the actor's descriptor */
+    int64_t due_ms; /* when curl wants to be called; -1: not by the time */
     tw_arena arena;
     host hosts[TW_SEARCH_HOSTS_MAX];
     size_t hosts_count, host_next;
@@ -57,7 +64,8 @@ struct curl_link {
     transfer *running; /* own; at curl, or waiting for a retry */
     transfer *spare;   /* own */
     size_t spare_count;
-    unsigned failures; /* in a row */
+    unsigned failures;               /* in a row */
+    char away[CURL_ERROR_SIZE + 32]; /* why it is open, in words */
     bool open, probing;
     uint64_t open_ms; /* how long it stays open this time */
     uint64_t probe_at_ms;
@@ -184,6 +192,7 @@ static void failed(curl_link *link, const char *why, bool probe)
     if (!link->open) {
         link->open = true;
         link->figures.opened++;
+        tw_format(link->away, sizeof link->away, "The search cluster is away: %s", why);
         tw_log(TW_LOG_WARN, tw_actor_name(link->actor), "the search cluster is away: %s", why);
     }
     uint64_t next = link->open_ms == 0 ? BREAKER_FIRST_MS : link->open_ms * 2;
@@ -354,7 +363,7 @@ static void start(transfer *self)
     }
     if (link->open && self->on_reply != NULL) {
         link->figures.rejected++;
-        finish(self, TW_E_SEARCH_UNAVAILABLE, "The search cluster is away.");
+        finish(self, TW_E_SEARCH_UNAVAILABLE, link->away);
         return;
     }
     self->started = true;
@@ -448,11 +457,41 @@ static int start_due(curl_link *link)
     return wait_ms > 1000 ? 1000 : (int)wait_ms;
 }
 
-static void carry_on(curl_link *link)
+/* curl says which socket it waits for, and how. */
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *known)
 {
-    int running = 0;
+    (void)easy;
+    curl_link *link;
+    TW_CAST(link, context, CURL_LINK_MAGIC);
+    struct epoll_event event = {.events = (what & CURL_POLL_IN ? EPOLLIN : 0U) |
+                                          (what & CURL_POLL_OUT ? EPOLLOUT : 0U),
+                                .data.fd = fd};
+    if (what == CURL_POLL_REMOVE) { /* it may be closed already: then the kernel forgot it */
+        (void)(epoll_ctl(link->epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0);
+        return 0;
+    }
+    int verb = known == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    int failed = epoll_ctl(link->epoll_fd, verb, fd, &event);
+    if (failed != 0 && errno == (known == NULL ? EEXIST : ENOENT)) {
+        verb = known == NULL ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+        failed = epoll_ctl(link->epoll_fd, verb, fd, &event);
+    }
+    bool kept = curl_multi_assign(link->multi, fd, link) == CURLM_OK; /* from now on it is known */
+    return failed == 0 && kept ? 0 : -1;
+}
+
+static int on_due(CURLM *multi, long wait_ms, void *context)
+{
+    (void)multi;
+    curl_link *link;
+    TW_CAST(link, context, CURL_LINK_MAGIC);
+    link->due_ms = wait_ms < 0 ? -1 : (int64_t)tw_now_ms(link->actor) + wait_ms;
+    return 0;
+}
+
+static void take_finished(curl_link *link)
+{
     int left = 0;
-    (void)(curl_multi_perform(link->multi, &running) == CURLM_OK);
     for (CURLMsg *told; (told = curl_multi_info_read(link->multi, &left)) != NULL;) {
         transfer *self;
         char *private = NULL;
@@ -467,21 +506,49 @@ static void carry_on(curl_link *link)
     }
 }
 
+/* Lets curl do what the time asks for: a start too is due at once. */
+static void carry_on(curl_link *link)
+{
+    int running = 0;
+    if (link->due_ms >= 0 && link->due_ms <= (int64_t)tw_now_ms(link->actor)) {
+        link->due_ms = -1;
+        (void)(curl_multi_socket_action(link->multi, CURL_SOCKET_TIMEOUT, 0, &running) == CURLM_OK);
+    }
+    take_finished(link);
+}
+
+static void take_events(curl_link *link, const struct epoll_event *events, int count)
+{
+    int running = 0;
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.fd == tw_actor_fd(link->actor)) {
+            continue; /* the runtime's turn comes after the wait */
+        }
+        int what = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+                   (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                   (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+        (void)(curl_multi_socket_action(link->multi, events[i].data.fd, what, &running) ==
+               CURLM_OK);
+    }
+}
+
 void curl_link_wait(curl_link *link, int timeout_ms)
 {
     TW_ASSERT(link != NULL && link->magic == CURL_LINK_MAGIC);
-    int due_ms = start_due(link);
-    if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms)) {
-        timeout_ms = due_ms;
-    }
-    carry_on(link);
-    struct curl_waitfd own = {.fd = tw_actor_fd(link->actor), .events = CURL_WAIT_POLLIN};
     enum { LONGEST_MS = 1000 };
-    int ready = 0;
-    if (timeout_ms < 0 || timeout_ms > LONGEST_MS) {
-        timeout_ms = LONGEST_MS;
+    struct epoll_event events[EVENTS_MAX];
+    int64_t wait_ms = timeout_ms < 0 || timeout_ms > LONGEST_MS ? LONGEST_MS : timeout_ms;
+    int start_ms = start_due(link);
+    carry_on(link);
+    wait_ms = start_ms >= 0 && start_ms < wait_ms ? start_ms : wait_ms;
+    if (link->due_ms >= 0) {
+        int64_t left_ms = link->due_ms - (int64_t)tw_now_ms(link->actor);
+        left_ms = left_ms < 0 ? 0 : left_ms;
+        wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
     }
-    (void)(curl_multi_poll(link->multi, &own, 1, timeout_ms, &ready) == CURLM_OK);
+    int count = epoll_wait(link->epoll_fd, events, EVENTS_MAX, (int)wait_ms);
+    TW_ASSERT(count >= 0 || errno == EINTR);
+    take_events(link, events, count < 0 ? 0 : count);
     carry_on(link);
 }
 
@@ -528,6 +595,18 @@ static tw_err copy_options(curl_link *link, const curl_link_options *options, co
     return TW_OK;
 }
 
+static bool watch(curl_link *link)
+{
+    int fd = tw_actor_fd(link->actor);
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    link->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return link->epoll_fd >= 0 && epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 &&
+           curl_multi_setopt(link->multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK &&
+           curl_multi_setopt(link->multi, CURLMOPT_SOCKETDATA, link) == CURLM_OK &&
+           curl_multi_setopt(link->multi, CURLMOPT_TIMERFUNCTION, on_due) == CURLM_OK &&
+           curl_multi_setopt(link->multi, CURLMOPT_TIMERDATA, link) == CURLM_OK;
+}
+
 tw_err curl_link_new(curl_link **out, tw_actor *actor, const curl_link_options *options,
                      const char **why)
 {
@@ -539,13 +618,15 @@ tw_err curl_link_new(curl_link **out, tw_actor *actor, const curl_link_options *
     }
     link->magic = CURL_LINK_MAGIC;
     link->actor = actor;
+    link->epoll_fd = -1;
+    link->due_ms = -1;
     tw_arena_init(&link->arena, TW_MESSAGE_MAX);
     tw_err err = copy_options(link, options, why);
     if (err == TW_OK && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         err = TW_E_NO_MEMORY;
     }
     link->multi = err == TW_OK ? curl_multi_init() : NULL;
-    if (err == TW_OK && (link->multi == NULL ||
+    if (err == TW_OK && (link->multi == NULL || !watch(link) ||
                          curl_multi_setopt(link->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
                                            (long)options->connections) != CURLM_OK ||
                          curl_multi_setopt(link->multi, CURLMOPT_MAXCONNECTS,
@@ -583,6 +664,9 @@ void curl_link_free(curl_link **at)
     }
     if (link->multi != NULL) {
         (void)curl_multi_cleanup(link->multi);
+    }
+    if (link->epoll_fd >= 0) {
+        close(link->epoll_fd); /* after curl, which takes its sockets out of it */
     }
     tw_arena_fini(&link->arena);
     tw_free(link);

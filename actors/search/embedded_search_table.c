@@ -419,8 +419,10 @@ tw_err embedded_table_candidates(embedded_table *self, tw_arena *arena,
     size_t cap = 0;
     sqlite3_stmt *at = NULL;
     tw_buf_init(&text, TERMS_TEXT_MAX);
-    tw_buf_format(&text, "SELECT row FROM doc WHERE coll = %llu AND row > %lld",
-                  (unsigned long long)held->number, (long long)after);
+    /* The plus keeps SQLite from reading all rows of the collection: the narrowed ones are few. */
+    tw_buf_format(&text, "SELECT row FROM doc WHERE %scoll = %llu AND %srow > %lld",
+                  narrowed.len > 0 ? "+" : "", (unsigned long long)held->number,
+                  narrowed.len > 0 ? "+" : "", (long long)after);
     if (narrowed.len > 0) {
         tw_buf_add_str(&text, TW_STR(" AND row IN ("));
         tw_buf_add_str(&text, narrowed);

@@ -191,6 +191,11 @@ static void on_reply(void *context, const curl_reply *in)
         es_fail(work, in->err, "%s", in->why);
         return;
     }
+    if (in->status >= 300 && in->status < 400) { /* it may lead to anybody, with our credentials */
+        es_fail(work, TW_E_SEARCH_UNAVAILABLE,
+                "The cluster answers with a redirect (%d), which is not followed.", in->status);
+        return;
+    }
     es_reply reply = {.status = in->status, .elastic = in->server[0] != '\0'};
     tw_str cause = {NULL, 0};
     tw_err err = TW_OK;
