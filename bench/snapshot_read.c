@@ -145,11 +145,11 @@ static double read_bare(const char *path, uint64_t documents)
     uint64_t total = 0;
     double start = now_s();
     must(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK, "bare open");
-    must(sqlite3_prepare_v2(db, "SELECT n, key, ver, body FROM log ORDER BY n", -1, &rows, NULL) ==
+    must(sqlite3_prepare_v2(db, "SELECT n, head, body FROM log ORDER BY n", -1, &rows, NULL) ==
              SQLITE_OK,
          "bare prepare");
     while (sqlite3_step(rows) == SQLITE_ROW) {
-        const uint8_t *body = sqlite3_column_blob(rows, 3);
+        const uint8_t *body = sqlite3_column_blob(rows, 2);
         if (text.len >= TW_PAGE_BYTES) {
             tw_buf_clear(&text);
         }

@@ -8,6 +8,7 @@
 #include "protocol/limits.h"
 
 #include "broker/rules.h"
+#include "broker/topic_query_priv.h"
 
 enum { TOPIC_QUERY_MAGIC = 0x70c19e41, TOPIC_QUERY_SEED = 0x51ab };
 enum { SEARCH_MEMORY_MAX = 4 * 1048576 /* bytes: a mapping and a compiled query */ };
@@ -116,6 +117,9 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     part->db = own_text(db);
     part->name = own_text(name);
     if (part->db == NULL || part->name == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    if (topic_query_tell_collection(known, part) != TW_OK) {
         return TW_E_NO_MEMORY;
     }
     part->rules = catalog_rules(known, db, name);
@@ -264,6 +268,7 @@ void topic_query_free(topic_query **asked)
         tw_arena_fini(&self->parts[i].memory);
         tw_free((void *)(uintptr_t)self->parts[i].db);
         tw_free((void *)(uintptr_t)self->parts[i].name);
+        tw_free((void *)(uintptr_t)self->parts[i].told.ptr);
         tw_free((void *)(uintptr_t)self->parts[i].scope.ptr);
     }
     tw_free(self->parts);

@@ -30,6 +30,7 @@ typedef enum topic_query_form {
 typedef struct topic_query_part {
     const char *db; /* own, terminated; "" is never left: the default database is written out */
     const char *name;
+    tw_str told; /* own; "collection":C, as streams of records are told it; ptr NULL in others */
     const catalog_collection *rules; /* borrow: the catalog's */
     query *filter;                   /* own */
     search_query *search;            /* in memory; NULL: none */

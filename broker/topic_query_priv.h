@@ -3,6 +3,8 @@
 
 #include "broker/topic_query.h"
 
+/* Makes what streams of records are told of a part's collection. TW_E_NO_MEMORY. */
+tw_err topic_query_tell_collection(const catalog *known, topic_query_part *part);
 /* "srv_id":1,"seqno":5, and "last" in a transaction of several rows. */
 void topic_query_add_position(tw_buf *out, const topic_change *change);
 /* A document as JSON without the hidden field _content. */

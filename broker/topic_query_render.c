@@ -52,9 +52,19 @@ static void add_name_of(const catalog *known, tw_str db, tw_str name, tw_buf *ou
     tw_json_write_str(out, name);
 }
 
-static void add_collection(const catalog *known, const topic_query_part *part, tw_buf *out)
+tw_err topic_query_tell_collection(const catalog *known, topic_query_part *part)
 {
-    add_name_of(known, tw_str_of(part->db), tw_str_of(part->name), out);
+    tw_buf text;
+    TW_ASSERT(part->told.ptr == NULL);
+    tw_buf_init(&text, 16 * (size_t)TW_NAME_MAX);
+    add_name_of(known, tw_str_of(part->db), tw_str_of(part->name), &text);
+    char *own = text.err == TW_OK ? tw_alloc(text.len) : NULL;
+    if (own != NULL) {
+        memcpy(own, text.ptr, text.len);
+        part->told = (tw_str){own, text.len};
+    }
+    tw_buf_fini(&text);
+    return own == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
 void topic_query_render_dispatch(const catalog *known, tw_str db, tw_str coll,
@@ -112,15 +122,15 @@ void topic_query_add_document(tw_buf *out, tw_bson doc)
     tw_json_write_without(out, doc, TW_STR("_content"));
 }
 
-static void render_put(const catalog *known, const topic_query_part *part,
-                       const topic_change *change, tw_bson told, tw_buf *out)
+static void render_put(const topic_query_part *part, const topic_change *change, tw_bson told,
+                       tw_buf *out)
 {
     bool flat = part->rules->shape == CATALOG_FLAT;
     bool edited = part->rules->archives && rules_edited_after_archive(change->doc, change->at);
     TW_ASSERT(told.len >= 5);
     TW_ASSERT(change->doc.len >= 5);
     if (!flat) {
-        add_collection(known, part, out);
+        tw_buf_add_str(out, part->told);
         tw_buf_add_str(out, TW_STR(",\"op\":\"put\",\"key\":"));
         tw_json_write_key(out, change->key);
         tw_buf_add_str(out, TW_STR(",\"version\":"));
@@ -155,7 +165,7 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
     }
     if (meaning == TW_MEANS_PUT) {
         if (part->fields.count == 0) {
-            render_put(known, part, change, change->doc, out);
+            render_put(part, change, change->doc, out);
             return;
         }
         tw_buf projected;
@@ -165,12 +175,12 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
             out->err = projected.err;
         } else {
             tw_bson told = {(const uint8_t *)projected.ptr, projected.len};
-            render_put(known, part, change, told, out);
+            render_put(part, change, told, out);
         }
         tw_buf_fini(&projected);
         return;
     }
-    add_collection(known, part, out);
+    tw_buf_add_str(out, part->told);
     if (meaning != TW_MEANS_DROP) {
         tw_buf_add_str(out, TW_STR(",\"key\":"));
         tw_json_write_key(out, change->key);

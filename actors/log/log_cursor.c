@@ -10,6 +10,7 @@
 
 enum {
     FOUND_MAX = 1024,      /* row numbers noted at a time: bounds the time under the lock */
+    FOUND_FIRST = 256,     /* the same at first: mostly a page is full then */
     PAGE_READS_MAX = 4096, /* rows read for one page: a page ends in milliseconds */
     LISTS_MAX = 2 * TW_COLLECTIONS_PER_TOPIC_MAX,
 };
@@ -588,6 +589,7 @@ static tw_err read_rows(page_run *run, log_scan *scan, log_found *found)
     log_store *store = run->view->store;
     bool at_head = false;
     bool full = false;
+    size_t found_max = FOUND_FIRST;
     tw_err err = TW_OK;
     while (err == TW_OK && !at_head && !full && run->reads < PAGE_READS_MAX &&
            scan->looked < scan->looked_max) {
@@ -596,7 +598,7 @@ static tw_err read_rows(page_run *run, log_scan *scan, log_found *found)
         log_index *index = log_store_index(store);
         bool is_same = index != NULL && log_store_generation(store) == run->view->generation;
         if (is_same) {
-            at_head = log_scan_collect(scan, index, found, FOUND_MAX, &count);
+            at_head = log_scan_collect(scan, index, found, found_max, &count);
             run->page->head = log_index_head(index);
         }
         tw_rwlock_done(log_store_lock(store));
@@ -612,6 +614,7 @@ static tw_err read_rows(page_run *run, log_scan *scan, log_found *found)
             log_table_scan_end(run->view->table);
             log_table_rollback(run->view->table);
         }
+        found_max = FOUND_MAX;
     }
     return err;
 }

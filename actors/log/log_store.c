@@ -300,6 +300,7 @@ static tw_err allocate(log_store *store)
     tw_buf_init(&store->swept_keys, (size_t)LOG_CHUNK_ROWS * LOG_KEY_BYTES_MAX);
     store->prepared = tw_alloc(LOG_PREPARED_MAX * sizeof *store->prepared);
     store->overlay = tw_alloc_zero(LOG_OVERLAY_SLOTS, sizeof *store->overlay);
+    store->overlay_slots = LOG_OVERLAY_SLOTS_FIRST;
     tw_buf_init(&store->opids_packed, LOG_OPID_GROUP_BYTES);
     tw_buf_init(&store->opids_gone, 4 * ((size_t)TW_OPIDS_MAX + 2 * LOG_PREPARED_MAX));
     store->opids = tw_alloc(LOG_PREPARED_MAX * sizeof *store->opids);

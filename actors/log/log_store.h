@@ -59,7 +59,7 @@ typedef struct log_current {
 tw_err log_store_collection(log_store *store, tw_str db, tw_str name, tw_str scope_field,
                             bool create, uint32_t *coll);
 log_current log_store_current(log_store *store, uint32_t coll, tw_key key);
-/* The document of a row, prepared or stored; a copy in arena (prepared ones as they stand). */
+/* The document of a row, prepared or stored: a view until log_store_clear, or a copy in arena. */
 tw_err log_store_document(log_store *store, tw_arena *arena, uint64_t n, tw_bson *out);
 /* The code of a scope's value, made when it is new. */
 tw_err log_store_scope(log_store *store, tw_key value, uint32_t *code);

@@ -10,6 +10,7 @@ enum {
     LOG_STORE_MAGIC = 0x10657042,
     LOG_PREPARED_MAX = 2 * TW_BATCH_ROWS_MAX, /* a full batch, and a drop of all collections */
     LOG_OVERLAY_SLOTS = 4 * LOG_PREPARED_MAX,
+    LOG_OVERLAY_SLOTS_FIRST = 1024, /* 4 KiB: what few rows touch stays in the nearest cache */
     LOG_MARK_MS = 1000,
     LOG_MARK_ROWS = 4096,
     LOG_OPID_CHAINS = 2 * LOG_PREPARED_MAX,  /* a power of two */
@@ -56,6 +57,7 @@ struct log_store {
     size_t prepared_count;
     bool is_committed;       /* what is prepared is on disk: only clear is left */
     uint32_t *overlay;       /* own; hash of (coll, key): index + 1 of the newest prepared row */
+    size_t overlay_slots;    /* of it in use; a power of two */
     log_pending_opid *opids; /* own; LOG_PREPARED_MAX */
     size_t opids_count;
     uint32_t *opid_chains; /* own; LOG_OPID_CHAINS; index + 1 of the newest prepared */

@@ -12,22 +12,40 @@
 
 static size_t overlay_slot(const log_store *store, uint32_t coll, tw_key key)
 {
-    size_t at = tw_hash(key.ptr, key.len, coll) & (LOG_OVERLAY_SLOTS - 1);
+    size_t at = tw_hash(key.ptr, key.len, coll) & (store->overlay_slots - 1);
     while (store->overlay[at] != 0) {
         const log_row *row = &store->prepared[store->overlay[at] - 1].row;
         if (row->coll == coll && tw_key_equal(row->key, key)) {
             break;
         }
-        at = (at + 1) & (LOG_OVERLAY_SLOTS - 1);
+        at = (at + 1) & (store->overlay_slots - 1);
     }
     return at;
+}
+
+/* Makes room for one more. Rows are put in again in their order, so the newest of a key counts. */
+static void overlay_grow(log_store *store)
+{
+    if ((store->prepared_count + 1) * 4 <= store->overlay_slots) {
+        return;
+    }
+    store->overlay_slots *= 2;
+    TW_ASSERT(store->overlay_slots <= LOG_OVERLAY_SLOTS);
+    memset(store->overlay, 0, store->overlay_slots * sizeof *store->overlay);
+    for (size_t i = 0; i < store->prepared_count; i++) {
+        const log_row *row = &store->prepared[i].row;
+        if (row->key.len > 0) {
+            store->overlay[overlay_slot(store, row->coll, row->key)] = (uint32_t)i + 1;
+        }
+    }
 }
 
 void log_store_overlay_clear(log_store *store)
 {
     size_t count = store->prepared_count;
-    if (count * 16 > LOG_OVERLAY_SLOTS) {
-        memset(store->overlay, 0, LOG_OVERLAY_SLOTS * sizeof *store->overlay);
+    if (count * 16 > store->overlay_slots) {
+        memset(store->overlay, 0, store->overlay_slots * sizeof *store->overlay);
+        store->overlay_slots = LOG_OVERLAY_SLOTS_FIRST;
         return;
     }
     for (size_t i = count; i > 0; i--) { /* from the last added: what stands behind it is gone */
@@ -37,6 +55,7 @@ void log_store_overlay_clear(log_store *store)
             store->overlay[at] = store->prepared[i - 1].shadows;
         }
     }
+    store->overlay_slots = LOG_OVERLAY_SLOTS_FIRST;
 }
 
 log_current log_store_current(log_store *store, uint32_t coll, tw_key key)
@@ -65,20 +84,19 @@ tw_err log_store_document(log_store *store, tw_arena *arena, uint64_t n, tw_bson
         *out = store->prepared[n - head - 1].row.doc;
         return TW_OK;
     }
-    tw_bson found;
-    if (!log_ring_find(&store->ring, n, &found)) {
-        log_row row;
-        tw_err err = log_table_read(store->table, n, &row);
-        if (err != TW_OK) {
-            tw_format(store->why, sizeof store->why, "%s",
-                      err == TW_E_NOT_FOUND ? "a row that the index names is missing"
-                                            : log_table_why(store->table));
-            return err == TW_E_NOT_FOUND ? TW_E_CORRUPT : err;
-        }
-        found = row.doc;
+    if (log_ring_find(&store->ring, n, out)) {
+        return TW_OK; /* the ring takes documents in log_store_clear alone */
     }
-    *out = tw_arena_bson(arena, found);
-    return found.len > 0 && out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    log_row row;
+    tw_err err = log_table_read(store->table, n, &row);
+    if (err != TW_OK) {
+        tw_format(store->why, sizeof store->why, "%s",
+                  err == TW_E_NOT_FOUND ? "a row that the index names is missing"
+                                        : log_table_why(store->table));
+        return err == TW_E_NOT_FOUND ? TW_E_CORRUPT : err;
+    }
+    *out = tw_arena_bson(arena, row.doc);
+    return row.doc.len > 0 && out->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
 /* ---- names ---- */
@@ -164,6 +182,7 @@ tw_err log_store_prepare(log_store *store, const log_row *row, tw_bson old)
     if ((row->flags & TW_ROW_DROP) != 0) {
         incarnation->dropping = n;
     } else {
+        overlay_grow(store);
         size_t at = overlay_slot(store, row->coll, row->key);
         pending->shadows = store->overlay[at];
         store->overlay[at] = (uint32_t)store->prepared_count + 1;
@@ -327,9 +346,6 @@ static tw_err show(log_store *store, uint64_t head)
         log_store_show_source(store, head);
     }
     tw_rwlock_done(&store->lock);
-    for (size_t i = 0; i < store->prepared_count; i++) {
-        log_ring_add(&store->ring, store->prepared[i].row.n, store->prepared[i].row.doc);
-    }
     return err;
 }
 
@@ -408,6 +424,9 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
 void log_store_clear(log_store *store)
 {
     TW_ASSERT(store->is_committed || (store->prepared_count == 0 && store->opids_count == 0));
+    for (size_t i = 0; i < store->prepared_count; i++) {
+        log_ring_add(&store->ring, store->prepared[i].row.n, store->prepared[i].row.doc);
+    }
     store->prepared_count = 0;
     log_store_forget(store, 0);
     store->is_committed = false;

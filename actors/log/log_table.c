@@ -1,10 +1,6 @@
-/* log_table.c - see log_table.h; here the connection and the rows, in log_table_beside.c the rest.
- *
- * body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes), numbers
- * little endian. The checksum covers every column of the row, so that a flipped bit anywhere is
- * seen. Where the body is long, the start does not read it: a checksum of the other columns stands
- * in the upper half of flags. What stands beside the rows has a column `sum` (NULL: written before
- * there was one). */
+/* log_table.c - see log_table.h; here the connection and the rows, in log_table_row.c what a row is
+ * on disk, in log_table_beside.c the rest. What stands beside the rows has a column `sum` (NULL:
+ * written before there was one). */
 #include "actors/log/log_table.h"
 
 #include <errno.h>
@@ -16,24 +12,30 @@ enum {
     CHECKPOINT_PAGES = 500, /* 4 MB: larger gave longer commits, smaller more of them (LOG.md 1) */
     CACHE_KIB = 16384,
     READER_CACHE_KIB = 4096,
-    BODY_CHECKED_MAX = 4096, /* bytes; longer bodies lie on pages that the start need not read */
-    TRAILER = 11,            /* bytes behind by */
-    SCAN_GAP = 24,           /* rows that a scan steps over rather than seek anew */
+    SCAN_GAP = 24, /* rows that a scan steps over rather than seek anew */
 };
 
-#define ROW_COLUMNS "n, coll, flags, ver, scope, lscope, prev, srv, seqno, key"
+/* What is said of rows, for both forms (log_table_row.c). */
+#define ROW_TEXTS(columns, marks)                                                                  \
+    [SQL_INSERT] = "INSERT INTO log(" columns ", body) VALUES(" marks ",?)",                       \
+    [SQL_READ] = "SELECT " columns ", body FROM log WHERE n = ?",                                  \
+    [SQL_SCAN] = "SELECT " columns ", body FROM log WHERE n >= ? ORDER BY n",                      \
+    [SQL_SCAN_HEAD] = "SELECT " columns " FROM log WHERE n >= ? AND n <= ? ORDER BY n",            \
+    [SQL_LOAD] = "SELECT " columns ", CASE WHEN length(body) > 4096 THEN length(body)"             \
+                 " ELSE body END FROM log ORDER BY n",                                             \
+    [SQL_SALVAGE_UP] = "SELECT " columns ", body FROM log WHERE n >= ? ORDER BY n",                \
+    [SQL_SALVAGE_DOWN] = "SELECT " columns ", body FROM log WHERE n > ? AND n < ? ORDER BY n DESC"
+
+static const char *const texts_of_columns[SQL_COUNT] = {
+    ROW_TEXTS("n, coll, flags, ver, scope, lscope, prev, srv, seqno, key", "?,?,?,?,?,?,?,?,?,?"),
+};
 
 static const char *const texts[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN",
     [SQL_COMMIT] = "COMMIT",
     [SQL_ROLLBACK] = "ROLLBACK",
-    [SQL_INSERT] = "INSERT INTO log(" ROW_COLUMNS ", body) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
+    ROW_TEXTS("n, head", "?,?"),
     [SQL_DELETE] = "DELETE FROM log WHERE n = ?",
-    [SQL_READ] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n = ?",
-    [SQL_SCAN] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
-    [SQL_SCAN_HEAD] = "SELECT " ROW_COLUMNS " FROM log WHERE n >= ? AND n <= ? ORDER BY n",
-    [SQL_LOAD] = "SELECT " ROW_COLUMNS ", CASE WHEN length(body) > 4096 THEN length(body)"
-                 " ELSE body END FROM log ORDER BY n",
     [SQL_INCARNATIONS] =
         "SELECT id, db, name, scope_field, dropped, base, sum FROM incarnation ORDER BY id",
     [SQL_INCARNATION_SAVE] =
@@ -54,15 +56,10 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_OPIDS] = "SELECT k, ts, body, sum FROM opids WHERE k >= ? AND k <= ? ORDER BY k",
     [SQL_OPIDS_SAVE] = "INSERT INTO opids(k, ts, body, sum) VALUES(?,?,?,?)",
     [SQL_OPIDS_FORGET] = "DELETE FROM opids WHERE k = ?",
-    [SQL_SALVAGE_UP] = "SELECT " ROW_COLUMNS ", body FROM log WHERE n >= ? ORDER BY n",
-    [SQL_SALVAGE_DOWN] =
-        "SELECT " ROW_COLUMNS ", body FROM log WHERE n > ? AND n < ? ORDER BY n DESC",
 };
 
 static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS log(n INTEGER PRIMARY KEY, coll INT NOT NULL, flags INT NOT NULL,"
-    " ver INT NOT NULL, scope INT, lscope INT, prev INT NOT NULL, srv INT NOT NULL,"
-    " seqno INT NOT NULL, key BLOB, body BLOB);"
+    "CREATE TABLE IF NOT EXISTS log(n INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB);"
     "CREATE TABLE IF NOT EXISTS incarnation(id INTEGER PRIMARY KEY, db TEXT, name TEXT,"
     " scope_field TEXT, dropped INT NOT NULL DEFAULT 0, base INT NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS scope(id INTEGER PRIMARY KEY, value BLOB NOT NULL UNIQUE);"
@@ -110,9 +107,11 @@ tw_err log_table_fail(log_table *table, int code)
 sqlite3_stmt *log_table_statement(log_table *table, log_sql which)
 {
     TW_ASSERT(which < SQL_COUNT);
+    bool is_other = table->has_columns && texts_of_columns[which] != NULL;
+    const char *text = is_other ? texts_of_columns[which] : texts[which];
     if (table->prepared[which] == NULL &&
-        sqlite3_prepare_v3(table->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT,
-                           &table->prepared[which], NULL) != SQLITE_OK) {
+        sqlite3_prepare_v3(table->db, text, -1, SQLITE_PREPARE_PERSISTENT, &table->prepared[which],
+                           NULL) != SQLITE_OK) {
         table->prepared[which] = NULL;
     }
     return table->prepared[which];
@@ -198,6 +197,9 @@ static tw_err set_up(log_table *table, log_table_use use)
     if (code != SQLITE_OK) {
         return log_table_fail(table, code);
     }
+    /* A file keeps the form with which it was created. */
+    table->has_columns = sqlite3_table_column_metadata(table->db, NULL, "log", "coll", NULL, NULL,
+                                                       NULL, NULL, NULL) == SQLITE_OK;
     if (!is_reader) {
         sqlite3_wal_hook(table->db, on_wal, table); /* in place of the automatic checkpoint */
     }
@@ -215,6 +217,7 @@ tw_err log_table_open(log_table **out, const char *path, log_table_use use, char
     }
     tw_format(table->path, sizeof table->path, "%s", path);
     tw_buf_init(&table->body, TW_DOCUMENT_MAX + 65536);
+    tw_buf_init(&table->head, LOG_KEY_BYTES_MAX + 1024);
     table->is_writer = use == LOG_TABLE_WRITER || use == LOG_TABLE_VOLATILE;
     table->is_salvage = use == LOG_TABLE_SALVAGE;
     int flags =
@@ -247,6 +250,7 @@ void log_table_close(log_table **table)
     int code = sqlite3_close(self->db);
     TW_ASSERT(code == SQLITE_OK); /* every statement is finalized */
     tw_buf_fini(&self->body);
+    tw_buf_fini(&self->head);
     tw_free(self);
 }
 
@@ -326,80 +330,15 @@ tw_err log_table_checkpoint(log_table *table, bool now)
 
 /* ---- rows ---- */
 
-/* Of the columns before the body; never 0. */
-static uint32_t head_checksum(const log_row *row)
-{
-    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
-                       row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
-                       row->seqno};
-    uint64_t hash = tw_hash(row->key.ptr, row->key.len, tw_hash(head, sizeof head, 6));
-    uint32_t folded = (uint32_t)(hash ^ hash >> 32);
-    return folded == 0 ? 1 : folded;
-}
-
-static uint32_t checksum(const log_row *row, const void *body, size_t len)
-{
-    uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
-                       row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
-                       row->seqno};
-    uint64_t hash = tw_hash(head, sizeof head, 4);
-    hash = tw_hash(row->key.ptr, row->key.len, hash);
-    hash = tw_hash(body, len, hash);
-    return (uint32_t)(hash ^ hash >> 32);
-}
-
-static void put_number(uint8_t *at, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static uint64_t get_number(const uint8_t *at, size_t bytes)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
 tw_err log_table_insert(log_table *table, const log_row *row)
 {
     TW_ASSERT(table->in_transaction && row->n > 0 && row->n <= TW_SEQNO_MAX);
-    TW_ASSERT(row->by.len <= TW_OPID_MAX && row->key.len <= LOG_KEY_BYTES_MAX);
-    tw_buf *body = &table->body;
-    uint8_t trailer[TRAILER];
-    tw_buf_clear(body);
-    tw_buf_add(body, row->doc.ptr, row->doc.len);
-    tw_buf_add(body, row->by.ptr, row->by.len);
-    trailer[0] = (uint8_t)row->by.len;
-    put_number(trailer + 1, row->time_ms, 6);
-    tw_buf_add(body, trailer, 7);
-    if (body->err != TW_OK) {
-        return body->err;
-    }
-    put_number(trailer, checksum(row, body->ptr, body->len), 4);
-    tw_buf_add(body, trailer, 4);
     sqlite3_stmt *to = log_table_statement(table, SQL_INSERT);
-    if (body->err != TW_OK || to == NULL) {
-        return to == NULL ? log_table_fail(table, sqlite3_errcode(table->db)) : body->err;
+    if (to == NULL) {
+        return log_table_fail(table, sqlite3_errcode(table->db));
     }
-    sqlite3_bind_int64(to, 1, (sqlite3_int64)row->n);
-    sqlite3_bind_int64(to, 2, row->coll);
-    bool is_long = body->len > BODY_CHECKED_MAX;
-    uint64_t head = is_long ? head_checksum(row) : 0;
-    sqlite3_bind_int64(to, 3, (sqlite3_int64)(head << 32 | row->flags));
-    sqlite3_bind_int64(to, 4, row->ver);
-    sqlite3_bind_int64(to, 5, row->scope);
-    sqlite3_bind_int64(to, 6, row->lscope);
-    sqlite3_bind_int64(to, 7, (sqlite3_int64)row->prev);
-    sqlite3_bind_int64(to, 8, row->origin);
-    sqlite3_bind_int64(to, 9, (sqlite3_int64)row->seqno);
-    sqlite3_bind_blob(to, 10, row->key.len == 0 ? (const void *)"" : row->key.ptr,
-                      (int)row->key.len, SQLITE_STATIC);
-    sqlite3_bind_blob(to, 11, body->ptr, (int)body->len, SQLITE_STATIC);
-    return run(table, to);
+    tw_err err = log_table_bind_row(table, to, row);
+    return err == TW_OK ? run(table, to) : err;
 }
 
 tw_err log_table_delete(log_table *table, uint64_t n)
@@ -408,56 +347,6 @@ tw_err log_table_delete(log_table *table, uint64_t n)
     sqlite3_stmt *statement = log_table_statement(table, SQL_DELETE);
     sqlite3_bind_int64(statement, 1, (sqlite3_int64)n);
     return run(table, statement);
-}
-
-static tw_err damaged(log_table *table, uint64_t n)
-{
-    tw_format(table->why, sizeof table->why, "%s: row %llu of the log is damaged", table->path,
-              (unsigned long long)n);
-    return TW_E_CORRUPT;
-}
-
-/* Splits a body; false: it is damaged. */
-static bool split_body(log_row *row, const uint8_t *body, size_t len)
-{
-    if (len < TRAILER || get_number(body + len - 4, 4) != checksum(row, body, len - 4)) {
-        return false;
-    }
-    size_t by = body[len - TRAILER];
-    size_t before = len - TRAILER;
-    if (by > before || by > TW_OPID_MAX) {
-        return false;
-    }
-    row->doc = (tw_bson){body, before - by};
-    row->by = (tw_str){(const char *)body + before - by, by};
-    row->time_ms = get_number(body + len - TRAILER + 1, 6);
-    bool is_put = (row->flags & TW_ROW_PUT) != 0;
-    return is_put == (row->doc.len > 0);
-}
-
-tw_err log_table_row(log_table *table, sqlite3_stmt *from, bool checked, log_row *out)
-{
-    TW_ASSERT(from != NULL && out != NULL);
-    *out = (log_row){
-        .n = (uint64_t)sqlite3_column_int64(from, 0),
-        .coll = (uint32_t)sqlite3_column_int64(from, 1),
-        .flags = (uint32_t)sqlite3_column_int64(from, 2),
-        .ver = sqlite3_column_int64(from, 3),
-        .scope = (uint32_t)sqlite3_column_int64(from, 4),
-        .lscope = (uint32_t)sqlite3_column_int64(from, 5),
-        .prev = (uint64_t)sqlite3_column_int64(from, 6),
-        .origin = (uint32_t)sqlite3_column_int64(from, 7),
-        .seqno = (uint64_t)sqlite3_column_int64(from, 8),
-    };
-    out->key.ptr = sqlite3_column_blob(from, 9);
-    out->key.len = (size_t)sqlite3_column_bytes(from, 9);
-    if (checked) {
-        const uint8_t *body = sqlite3_column_blob(from, 10);
-        if (!split_body(out, body, body == NULL ? 0 : (size_t)sqlite3_column_bytes(from, 10))) {
-            return damaged(table, out->n);
-        }
-    }
-    return TW_OK;
 }
 
 tw_err log_table_read(log_table *table, uint64_t n, log_row *out)
@@ -528,12 +417,7 @@ tw_err log_table_load(log_table *table, log_table_each each, void *context)
     tw_err err;
     while ((err = log_table_step(table, from)) == TW_OK) {
         log_row row;
-        bool is_long = sqlite3_column_type(from, 10) == SQLITE_INTEGER;
-        err = log_table_row(table, from, !is_long, &row);
-        uint32_t head = (uint32_t)((uint64_t)sqlite3_column_int64(from, 2) >> 32);
-        if (err == TW_OK && is_long && head != 0 && head != head_checksum(&row)) {
-            err = damaged(table, row.n);
-        }
+        err = log_table_load_row(table, from, &row);
         if (err == TW_OK) {
             err = each(context, &row);
         }

@@ -39,11 +39,13 @@ struct log_table {
     sqlite3 *db;                       /* own */
     sqlite3_stmt *prepared[SQL_COUNT]; /* own; made when first needed */
     bool is_writer;
-    bool is_salvage; /* what is damaged beside the rows is left out */
+    bool is_salvage;  /* what is damaged beside the rows is left out */
+    bool has_columns; /* rows are of the form before the packed one */
     bool in_transaction;
     int wal_pages;      /* pages in the write-ahead log after the last commit */
     uint64_t scan_next; /* where SQL_SCAN stands; 0: nowhere */
     tw_buf body;        /* of the row being written */
+    tw_buf head;        /* the same, where rows are packed */
     char path[4096];
     char why[512];
 };
@@ -51,4 +53,10 @@ struct log_table {
 sqlite3_stmt *log_table_statement(log_table *table, log_sql which); /* NULL: why is set */
 tw_err log_table_fail(log_table *table, int code); /* maps a result of SQLite's, sets why */
 tw_err log_table_step(log_table *table, sqlite3_stmt *statement); /* OK: a row; END: none */
-tw_err log_table_row(log_table *table, sqlite3_stmt *statement, bool checked, log_row *out);
+/* Binds a row to SQL_INSERT; what is bound lives in table until the next. */
+tw_err log_table_bind_row(log_table *table, sqlite3_stmt *to, const log_row *row);
+/* The row that a statement stands on. checked: with its body, whose checksum is held against all.
+ * TW_E_CORRUPT: it is damaged; out then has its number at least. */
+tw_err log_table_row(log_table *table, sqlite3_stmt *from, bool checked, log_row *out);
+/* The same for SQL_LOAD, which gives the length alone of a long body. */
+tw_err log_table_load_row(log_table *table, sqlite3_stmt *from, log_row *out);
