@@ -461,7 +461,7 @@ static bool begin_find(bson_t *command, tw_str coll)
 
 /* ---- a scan ---- */
 
-/* Codes that end the cursor of a scan, not more: its collection was dropped, or it was forgotten. */
+/* Codes that end the cursor of a scan, no more: the collection was dropped, or it was forgotten. */
 static bool is_of_cursor(uint32_t code)
 {
     return code == 43 || code == 175 || code == 237; /* CursorNotFound, QueryPlanKilled, Killed */

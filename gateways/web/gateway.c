@@ -13,7 +13,7 @@
 enum {
     GATEWAY_MAGIC = 0x6a7e3a11,
     GATEWAY_KEEP_MS = 10000,
-    GATEWAY_STATE_MS = 50, /* how often the store is asked whether its log is complete until it is */
+    GATEWAY_STATE_MS = 50,       /* how often the store is asked whether its log is complete yet */
     GATEWAY_REQUESTS_MAX = 8192, /* at once, of all connections */
     GATEWAY_DRAIN_AFTER_MS = 1000, /* told to clients: when to come back */
 };
