@@ -22,7 +22,7 @@ def deployment():
 
 
 @pytest.fixture
-def nodes(make_server, deployment):
+def nodes(deployment, make_server):  # ends the servers before the deployment
     made = [make_server(flags=["--mongo", deployment.uri]) for _ in range(2)]
     return [node.start() for node in made]
 

@@ -57,6 +57,12 @@ def deployment(make_deployment):
     return make_deployment()
 
 
+@pytest.fixture
+def make_server(make_deployment, make_server):
+    """Ends before its deployment: a client of MongoDB waits for a server that is away."""
+    return make_server
+
+
 def serve(make_server, deployment, **options):
     flags = ["--mongo", deployment.uri, *options.pop("flags", [])]
     return make_server(flags=flags, **options)
