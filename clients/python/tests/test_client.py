@@ -21,6 +21,16 @@ def test_the_backend_asked_for_is_the_one_used(client, backend):
     assert made is _nng.backend(backend) and backend in made.__name__.lower()
 
 
+def test_a_socket_that_nng_does_not_close_is_left():
+    closed, never = threading.Event(), threading.Event()
+    _nng.close_within(closed.set)
+    assert closed.is_set(), "what closes at once is waited for"
+    began = time.monotonic()
+    _nng.close_within(never.wait, 0.05)
+    assert time.monotonic() - began < LATE_S
+    never.set()
+
+
 def test_documents_go_in_and_come_out(client):
     when = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.timezone.utc)
     doc = {

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from typing import Optional
+import threading
+from typing import Callable, Optional
 
 from .errors import BadInput, TidewireError
 
@@ -18,6 +19,7 @@ RECONNECT_MIN_MS, RECONNECT_MAX_MS = 10, 250
 RECEIVE_MAX = 16842752  # bytes of an answer: a document and its frame
 FEED_QUEUE = 256  # messages that wait to be read; what is beyond is replayed
 FOREVER_MS = 2**31 - 1
+CLOSE_S = 3  # then a socket that nng does not close is left to the end of the process
 HINT = "An address is ipc:///PATH or tcp://127.0.0.1:PORT."
 
 
@@ -37,6 +39,14 @@ class Socket:
 
     def close(self) -> None:
         raise NotImplementedError
+
+
+def close_within(close: Callable[[], object], seconds: float = CLOSE_S) -> None:
+    """Closes on a thread that may be left behind: nng 1.5.2 can wait for ever where a connection is
+    closed while a message comes by it."""
+    thread = threading.Thread(target=close, name="nng_close", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def check_url(url: str) -> None:
@@ -92,7 +102,7 @@ def _pynng_socket():
                 return None
 
         def close(self) -> None:
-            self._socket.close()
+            close_within(self._socket.close)
 
     return PynngSocket
 
@@ -193,7 +203,7 @@ def _ctypes_socket():
             return data
 
         def close(self) -> None:
-            library.nng_close(self._id)
+            close_within(lambda: library.nng_close(self._id))
 
     return CtypesSocket
 
