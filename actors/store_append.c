@@ -80,15 +80,21 @@ static void choose_version(append_op *self, const catalog_collection *rules)
     }
 }
 
-/* Versions never go back. A source may give a lower one (a record that was deleted and comes back,
- * a writer who does not know of versions): then each change counts on from what was told. */
+/* One rule: the document's own number where it is above what was told of the record before; else
+ * (none, a record that comes back, a writer who does not count) the position of the change. So a
+ * number is of one document, on every node. */
 static int64_t version_of(const append_op *self)
 {
     int64_t given = self->version;
-    if (self->current.n == 0 || given >= self->current.ver) {
+    int64_t told = self->current.n == 0 ? 0 : self->current.ver;
+    if (given > told) {
         return given;
     }
-    return is_same(self) ? self->current.ver : self->current.ver + 1;
+    if (is_same(self)) {
+        return told;
+    }
+    int64_t position = (int64_t)self->row->seqno;
+    return position > told ? position : told + 1;
 }
 
 static tw_err prepare(append_op *self, uint32_t kind, int64_t version, uint32_t scope)

@@ -506,10 +506,10 @@ size_t mongo_link_expected(mongo_link *self, tw_str db, tw_str coll, tw_key key,
 
 /* ---- records ---- */
 
-int64_t mongo_link_version(const catalog_collection *rules, tw_bson stored)
+static int64_t version_of(const catalog_collection *rules, tw_bson stored)
 {
-    int64_t version = tw_bson_get_i64_or(stored, tw_str_of(rules->version_field), 1);
-    return version > 0 ? version : 1;
+    int64_t version = tw_bson_get_i64_or(stored, tw_str_of(rules->version_field), 0);
+    return version > 0 ? version : 0;
 }
 
 static tw_err without_id(tw_arena *arena, tw_bson stored, tw_bson *doc)
@@ -534,7 +534,7 @@ tw_err mongo_link_record(const catalog_collection *rules, tw_arena *arena, tw_bs
                          tw_key *key, int64_t *version, tw_bson *doc)
 {
     tw_err err = tw_key_of_value(arena, tw_bson_get(stored, TW_STR("_id")), key);
-    *version = mongo_link_version(rules, stored);
+    *version = version_of(rules, stored);
     *doc = stored;
     tw_bson_value own = tw_bson_get(stored, tw_str_of(rules->key));
     tw_key also;

@@ -108,12 +108,10 @@ size_t mongo_link_expected(mongo_link *link, tw_str db, tw_str coll, tw_key key,
                            char out[TW_OPID_MAX]);
 
 /* ---- records ---- */
-/* A stored document as a record: key and version as above, doc without the copy of the key. key and
+/* A stored document as a record: version 0 = it has none; doc without the copy of the key. key and
  * a changed doc live in arena, otherwise doc is a view of stored. TW_E_BAD_DOCUMENT: its _id cannot
  * be a key; TW_E_NO_MEMORY. */
 tw_err mongo_link_record(const catalog_collection *rules, tw_arena *arena, tw_bson stored,
                          tw_key *key, int64_t *version, tw_bson *doc);
-/* The version of a stored document. */
-int64_t mongo_link_version(const catalog_collection *rules, tw_bson stored);
 /* True for databases that clients do not reach. */
 bool mongo_link_is_reserved(tw_str database);

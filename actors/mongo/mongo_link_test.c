@@ -138,11 +138,11 @@ static void test_mongo_link_record_leaves_out_the_copy_of_the_key(void **state)
         int64_t version;
     } samples[] = {
         {"_id", "{'_id':1,'a':2,'_version':5}", "{'_id':1,'a':2,'_version':5}", 5},
-        {"_id", "{'_id':1}", "{'_id':1}", 1},
-        {"_id", "{'_id':1,'_version':'x'}", "{'_id':1,'_version':'x'}", 1},
+        {"_id", "{'_id':1}", "{'_id':1}", 0},
+        {"_id", "{'_id':1,'_version':'x'}", "{'_id':1,'_version':'x'}", 0},
         {"uuid", "{'_id':'u','uuid':'u','_version':2}", "{'uuid':'u','_version':2}", 2},
-        {"uuid", "{'_id':'u','uuid':'other'}", "{'_id':'u','uuid':'other'}", 1},
-        {"uuid", "{'_id':'u'}", "{'_id':'u'}", 1},
+        {"uuid", "{'_id':'u','uuid':'other'}", "{'_id':'u','uuid':'other'}", 0},
+        {"uuid", "{'_id':'u'}", "{'_id':'u'}", 0},
     };
     for (size_t i = 0; i < TW_COUNT(samples); i++) {
         tw_key key;

@@ -116,7 +116,8 @@ void writer_op_begin(struct mongo_writer *self, write_op *op)
 
 bool writer_op_needs_document(const write_op *op)
 {
-    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 || op->asked->if_version > 0 ||
+    bool has_condition = op->asked->if_version >= 0 || op->asked->op == TW_OP_INSERT;
+    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 || has_condition ||
            op->rules->rule != CATALOG_FREE;
 }
 
@@ -127,12 +128,19 @@ tw_err writer_op_found(struct mongo_writer *self, write_op *op, tw_bson stored)
     op->old = stored;
     op->version = 0;
     op->guard = (tw_bson_value){0};
+    op->is_uncounted = false;
     if (!op->is_there) {
         return TW_OK;
     }
     tw_key key;
     op->guard = tw_bson_get(stored, tw_str_of(op->rules->version_field));
-    return mongo_link_record(op->rules, &self->memory, stored, &key, &op->version, &op->old);
+    tw_err err = mongo_link_record(op->rules, &self->memory, stored, &key, &op->version, &op->old);
+    op->is_uncounted = op->version == 0;
+    if (op->is_uncounted) { /* streams tell the position of its change, which is not above this */
+        uint64_t read_at = writer_fence(self);
+        op->version = read_at > 0 ? (int64_t)read_at : 1;
+    }
+    return err;
 }
 
 /* ---- judging ---- */
@@ -154,6 +162,18 @@ static tw_err check_version(struct mongo_writer *self, write_op *op)
         err = broker_refuse(&op->why, TW_E_CONFLICT, "The record has another version.");
     }
     return err;
+}
+
+/* A refusal tells the number that streams tell, where the document has none. */
+static void tell_version(struct mongo_writer *self, write_op *op)
+{
+    tw_position unused;
+    int64_t told;
+    broker_why kept = op->why;
+    if (op->is_uncounted && writer_position(self, op, &unused, &told) == TW_OK) {
+        op->result->version = told;
+    }
+    op->why = kept;
 }
 
 static tw_err check_conditions(struct mongo_writer *self, write_op *op)
@@ -309,6 +329,9 @@ void writer_op_plan(struct mongo_writer *self, write_op *op)
     op->result->version = op->version;
     op->plan = PLAN_NOTHING;
     tw_err err = check_conditions(self, op);
+    if (err == TW_E_CONFLICT) {
+        tell_version(self, op);
+    }
     bool needs_record = op->asked->op == TW_OP_UPDATE || op->asked->op == TW_OP_REMOVE;
     if (err == TW_OK && needs_record && !op->is_there) {
         err = broker_refuse(&op->why, TW_E_NOT_FOUND, "There is no such record.");

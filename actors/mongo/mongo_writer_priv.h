@@ -61,6 +61,7 @@ typedef struct write_op {
     tw_bson old;         /* the same as a record */
     tw_bson_value guard; /* the stored version field; type 0: none */
     int64_t version;     /* as last read; 0: not there */
+    bool is_uncounted;   /* the document has none: version is the position of the reading */
     plan plan;
     tw_bson doc;          /* of the plan */
     int64_t next_version; /* of the plan */

@@ -57,7 +57,9 @@ static void answered(request *self, const tw_envelope *in)
     } else {
         tw_bson_add_doc(&b, TW_STR("doc"), record->doc);
     }
-    tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    if (record->version > 0) { /* a document of MongoDB may have none */
+        tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    }
     (void)request_reply_end(self, &b, true);
 }
 

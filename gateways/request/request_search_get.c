@@ -128,7 +128,9 @@ static bool take_record(request *self, size_t i, const tw_item_record *record)
     tw_bson_builder b;
     tw_buf_clear(scratch);
     tw_bson_begin(&b, scratch);
-    tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    if (record->version > 0) { /* a document of MongoDB may have none */
+        tw_bson_add_i64(&b, TW_STR("version"), record->version);
+    }
     return keeps(self, i, record->doc, tw_bson_end(&b));
 }
 
