@@ -149,7 +149,7 @@ static double run_tailer(mongo_link *link, uint64_t rows)
     must(log_store_new(&log) == TW_OK, "no memory");
     store_options of_store = {
         .log = log, .catalog = &catalog_of_bench, .directory = directory, .image = true};
-    log_reader_options of_reader = {log, &catalog_of_bench};
+    log_reader_options of_reader = {.log = log, .catalog = &catalog_of_bench};
     change_tailer_options of_tailer = {link, &catalog_of_bench};
     must(tw_system_new(&system, &(tw_system_options){0}) == TW_OK, "no system");
     must(tw_system_add(system, &store_class, -1, &of_store) == TW_OK, "no store");

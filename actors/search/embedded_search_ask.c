@@ -204,7 +204,6 @@ static tw_err begin_page(embedded_job *job, const narrowed *more)
     } else if (told.type != 0) {
         tw_bson_add_value(&b, TW_STR("includes"), told);
     }
-    tw_bson_add_str(&b, TW_STR("excludes"), TW_STR("_tw"));
     tw_bson_close(&b);
     job->body = tw_arena_bson(&job->arena, tw_bson_end(&b));
     err = job->body.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
@@ -549,7 +548,7 @@ static tw_err begin_grouped(embedded_job *job)
         }
     }
     job->from = 0;
-    job->size = TW_SEARCH_WINDOW_MAX; /* groups beyond these hits are not told */
+    job->size = TW_SEARCH_WINDOW_MAX; /* the best; more of them: it is told */
     return err == TW_OK ? find_candidates(job, 0) : err;
 }
 
@@ -647,6 +646,9 @@ static tw_err end_grouped(embedded_job *job)
         tw_bson_close(&b);
     }
     tw_bson_close(&b);
+    if (job->total > job->hits_count) { /* groups, and members of them, may be among the rest */
+        tw_bson_add_bool(&b, TW_STR("truncated"), true);
+    }
     add_page(job, &b);
     return answer_result(job, &b);
 }

@@ -288,6 +288,9 @@ static void add_source(tw_bson_builder *b, tw_bson doc, tw_bson_value in, tw_bso
         tw_str path = {name, tw_format(name, sizeof name, "%.*s%s%.*s", (int)above.len,
                                        above.len == 0 ? "" : above.ptr, above.len == 0 ? "" : ".",
                                        (int)iter.name.len, iter.name.ptr)};
+        if (depth == 0 && tw_str_equal(iter.name, TW_STR("_tw"))) {
+            continue; /* the server's own */
+        }
         bool whole = taken || fits_any(in, path, false);
         if (fits_any(out, path, false) || (!whole && !fits_any(in, path, true))) {
             continue;

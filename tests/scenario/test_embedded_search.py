@@ -23,7 +23,7 @@ def settle(server, index):
     ask(server, index, "keys", min_since=since, deadline_ms=20000)
 
 
-def start(directory, *flags, config=None):
+def start(directory, *flags, config=None, layout="one"):
     config = config or search.write_config(
         directory,
         search.collection("logged", search="      archive: logged_old\n"),
@@ -34,7 +34,10 @@ def start(directory, *flags, config=None):
         search.collection("engine_old", "search", more="    key: id\n"),
         "  - name: hidden\n",
     )
-    return Server(flags=["--config", config, "--search-timeout", "10000", *flags])
+    made = Server(layout=layout, flags=["--config", config, "--search-timeout", "10000", *flags])
+    if layout != "one":
+        made.actors = [*made.actors, "embedded_search"]
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,38 @@ def test_function(world, index, case):
     status, reply = http(world, index, function, **fields)
     assert fits(reply, wanted, index), (function, fields, reply)
     assert (status == 200) == (not isinstance(wanted, str)), (status, reply)
+
+
+def test_more_than_it_gathers_from_is_told(world):
+    for part in range(11):
+        plan = [["upsert", f"g{part}-{i}", {"group": f"v{i % 3}"}] for i in range(1000)]
+        ask(world, "many", "bulk", bulk_plan=plan, deadline_ms=20000)
+        if part in (8, 10):  # 9,000 and 11,000
+            settle(world, "many")
+            reply = ask(world, "many", "grouped_search", group_field="group.keyword", query="*")
+            assert reply["total"] == (part + 1) * 1000
+            assert reply.get("truncated", False) == (part == 10)
+            counted = sum(group["total"] for group in reply["groups"])
+            assert counted == min(10_000, reply["total"]) and len(reply["groups"]) == 3
+
+
+@pytest.mark.parametrize("layout", ["ipc", "tcp"])
+def test_with_actors_in_processes_of_their_own(tmp_path, layout):
+    with start(tmp_path, layout=layout) as server:
+        plan = [["insert", f"b{i}", doc] for i, doc in enumerate(DOCS)]
+        for name in ("logged", "engine"):
+            ask(server, name, "bulk", bulk_plan=plan)
+            settle(server, name)
+            for function, fields, wanted in CASES:
+                if function in ("search", "facet", "stats", "histogram", "keys", "fields", "get"):
+                    wanted = OTHER.get((function, json.dumps(fields)), wanted)
+                    reply = http(server, name, function, **fields)[1]
+                    assert fits(reply, wanted, name), (function, fields, reply)
+        server.kill()
+        server.start()
+        assert ask(server, "logged", "get", id="b0")["doc"]
+        settle(server, "logged")
+        assert ask(server, "logged", "search", query="*")["total"] == len(DOCS)
 
 
 # ---- live search ----

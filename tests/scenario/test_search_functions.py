@@ -60,7 +60,8 @@ def world(cluster, tmp_path_factory):
     server = Server(flags=search.flags(cluster.url, of_prefix, config)).start()
     for name in ("logged", "engine"):
         plan = [["insert", f"b{i}", doc] for i, doc in enumerate(DOCS)]
-        ask(server, name, "bulk", bulk_plan=plan)
+        # its index is made first: on a busy machine that takes longer than a search may
+        ask(server, name, "bulk", bulk_plan=plan, deadline_ms=60000)
     settle(server, "logged")
     settle(server, "engine")
     yield server

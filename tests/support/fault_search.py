@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
-HUGE = 64 << 20  # bytes offered; far more than the bound of a reply
+HUGE = 2 << 30  # bytes offered; far more than the bound of a reply
 
 
 class Faults:
