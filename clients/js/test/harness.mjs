@@ -75,11 +75,13 @@ export class Server {
 export class Proxy {
   #sockets = new Set();
   bytes = 0; // both ways
+  isRefusing = false; // new connections are reset
   limit = Infinity; // bytes after which it freezes
   isFrozen = false;
 
   async start(port) {
     this.server = net.createServer((near) => {
+      if (this.isRefusing) return near.resetAndDestroy();
       const far = net.connect(port, "127.0.0.1");
       for (const [from, to] of [[near, far], [far, near]]) {
         this.#sockets.add(from);

@@ -33,6 +33,7 @@ type Note =
   | { kind: "changed"; ids: string[] }
   | { kind: "outbox" }
   | { kind: "settled"; opids: string[] }
+  | { kind: "refilled" }
   | { kind: "pending"; count: number }
   | { kind: "synced" }
   | { kind: "conflict"; conflict: Conflict };
@@ -235,7 +236,7 @@ export class Database extends Emitter<DatabaseEvents> {
     opening.then(
       () => {
         if (this.#copy !== opening || this.#isClosed) return;
-        for (const mirror of this.#mirrors.values()) mirror.reload();
+        this.#tell({ kind: "refilled" }); // other tabs may have read before that
         this.#tell({ kind: "outbox" });
         if (this.#tide !== undefined) void this.lead(this.#tide);
       },
@@ -448,6 +449,9 @@ export class Database extends Emitter<DatabaseEvents> {
         break;
       case "outbox":
         this.#flush();
+        break;
+      case "refilled":
+        for (const mirror of this.#mirrors.values()) mirror.reload();
         break;
       case "settled":
         for (const opid of note.opids) this.#unanswered.delete(opid);

@@ -1,14 +1,15 @@
 // The examples and the pages of docs/web run as they are written.
 import assert from "node:assert/strict";
 import { build } from "esbuild";
-import { execFile } from "node:child_process";
-import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { open, Server, until } from "../harness.mjs";
+import { freePort, open, Server, until } from "../harness.mjs";
 import { client, launch, serve, watchErrors } from "./browser.mjs";
 
 const run = promisify(execFile);
@@ -67,6 +68,40 @@ test("react.tsx", async () => {
   assert.deepEqual(errors, []);
   await browser.close();
   await pages.close();
+});
+
+test("the quickstart's page, from the packed client in an empty folder, without a bundler", async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "tidewire-quickstart-"));
+  await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: js });
+  const [packed] = readdirSync(folder);
+  const place = path.join(folder, "node_modules/@tidewire/client");
+  mkdirSync(place, { recursive: true });
+  await run("tar", ["xzf", path.join(folder, packed), "-C", place, "--strip-components=1"]);
+  const text = readFileSync(path.join(js, "../../docs/web/quickstart.md"), "utf8");
+  const [, html] = /```html\n([\s\S]*?)```/.exec(text);
+  assert.ok(text.includes(packed), "the file's name as it is told");
+  writeFileSync(path.join(folder, "index.html"), html.replace("ws://127.0.0.1:8090", server.url));
+  const port = await freePort();
+  const site = spawn("python3", ["-m", "http.server", String(port), "--bind", "127.0.0.1"], { cwd: folder, stdio: "ignore" });
+  const url = `http://127.0.0.1:${port}/`;
+  await until(() => fetch(url).then(() => true, () => false), "the pages");
+  const browser = await launch();
+  const [one, two] = [await browser.newPage(), await browser.newPage()];
+  const errors = watchErrors(one);
+  for (const page of [one, two]) {
+    await page.goto(url);
+    await page.getByText("online").waitFor();
+  }
+  for (const boat of ["Tug", "Pilot"]) {
+    await one.getByPlaceholder("A boat").fill(boat);
+    await one.getByRole("button").click();
+    await two.getByText(boat).waitFor();
+  }
+  assert.deepEqual(await two.locator("li").allTextContents(), ["Pilot", "Tug"]);
+  assert.deepEqual(errors.filter((error) => !/favicon/.test(error)), []);
+  await browser.close();
+  site.kill();
+  rmSync(folder, { recursive: true });
 });
 
 for (const name of ["docs/web/quickstart.md", "docs/web/guide.md"]) {

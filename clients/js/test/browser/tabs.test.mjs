@@ -36,8 +36,9 @@ after(async () => {
   await server.close();
 });
 
-async function tab(context, url = proxy.url) {
+async function tab(context, url = proxy.url, prepare = () => {}) {
   const page = await context.newPage();
+  await prepare(page);
   page.errors = watchErrors(page);
   await page.goto(pages.url);
   await page.waitForFunction(() => window.ready);
@@ -86,6 +87,42 @@ test("offline for a while, then back: nothing is lost, in the follower either", 
   assert.match(await shown(two), /meanwhile/);
 });
 
+test("offline for minutes: few attempts, then all that was missed, and nothing twice", async () => {
+  const cable = await new Proxy().start(server.port);
+  let attempts = 0;
+  cable.server.on("connection", () => attempts++);
+  const page = await tab(profiles[1], cable.url, (page) => page.clock.install());
+  await page.evaluate(() => void (server.on("state", (state) => (window.last = state)), (window.last = server.state)));
+  await until(async () => (await page.evaluate(() => last)) === "online", "online");
+  await page.evaluate(() => new Promise((done) => (crm.isSynced ? done() : crm.on("synced", done))));
+  cable.isRefusing = true;
+  cable.cut();
+  await until(async () => (await page.evaluate(() => last)) !== "online", "offline");
+  attempts = 0;
+  for (let n = 0; n < 10; n++) await put(page, { _id: `minutes${n}`, n });
+  for (let n = 0; n < 10; n++) await direct.db.put("person", { _id: `meanwhile${n}` }, { database: "crm" });
+  for (let minutes = 0; minutes < 6; minutes += 0.5) {
+    await page.clock.fastForward(30_000);
+    await until(async () => (await page.evaluate(() => last)) === "offline", "refused again");
+  }
+  assert.ok(attempts >= 6 && attempts <= 60, `${attempts} attempts in 6 minutes`);
+  assert.equal(await outbox(page), 10);
+  cable.isRefusing = false;
+  cable.bytes = 0;
+  const back = async () => (await page.clock.fastForward(1000), (await page.evaluate(() => last)) === "online");
+  await until(back, "online by itself");
+  await until(async () => (await page.clock.fastForward(100), (await outbox(page)) === 0), "the outbox");
+  const truth = await stored();
+  await until(async () => (await page.clock.fastForward(100), (await shown(page)) === truth), "equal copies");
+  for (let n = 0; n < 10; n++) {
+    const { _version } = await direct.db.get("person", `minutes${n}`, { database: "crm" });
+    assert.equal(_version, 1);
+  }
+  assert.deepEqual(page.errors, []);
+  await page.close();
+  await cable.close();
+});
+
 test("the leader's tab closes: the follower leads and sends what waits", async () => {
   await one.close();
   await until(() => isLeader(two), "the new leader");
@@ -113,8 +150,14 @@ test("the server is killed while writes go on: each has one effect", async () =>
 });
 
 test("IndexedDB is deleted under both tabs: the copies come again, live queries go on", async () => {
+  const text = "x".repeat(500);
+  for (let n = 0; n < 600; n += 100) {
+    const ops = Array.from({ length: 100 }, (_, i) => ({ op: "put", collection: "person", doc: { _id: n + i, text } }));
+    await direct.request("batch", { ops }, { database: "crm" });
+  }
   await direct.db.put("person", { _id: "before" }, { database: "crm" });
   await equal(one, two);
+  proxy.bytes = 0;
   await one.evaluate(
     () => new Promise((done, fail) => {
       const request = indexedDB.deleteDatabase("tidewire:test/crm");
@@ -122,7 +165,11 @@ test("IndexedDB is deleted under both tabs: the copies come again, live queries 
       request.onerror = fail;
     }),
   );
+  await until(async () => (await one.evaluate(() => heard.length)) + (await two.evaluate(() => heard.length)) === 2, "both are told");
+  await until(async () => (await one.evaluate(() => crm.isSynced)) && (await two.evaluate(() => crm.isSynced)), "synced again");
   await equal(one, two);
+  console.log(`# ${proxy.bytes} bytes to make the copy of 600 records anew`);
+  assert.ok(proxy.bytes < 40_000, `${proxy.bytes} bytes: what the tabs held in memory was fetched`);
   await put(one, { _id: "again", by: "one" });
   await put(two, { _id: "again2", by: "two" });
   await equal(one, two);
