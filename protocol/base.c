@@ -137,10 +137,15 @@ void tw_buf_add_u64(tw_buf *buf, uint64_t value)
 {
     char digits[20]; /* 2^64 - 1 has 20 */
     size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
+    while (value >= 10) { /* two by two: a division is what costs */
+        unsigned pair = (unsigned)(value % 100);
+        value /= 100;
+        digits[--at] = (char)('0' + pair % 10);
+        digits[--at] = (char)('0' + pair / 10);
+    }
+    if (value > 0 || at == sizeof digits) {
+        digits[--at] = (char)('0' + value);
+    }
     tw_buf_add(buf, digits + at, sizeof digits - at);
 }
 

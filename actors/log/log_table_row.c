@@ -5,12 +5,12 @@
  *   head = form (1 byte) | coll flags ver scope lscope prev origin seqno (varints, the low seven
  *          bits first) | checksum of the head, where the body is long (4 bytes) | key
  *   body = document | by | length of by (1 byte) | time (6 bytes) | checksum (4 bytes)
- * Numbers of fixed size are little endian. The checksum of the body covers every field of the row,
- * so that a flipped bit anywhere is seen. A long body is not read at the start: then the head's own
- * checksum says whether the rest is sound.
+ * Numbers of fixed size are little endian. The checksum of the body covers n, all of the head and
+ * the body before it, so that a flipped bit anywhere is seen. A long body is not read at the start:
+ * then the head's own checksum says whether the rest is sound.
  *
  * In columns, the form of older files, which they keep: each field has its own; the head's checksum
- * stands in the upper half of flags. The checksums are the same in both. */
+ * stands in the upper half of flags, the body's is made of the fields. */
 #include "actors/log/log_table_priv.h"
 
 enum {
@@ -35,7 +35,17 @@ static uint32_t head_checksum(const log_row *row)
     return folded == 0 ? 1 : folded;
 }
 
-static uint32_t checksum(const log_row *row, const void *body, size_t len)
+/* Of a packed row. The parts are hashed apart: a processor does so side by side. */
+static uint32_t checksum(uint64_t n, tw_str head, const uint8_t *body, size_t len)
+{
+    const uint64_t parts[] = {tw_hash(head.ptr, head.len, n), tw_hash(body, len / 2, 7),
+                              tw_hash(body + len / 2, len - len / 2, 8)};
+    uint64_t hash = tw_hash(parts, sizeof parts, 9);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* Of a row in columns. */
+static uint32_t checksum_of_columns(const log_row *row, const void *body, size_t len)
 {
     uint64_t head[] = {row->n,    (uint64_t)row->coll << 32 | row->flags,   (uint64_t)row->ver,
                        row->prev, (uint64_t)row->scope << 32 | row->lscope, row->origin,
@@ -77,6 +87,10 @@ static size_t put_varint(uint8_t *at, uint64_t value)
 /* Returns the place behind it; NULL: there is none before end. */
 static const uint8_t *get_varint(const uint8_t *at, const uint8_t *end, uint64_t *out)
 {
+    if (at < end && *at < 0x80) { /* nearly all of them */
+        *out = *at;
+        return at + 1;
+    }
     *out = 0;
     for (unsigned shift = 0; at < end && shift < 7 * VARINT_MAX; shift += 7) {
         uint8_t byte = *at++;
@@ -190,16 +204,19 @@ tw_err log_table_bind_row(log_table *table, sqlite3_stmt *to, const log_row *row
     if (body->err != TW_OK) {
         return body->err;
     }
-    put_number(trailer, checksum(row, body->ptr, body->len), 4);
-    tw_buf_add(body, trailer, 4);
-    bool is_long = body->len > BODY_CHECKED_MAX;
+    bool is_long = body->len + 4 > BODY_CHECKED_MAX;
+    uint32_t sum;
     sqlite3_bind_int64(to, 1, (sqlite3_int64)row->n);
     if (table->has_columns) {
+        sum = checksum_of_columns(row, body->ptr, body->len);
         bind_columns(to, row, is_long);
     } else {
         put_head(&table->head, row, is_long);
+        sum = checksum(row->n, tw_buf_str(&table->head), (const uint8_t *)body->ptr, body->len);
         sqlite3_bind_blob(to, 2, table->head.ptr, (int)table->head.len, SQLITE_STATIC);
     }
+    put_number(trailer, sum, 4);
+    tw_buf_add(body, trailer, 4);
     sqlite3_bind_blob(to, table->has_columns ? 11 : 3, body->ptr, (int)body->len, SQLITE_STATIC);
     return body->err != TW_OK ? body->err : table->head.err;
 }
@@ -211,24 +228,23 @@ static tw_err damaged(log_table *table, uint64_t n)
     return TW_E_CORRUPT;
 }
 
-/* All but the body. */
-static bool row_head(log_table *table, sqlite3_stmt *from, log_row *out, uint32_t *sum)
+/* All but the body. *head: its bytes, where the row is packed. */
+static bool row_head(log_table *table, sqlite3_stmt *from, log_row *out, uint32_t *sum,
+                     tw_str *head)
 {
     *out = (log_row){.n = (uint64_t)sqlite3_column_int64(from, 0)};
     if (table->has_columns) {
         get_columns(out, from, sum);
         return true;
     }
-    const uint8_t *head = sqlite3_column_blob(from, 1);
-    return head != NULL && get_head(out, head, (size_t)sqlite3_column_bytes(from, 1), sum);
+    const uint8_t *at = sqlite3_column_blob(from, 1);
+    *head = (tw_str){(const char *)at, at == NULL ? 0 : (size_t)sqlite3_column_bytes(from, 1)};
+    return at != NULL && get_head(out, at, head->len, sum);
 }
 
-/* Splits a body; false: it is damaged. */
+/* Splits a body whose checksum fits; false: it is damaged. */
 static bool split_body(log_row *row, const uint8_t *body, size_t len)
 {
-    if (len < TRAILER || get_number(body + len - 4, 4) != checksum(row, body, len - 4)) {
-        return false;
-    }
     size_t by = body[len - TRAILER];
     size_t before = len - TRAILER;
     if (by > before || by > TW_OPID_MAX) {
@@ -241,18 +257,26 @@ static bool split_body(log_row *row, const uint8_t *body, size_t len)
     return is_put == (row->doc.len > 0);
 }
 
-static bool row_body(log_table *table, sqlite3_stmt *from, log_row *out)
+static bool row_body(log_table *table, sqlite3_stmt *from, tw_str head, log_row *out)
 {
     int at = table->has_columns ? 10 : 2;
     const uint8_t *body = sqlite3_column_blob(from, at);
-    return split_body(out, body, body == NULL ? 0 : (size_t)sqlite3_column_bytes(from, at));
+    size_t len = body == NULL ? 0 : (size_t)sqlite3_column_bytes(from, at);
+    if (len < TRAILER) {
+        return false;
+    }
+    uint32_t sum = table->has_columns ? checksum_of_columns(out, body, len - 4)
+                                      : checksum(out->n, head, body, len - 4);
+    return get_number(body + len - 4, 4) == sum && split_body(out, body, len);
 }
 
 tw_err log_table_row(log_table *table, sqlite3_stmt *from, bool checked, log_row *out)
 {
     TW_ASSERT(from != NULL && out != NULL);
     uint32_t sum;
-    bool is_sound = row_head(table, from, out, &sum) && (!checked || row_body(table, from, out));
+    tw_str head = {0};
+    bool is_sound =
+        row_head(table, from, out, &sum, &head) && (!checked || row_body(table, from, head, out));
     return is_sound ? TW_OK : damaged(table, out->n);
 }
 
@@ -261,11 +285,12 @@ tw_err log_table_load_row(log_table *table, sqlite3_stmt *from, log_row *out)
     TW_ASSERT(from != NULL && out != NULL);
     uint32_t sum;
     bool is_long = sqlite3_column_type(from, table->has_columns ? 10 : 2) == SQLITE_INTEGER;
-    bool is_sound = row_head(table, from, out, &sum);
+    tw_str head = {0};
+    bool is_sound = row_head(table, from, out, &sum, &head);
     if (is_sound && is_long) { /* rows of the first logs have no checksum of the head */
         is_sound = sum == 0 ? table->has_columns : sum == head_checksum(out);
     } else if (is_sound) {
-        is_sound = row_body(table, from, out);
+        is_sound = row_body(table, from, head, out);
     }
     return is_sound ? TW_OK : damaged(table, out->n);
 }

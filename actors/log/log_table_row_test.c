@@ -236,12 +236,7 @@ static void test_a_damaged_head_is_seen(void **state)
             memcpy(bad, sound, len);
             bad[bit / 8] ^= (uint8_t)(1 << bit % 8);
             put_head_of(&self, n, bad, len);
-            tw_err err = log_table_read(self.table, n, &row);
-            if (err == TW_OK) { /* the head's own checksum: the row is as it was */
-                log_row wanted = row_of(n / 10);
-                check_row(&row, &wanted);
-            }
-            assert_true(err == TW_E_CORRUPT || (err == TW_OK && n % 3 == 0));
+            assert_int_equal(log_table_read(self.table, n, &row), TW_E_CORRUPT);
             log_table_scan_end(self.table);
             assert_int_equal(log_table_load(self.table, take_any, NULL), TW_E_CORRUPT);
         }
