@@ -159,8 +159,8 @@ def test_dispatch_false_writes_are_stored_and_not_told(server):
 
 def test_dispatch_false_changes_leave_no_stream_with_what_left(server):
     """A record leaves a filter by a write that is not told; the next one that is, and does not
-    match either, tells of it. Live streams, and those that resume in between, end with the same set: of
-    each record the last version that was told, where it matches."""
+    match either, tells of it. Live streams, and those that resume in between, end with the same
+    set: of each record the last version that was told, where it matches."""
     chance = random.Random(8)
     queries = {
         "equal": {"filter": {"a": 1}},

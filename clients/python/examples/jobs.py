@@ -10,8 +10,8 @@ for it. An update to {"state": "cancelled"} ends a job.
 
 States: waiting, running, complete, error, cancelled; they are put. A worker renews `alive` and
 `progress` of its jobs each ALIVE_S seconds with dispatch=False: they are on record for those that
-come later, and no browser is woken for them. A job whose worker has been silent for LOST_S goes back
-to waiting. TASKS is the place for tasks of your own.
+come later, and no browser is woken for them. A job whose worker is silent for LOST_S goes back to
+waiting. TASKS is the place for tasks of your own.
 """
 
 import argparse

@@ -265,7 +265,7 @@ class Client:
         self, collection: str, message: Any, *, deadline: Optional[float] = None
     ) -> None:
         """Tells the streams that name the collection a message (any value, at most 64 KiB) that is
-        not stored: who is away does not get it. Repeated where no answer came: it may come twice."""
+        not stored: who is away does not get it. Sent again where no answer came: may come twice."""
         self.ask("dispatch", collection=collection, message=message, deadline=deadline)
 
     # ---- many ----
