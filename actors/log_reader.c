@@ -401,7 +401,6 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     tw_rwlock_read(log_store_lock(self->view.store));
     index = log_store_index(self->view.store);
     bool is_open = index != NULL;
-    uint64_t srv = is_open ? log_index_origin(index, LOG_ORIGIN_OWN)->srv : 0;
     for (size_t i = 0; is_open && i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
         bool is_own = origin->id == LOG_ORIGIN_OWN;
@@ -415,7 +414,7 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     making.floor = is_open ? log_index_floor(index) : 0;
     tw_rwlock_done(log_store_lock(self->view.store));
     self->rows += making.count;
-    const tw_msg_log_rows answer = {.srv = srv,
+    const tw_msg_log_rows answer = {.srv = log_reader_srv(self),
                                     .head = making.head,
                                     .upto = making.upto,
                                     .floor = making.floor,
@@ -426,6 +425,15 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
 }
 
 /* ---- life ---- */
+
+uint64_t log_reader_srv(struct log_reader *self)
+{
+    tw_rwlock_read(log_store_lock(self->view.store));
+    log_index *index = log_store_index(self->view.store);
+    uint64_t srv = index == NULL ? 0 : log_index_origin(index, LOG_ORIGIN_OWN)->srv;
+    tw_rwlock_done(log_store_lock(self->view.store));
+    return srv;
+}
 
 tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector *out)
 {

@@ -449,6 +449,7 @@ enum tw_reset {
     F(u64, cut, TW_SEQNO_MAX, "row", "The result as it was at this row; 0: at the head.")          \
     F(u64, after, TW_SEQNO_MAX, "row", "Rows above this one.")
 #define TW_FIELDS_manifest(F, L)                                                                   \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin: row numbers are of this log.")      \
     F(u64, cut, TW_SEQNO_MAX, "row", "For the next question.")                                     \
     F(u64, after, TW_SEQNO_MAX, "row", "For the next question.")                                   \
     F(flag, complete, 1, "", "The cut was reached.")                                               \
