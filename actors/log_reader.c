@@ -280,6 +280,32 @@ static bool name_row(raw_making *making, log_index *index, const log_row *row, t
     return out->db.ptr != NULL && out->coll.ptr != NULL;
 }
 
+/* Where the version before was not told: those before it, down to the last that was. What is more
+ * than the row's message holds is said to be lacking. */
+static tw_err add_past(raw_making *making, tw_item_log_row *out, log_row *before)
+{
+    enum { PAST_BYTES_MAX = 131072 }; /* of one row; it is rare, and there are many rows */
+    tw_item_past *past = NULL;
+    size_t count = 0;
+    tw_err err = TW_OK;
+    for (size_t bytes = 0; err == TW_OK && (before->flags & TW_ROW_SILENT) != 0;) {
+        if (before->prev == 0) {
+            break;
+        }
+        err = log_table_read(making->reader->view.table, before->prev, before);
+        past = past != NULL ? past : tw_arena_alloc(making->arena, TW_PAST_MAX * sizeof *past);
+        bytes += before->doc.len;
+        if (err != TW_OK || past == NULL || count == TW_PAST_MAX || bytes > PAST_BYTES_MAX) {
+            out->lacking = err != TW_E_NOT_FOUND; /* swept: no stream is that old */
+            break;
+        }
+        past[count++].doc = tw_arena_bson(making->arena, before->doc);
+        making->bytes += before->doc.len;
+    }
+    out->past = (tw_list_past){past, count};
+    return err == TW_OK || err == TW_E_NOT_FOUND ? TW_OK : err;
+}
+
 static tw_err add_raw(raw_making *making, const log_row *row)
 {
     struct log_reader *self = making->reader;
@@ -300,6 +326,12 @@ static tw_err add_raw(raw_making *making, const log_row *row)
     }
     bool fits = row->doc.len + before.doc.len + row->key.len + 4096 <= TW_ACTOR_MESSAGE_MAX;
     out->old = fits ? tw_arena_bson(making->arena, before.doc) : (tw_bson){0};
+    out->lacking = !fits && before.doc.len > 0;
+    bool is_told = (row->flags & TW_ROW_SILENT) == 0;
+    err = err == TW_OK && is_told ? add_past(making, out, &before) : TW_OK;
+    if (err != TW_OK) {
+        return err == TW_E_CORRUPT ? err : TW_E_UNAVAILABLE;
+    }
     tw_rwlock_read(log_store_lock(self->view.store));
     log_index *index = log_store_index(self->view.store);
     bool is_named = index != NULL && name_row(making, index, row, out);
@@ -369,7 +401,6 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     tw_rwlock_read(log_store_lock(self->view.store));
     index = log_store_index(self->view.store);
     bool is_open = index != NULL;
-    uint64_t srv = is_open ? log_index_origin(index, LOG_ORIGIN_OWN)->srv : 0;
     for (size_t i = 0; is_open && i < log_index_origins(index); i++) {
         const log_origin *origin = log_index_origin_at(index, i);
         bool is_own = origin->id == LOG_ORIGIN_OWN;
@@ -383,7 +414,7 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
     making.floor = is_open ? log_index_floor(index) : 0;
     tw_rwlock_done(log_store_lock(self->view.store));
     self->rows += making.count;
-    const tw_msg_log_rows answer = {.srv = srv,
+    const tw_msg_log_rows answer = {.srv = log_reader_srv(self),
                                     .head = making.head,
                                     .upto = making.upto,
                                     .floor = making.floor,
@@ -394,6 +425,15 @@ static tw_err on_log_read(void *state, const tw_envelope *in)
 }
 
 /* ---- life ---- */
+
+uint64_t log_reader_srv(struct log_reader *self)
+{
+    tw_rwlock_read(log_store_lock(self->view.store));
+    log_index *index = log_store_index(self->view.store);
+    uint64_t srv = index == NULL ? 0 : log_index_origin(index, LOG_ORIGIN_OWN)->srv;
+    tw_rwlock_done(log_store_lock(self->view.store));
+    return srv;
+}
 
 tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector *out)
 {

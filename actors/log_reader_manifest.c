@@ -219,7 +219,8 @@ tw_err log_reader_on_manifest_read(void *state, const tw_envelope *in)
         return log_reader_refuse(self, in, err);
     }
     self->manifest_keys += making.count;
-    const tw_msg_manifest answer = {.cut = cut,
+    const tw_msg_manifest answer = {.srv = log_reader_srv(self),
+                                    .cut = cut,
                                     .after = making.after,
                                     .complete = making.complete,
                                     .records = making.records,

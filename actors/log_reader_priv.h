@@ -62,6 +62,8 @@ struct log_reader {
 
 /* Answers with the view's cause. */
 tw_err log_reader_refuse(struct log_reader *self, const tw_envelope *in, tw_err err);
+/* The log's own origin; 0: it is closed. */
+uint64_t log_reader_srv(struct log_reader *self);
 /* Positions at the head, for records. TW_E_UNAVAILABLE. */
 tw_err log_reader_positions(struct log_reader *self, tw_arena *arena, tw_vector *out);
 /* What to scan for a query: a part each, in arena. TW_E_NO_MEMORY. */

@@ -78,15 +78,18 @@ static void publish_position(struct store *self)
 }
 
 /* What followers are told of a row. A version and the one before it that together pass a message's
- * bound go without the one before. */
+ * bound go without the one before. Versions before one that was not told are for readers of the
+ * log: lacking says so, as streams may hold them. */
 static tw_item_log_row told(struct store *self, const log_pending *pending)
 {
     log_index *index = log_store_index(self->log);
     const log_row *row = &pending->row;
     const log_incarnation *coll = log_index_incarnation(index, row->coll);
     tw_bson old = pending->old;
+    bool lacking = pending->old_silent && (row->flags & TW_ROW_SILENT) == 0;
     if (row->doc.len + old.len + row->key.len + 4096 > TW_ACTOR_MESSAGE_MAX) {
         old = (tw_bson){0};
+        lacking = true;
         self->without_old++;
     }
     return (tw_item_log_row){
@@ -103,6 +106,7 @@ static tw_item_log_row told(struct store *self, const log_pending *pending)
         .old = old,
         .time_ms = row->time_ms,
         .origin = row->by,
+        .lacking = lacking,
     };
 }
 

@@ -91,7 +91,8 @@ static tw_err apply_rows(struct subscription_manager *self, tw_arena *arena,
             continue; /* a repeat */
         }
         size_t before = events.bytes;
-        tw_err err = topic_set_apply(self->topics, arena, row, &events);
+        tw_err err =
+            row->lacking ? TW_E_TOO_BIG : topic_set_apply(self->topics, arena, row, &events);
         if (err != TW_OK && err != TW_E_TOO_BIG) {
             return err;
         }
@@ -270,7 +271,18 @@ static void on_gap(void *state, const char *source)
     ask_log_state(self);
 }
 
-/* Matches a batch of the store's. One that does not follow is read from the log instead. */
+static bool is_lacking(const tw_list_log_row *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        if (rows->at[i].lacking) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Matches a batch of the store's. One that does not follow, or lacks versions that streams may
+ * hold, is read from the log instead. */
 static tw_err on_log_batch(void *state, const tw_envelope *in)
 {
     struct subscription_manager *self;
@@ -285,7 +297,7 @@ static tw_err on_log_batch(void *state, const tw_envelope *in)
     if (!self->known || batch->head <= self->applied) {
         return TW_OK;
     }
-    if (batch->prev_head > self->applied || self->repairing) {
+    if (batch->prev_head > self->applied || self->repairing || is_lacking(&batch->rows)) {
         repair(self);
         return TW_OK;
     }

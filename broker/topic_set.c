@@ -496,8 +496,13 @@ static tw_err test_member(void *context, topic_index_member *member)
         return TW_OK; /* a declared collection: told by a part of its own, or nobody's to read */
     }
     self->stats.tested++;
+    tw_position at = {row->srv, row->seqno};
     unsigned meaning = topic_query_meaning(of->query, member->part_index, row->flags, row->doc,
-                                           row->old, (tw_position){row->srv, row->seqno}, true);
+                                           row->old, at, true);
+    for (size_t i = 0; meaning == 0 && i < row->past.count; i++) { /* rule 3 of log_cursor.h */
+        meaning = topic_query_meaning(of->query, member->part_index, row->flags, row->doc,
+                                      row->past.at[i].doc, at, true);
+    }
     if (meaning == 0) {
         return TW_OK;
     }
@@ -663,7 +668,8 @@ tw_err topic_set_apply(topic_set *self, tw_arena *arena, const tw_item_log_row *
     self->row = row;
     self->matches_count = 0;
     tw_err err;
-    if ((row->flags & TW_ROW_DROP) != 0) {
+    bool has_past = row->past.count > 0; /* any of them may have had what a topic asks for */
+    if ((row->flags & TW_ROW_DROP) != 0 || has_past) {
         err = topic_index_all(&self->index, row->db, row->coll, test_member, self);
     } else {
         err = topic_index_find(&self->index, row->db, row->coll, row->doc, row->old, test_member,

@@ -232,6 +232,34 @@ static void test_topic_set_equal_topics_share_and_render_once(void **unused)
     topic_set_free(&set);
 }
 
+/* A record left by versions that were not told: who was told one before them is told now. */
+static void test_topic_set_past_versions_leave_too(void **unused)
+{
+    (void)unused;
+    topic_set *set = NULL;
+    assert_int_equal(topic_set_new(&set, &known, 100), TW_OK);
+    uint64_t one = open_topic(set, 1, "{'x':{'filter':{'a':1}}}");
+    (void)open_topic(set, 1, "{'x':{'filter':{'a':4}}}");
+    uint64_t low = open_topic(set, 1, "{'x':{'filter':{'a':{'$lt':3}}}}");
+    const tw_item_past past[] = {{{0}}, {bson_text(&arena, "{'_id':1,'a':1}")}};
+    tw_item_log_row row = row_of(5, "x", "{'_id':1,'a':9}", "{'_id':1,'a':8}");
+    topic_set_events events = {0};
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    assert_int_equal(events.count, 0); /* the version before was not theirs */
+    row.past = (tw_list_past){past, TW_COUNT(past)};
+    assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+    size_t marks = 0;
+    for (size_t i = 0; i < events.count; i++) {
+        assert_true(tw_str_equal(events.at[i].type, TW_STR("remove")));
+        for (size_t k = 0; k < events.at[i].marks.count; k++, marks++) {
+            uint64_t topic = events.at[i].marks.at[k].topic;
+            assert_true(topic == one || topic == low);
+        }
+    }
+    assert_int_equal(marks, 2);
+    topic_set_free(&set);
+}
+
 static void test_topic_set_topics_end_with_their_last_holder(void **unused)
 {
     (void)unused;
@@ -369,6 +397,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topic_set_random_topics_equal_a_scan_of_all),
         cmocka_unit_test(test_topic_set_equal_topics_share_and_render_once),
+        cmocka_unit_test(test_topic_set_past_versions_leave_too),
         cmocka_unit_test(test_topic_set_topics_end_with_their_last_holder),
         cmocka_unit_test(test_topic_set_change_streams_are_told_of_any_collection),
         cmocka_unit_test(test_topic_set_followers_are_streams_that_name_the_collection),

@@ -39,6 +39,7 @@
     L(PAGE_SCAN_MAX, 65536, "rows", "Index entries looked at for one page; the page ends early.")  \
     L(RING_BYTES, 8388608, "bytes", "Recent publications kept for joining; older: read again.")    \
     L(BATCH_BYTES, 65536, "bytes", "A publication is closed at this size.")                        \
+    L(PAST_MAX, 64, "versions", "Of a record, read for one row; streams read the log for more.")   \
     L(BATCH_ROWS_MAX, 4096, "rows", "Rows of one publication or one commit.")                      \
     L(WRITE_OPS_MAX, 4096, "operations", "In one write message; error too_many.")                  \
     L(MANIFEST_IDS_MAX, 100000, "ids", "Listed by one sync; error too_many names the ranges.")     \

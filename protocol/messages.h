@@ -61,6 +61,7 @@ enum tw_reset {
 #define TW_ITEMS(I)                                                                                \
     I(write_op, "One operation of a write.")                                                       \
     I(write_result, "The outcome of one operation.")                                               \
+    I(past, "A version of a record that streams may still hold.")                                  \
     I(log_row, "One change, with the version that it replaced.")                                   \
     I(page_row, "One event of a stream's history, rendered.")                                      \
     I(mark, "A topic that an event is for.")                                                       \
@@ -104,6 +105,8 @@ enum tw_reset {
     F(u64, seqno, TW_SEQNO_MAX, "seqno", "Position of the write; 0 when nothing changed.")         \
     F(u64, count, TW_SEQNO_MAX, "records", "Records that changed.")
 
+#define TW_ITEM_past(F, L) F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document.")
+
 #define TW_ITEM_log_row(F, L)                                                                      \
     F(u64, n, TW_SEQNO_MAX, "row", "Local row number.")                                            \
     F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin.")                                                 \
@@ -117,7 +120,9 @@ enum tw_reset {
     F(bson, doc, TW_DOCUMENT_MAX, "bytes", "The document; empty for a tombstone or a drop.")       \
     F(bson, old, TW_DOCUMENT_MAX, "bytes", "The document before; empty where there was none.")     \
     F(u64, time_ms, TW_SEQNO_MAX, "unix ms", "When it was committed.")                             \
-    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it, as the writer said.")
+    F(str, origin, TW_OPID_MAX, "bytes", "Who wrote it, as the writer said.")                      \
+    F(flag, lacking, 1, "", "Streams may hold versions that stand neither in old nor in past.")    \
+    L(past, past, TW_PAST_MAX, "versions", "Where old was not told: those before, to one told.")
 
 #define TW_ITEM_page_row(F, L)                                                                     \
     F(u64, n, TW_SEQNO_MAX, "row", "Local row number.")                                            \
@@ -444,6 +449,7 @@ enum tw_reset {
     F(u64, cut, TW_SEQNO_MAX, "row", "The result as it was at this row; 0: at the head.")          \
     F(u64, after, TW_SEQNO_MAX, "row", "Rows above this one.")
 #define TW_FIELDS_manifest(F, L)                                                                   \
+    F(u64, srv, TW_SEQNO_MAX, "srv_id", "The log's own origin: row numbers are of this log.")      \
     F(u64, cut, TW_SEQNO_MAX, "row", "For the next question.")                                     \
     F(u64, after, TW_SEQNO_MAX, "row", "For the next question.")                                   \
     F(flag, complete, 1, "", "The cut was reached.")                                               \

@@ -852,6 +852,12 @@ static void silent_remove(log_index *index, uint64_t n)
     index->silent_count--;
 }
 
+bool log_index_silent(const log_index *index, uint64_t n)
+{
+    const silent_slot *slot = silent_find(index, n);
+    return slot != NULL && slot->is_silent;
+}
+
 uint64_t log_index_silent_after(const log_index *index, uint64_t n)
 {
     const silent_slot *slot = silent_find(index, n);

@@ -138,6 +138,7 @@ bool log_index_superseded(const log_index *index, uint64_t n);
 /* Superseded by a row that streams are told of: by the next one, or over silent ones
  * (TW_ROW_SILENT). */
 bool log_index_covered(const log_index *index, uint64_t n);
+bool log_index_silent(const log_index *index, uint64_t n); /* row n was not told */
 /* The silent row that supersedes row n; 0: none, or what supersedes it is told. */
 uint64_t log_index_silent_after(const log_index *index, uint64_t n);
 bool log_index_dead(const log_index *index, uint64_t n);

@@ -68,6 +68,7 @@ tw_err log_store_scope(log_store *store, tw_key value, uint32_t *code);
 typedef struct log_pending {
     log_row row;
     tw_bson old;      /* document of row.prev; len 0: none */
+    bool old_silent;  /* row.prev was not told to streams (TW_ROW_SILENT) */
     uint32_t shadows; /* index + 1 of the prepared row of the same key before */
 } log_pending;
 /* Prepares a row: n, and seqno for the own origin, are given here; prev and lscope are the

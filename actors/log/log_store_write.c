@@ -185,6 +185,10 @@ tw_err log_store_prepare(log_store *store, const log_row *row, tw_bson old)
         overlay_grow(store);
         size_t at = overlay_slot(store, row->coll, row->key);
         pending->shadows = store->overlay[at];
+        pending->old_silent =
+            pending->shadows != 0
+                ? (store->prepared[pending->shadows - 1].row.flags & TW_ROW_SILENT) != 0
+                : log_index_silent(store->index, row->prev);
         store->overlay[at] = (uint32_t)store->prepared_count + 1;
     }
     store->prepared_count++;

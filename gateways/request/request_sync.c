@@ -3,7 +3,10 @@
  * The messages of one reqID are one sync: the first begins it and later ones go on, as long as a
  * turn of the client's is open ("more": true, or after ranges were told). Then one reply for each
  * record that the client lacks, has in another version or has too much; done carries the position
- * of all of it. What is told waits for the asker, like every reply. */
+ * of all of it. What is told waits for the asker, like every reply.
+ *
+ * A service has one answer to a question, and nothing is kept between two: it says all that it has
+ * in one message, is told as much as an answer holds, and asks again with what it has then. */
 #include "broker/topic_query.h"
 
 #include "gateways/request/request_priv.h"
@@ -84,6 +87,10 @@ static void finish(request *self)
     tw_bson_add_i64(&b, TW_STR("updated"), (int64_t)figures.updated);
     tw_bson_add_i64(&b, TW_STR("removed"), (int64_t)figures.removed);
     tw_bson_add_i64(&b, TW_STR("same"), (int64_t)figures.same);
+    if (self->engine->options.trusted) { /* where the feed goes on */
+        tw_bson_add_i64(&b, TW_STR("srv_id"), (int64_t)sync_session_srv(self->sync));
+        tw_bson_add_i64(&b, TW_STR("after"), (int64_t)sync_session_cut(self->sync));
+    }
     (void)request_reply_end(self, &b, true);
 }
 
@@ -142,7 +149,7 @@ static void ask(request *self)
     } else {
         tw_msg_manifest_docs docs = sync_session_ask_docs(self->sync);
         const request_options *options = &self->engine->options;
-        if (topic_query_processed(options->catalog, docs.query)) {
+        if (options->processor >= 0 && topic_query_processed(options->catalog, docs.query)) {
             request_ask_link(self, options->processor, TW_MSG_manifest_docs, &docs);
         } else {
             request_ask_log(self, TW_MSG_manifest_docs, &docs);
@@ -240,6 +247,15 @@ static tw_err check_words(const request *self, request_why *why)
         }
     }
     tw_bson_value more = tw_bson_get(self->asked, TW_STR("more"));
+    static const char *const turns[] = {"more", "ranges"};
+    for (size_t i = 0; i < TW_COUNT(turns) && self->engine->options.trusted; i++) {
+        if (tw_bson_get(self->asked, tw_str_of(turns[i])).type != 0) {
+            tw_format(why->hint, sizeof why->hint,
+                      "Narrow it by \"collections\" and a filter, or sync over a websocket.");
+            return broker_refuse(&why->why, TW_E_UNSUPPORTED,
+                                 "A service's sync is one message: it takes no \"%s\".", turns[i]);
+        }
+    }
     if (more.type != 0 && more.type != TW_BSON_BOOL) {
         return broker_refuse(&why->why, TW_E_BAD_MESSAGE, "\"more\" is true or false.");
     }
@@ -306,10 +322,6 @@ void request_sync(request *self)
     request_why why = {0};
     size_t of_asker = 0;
     tw_err err = check_words(self, &why);
-    if (err == TW_OK && self->engine->options.trusted) {
-        err = broker_refuse(&why.why, TW_E_UNSUPPORTED,
-                            "sync is spoken over a websocket; services follow the feed.");
-    }
     request *before = err == TW_OK ? running(self, &of_asker) : NULL;
     if (before != NULL && sync_session_next(before->sync) == SYNC_INPUT) {
         request_enter(before);

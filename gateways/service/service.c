@@ -129,6 +129,27 @@ void service_answer_error(service *self, uint64_t tag, tw_bson asked, tw_err cod
     tw_buf_fini(&error);
 }
 
+static bool is_sync(tw_bson reply)
+{
+    return tw_str_equal(tw_bson_get_str(reply, TW_STR("action")), TW_STR("sync"));
+}
+
+/* What a sync says of a record, without what every reply repeats. */
+static void add_verdict(tw_bson_builder *b, tw_str name, tw_bson reply)
+{
+    tw_bson_iter iter;
+    tw_bson_open_doc(b, name);
+    for (tw_bson_iter_init(&iter, reply); tw_bson_iter_next(&iter);) {
+        bool repeated = tw_str_equal(iter.name, TW_STR("action")) ||
+                        tw_str_equal(iter.name, TW_STR("reqID")) ||
+                        tw_str_equal(iter.name, TW_STR("database"));
+        if (!repeated) {
+            tw_bson_add_value(b, iter.name, iter.value);
+        }
+    }
+    tw_bson_close(b);
+}
+
 /* One of many: its document, or what else it is about. */
 static bool docs_add(service *self, service_slot *slot, tw_bson reply)
 {
@@ -145,7 +166,9 @@ static bool docs_add(service *self, service_slot *slot, tw_bson reply)
     service_docs *docs = slot->docs;
     char index[24];
     size_t len = tw_format(index, sizeof index, "%u", docs->builder.index[0]++);
-    if (one.type != 0) {
+    if (is_sync(reply)) {
+        add_verdict(&docs->builder, (tw_str){index, len}, reply);
+    } else if (one.type != 0) {
         tw_bson_add_value(&docs->builder, (tw_str){index, len}, one);
     } else {
         tw_bson_add_doc(&docs->builder, (tw_str){index, len}, reply);
@@ -192,6 +215,28 @@ static void answer_final(service *self, uint64_t tag, service_slot *slot, tw_bso
     service_answer(self, tag, answer);
 }
 
+/* A sync has told as much as an answer holds: it is asked again, with what is held then. */
+static void answer_more(service *self, uint64_t tag, service_slot *slot, tw_bson reply)
+{
+    tw_bson_builder b;
+    tw_buf_clear(&self->answer);
+    tw_bson_begin(&b, &self->answer);
+    tw_bson_add_bool(&b, TW_STR("ok"), true);
+    tw_bson_add_array(&b, TW_STR("docs"), tw_bson_end(&slot->docs->builder));
+    tw_bson_value req_id = tw_bson_get(reply, TW_STR("reqID"));
+    if (req_id.type != 0) {
+        tw_bson_add_value(&b, TW_STR("reqID"), req_id);
+    }
+    tw_bson_add_bool(&b, TW_STR("more"), true);
+    tw_bson answer = tw_bson_end(&b);
+    request_forget(self->engine, tag);
+    if (self->answer.err == TW_OK) {
+        service_answer(self, tag, answer);
+    } else {
+        service_answer_error(self, tag, (tw_bson){0}, self->answer.err, NULL);
+    }
+}
+
 static bool on_reply(void *context, uint64_t tag, tw_bson reply, bool final)
 {
     service *self;
@@ -208,6 +253,8 @@ static bool on_reply(void *context, uint64_t tag, tw_bson reply, bool final)
         request_forget(self->engine, tag);
         service_answer_error(self, tag, (tw_bson){0}, TW_E_TOO_BIG,
                              "The answer is too large: ask for less at once.");
+    } else if (is_sync(reply) && slot->docs->buf.len >= SERVICE_SYNC_BYTES) {
+        answer_more(self, tag, slot, reply);
     }
     return true;
 }

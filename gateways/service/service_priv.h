@@ -9,6 +9,7 @@ enum {
     SERVICE_REPLAY_MAGIC = 0x5e4eb1a7,
     SERVICE_RUNNING_MAX = 1024,        /* requests at once, where the options name none */
     SERVICE_TURN_MAX = 256,            /* requests of one turn */
+    SERVICE_SYNC_BYTES = 4194304,      /* of one answer to a sync; then it is asked again */
     SERVICE_COLLECTED_MAX = 268435456, /* bytes of documents that wait for their answer, together */
     SERVICE_COLLECTIONS = 8192,        /* slots of the feed's table: twice TW_COLLECTIONS_MAX */
     SERVICE_REPAIR_MS = 100,       /* until a failed reading of what the feed lost is repeated */

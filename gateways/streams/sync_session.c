@@ -46,7 +46,7 @@ struct sync_session {
     size_t parts_count;
     uint8_t order[TW_COLLECTIONS_PER_TOPIC_MAX]; /* part of the query -> parts */
     bool summing, summed;
-    uint64_t cut, after, records;
+    uint64_t srv, cut, after, records;
     bool begun, complete;
     position_set at;
     due_doc *due; /* own; of the page of keys in hand */
@@ -679,6 +679,7 @@ tw_err sync_session_take_keys(sync_session *self, const tw_msg_manifest *answer)
     TW_ASSERT(self->want == SYNC_KEYS);
     if (!self->begun) {
         self->begun = true;
+        self->srv = answer->srv;
         self->cut = answer->cut;
         self->records = answer->records;
         tw_err err = self->summing ? begin_sums(self) : TW_OK;
@@ -804,6 +805,11 @@ tw_str sync_session_database(const sync_session *self, size_t part)
 tw_vector sync_session_at(const sync_session *self)
 {
     return position_set_view(&self->at);
+}
+
+uint64_t sync_session_srv(const sync_session *self)
+{
+    return self->srv;
 }
 
 uint64_t sync_session_cut(const sync_session *self)

@@ -81,4 +81,5 @@ tw_str sync_session_collection(const sync_session *self, size_t part); /* as the
 tw_str sync_session_database(const sync_session *self, size_t part);
 tw_vector sync_session_at(const sync_session *self); /* positions at the cut */
 uint64_t sync_session_cut(const sync_session *self);
+uint64_t sync_session_srv(const sync_session *self); /* of the log that the cut is a row of */
 sync_figures sync_session_tell(const sync_session *self);

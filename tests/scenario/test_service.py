@@ -327,6 +327,72 @@ def test_pages_of_a_replay_have_a_bound(service_server, service, url):
         assert [row["key"] for row in rows] == list(range(40)) and feed.replays > 2
 
 
+def keep(held, docs):
+    """Does what a sync says to {collection: {key: version}}."""
+    for verdict in docs:
+        of = held[verdict["collection"]]
+        if verdict["op"] == "remove":
+            del of[verdict["key"]]
+        else:
+            assert (verdict["op"] == "update") == (verdict["key"] in of)
+            assert verdict["doc"]["_version"] == verdict["version"]
+            of[verdict["key"]] = verdict["version"]
+
+
+def test_a_service_syncs_and_its_feed_goes_on_from_there(service_server, service, url):
+    for key in "abcd":
+        done = service.one("put", collection="c", doc={"_id": key, "n": 1})
+    done = service.one("put", collection="c", doc={"_id": "b", "n": 2})
+    run(log_reaches(service_server.url(), done["since"]))
+    held = {"c": {"a": 1, "b": 1, "gone": 7}, "other": {"x": 1}}
+    answer = service.one("sync", manifests=held, reqID="s")
+    assert answer["reqID"] == "s" and "more" not in answer
+    assert {(v["op"], v["key"]) for v in answer["docs"]} == {
+        ("update", "b"), ("insert", "c"), ("insert", "d"), ("remove", "gone"), ("remove", "x"),
+    }  # fmt: skip
+    assert [answer[k] for k in ("inserted", "updated", "removed", "same")] == [2, 1, 2, 1]
+    keep(held, answer["docs"])
+    assert held == {"c": {"a": 1, "b": 2, "c": 1, "d": 1}, "other": {}}
+    again = service.one("sync", manifests=held)
+    assert again["docs"] == [] and again["same"] == 4
+    with Feed(url, "c", after=answer["after"]) as feed:
+        assert service.one("replay", collection="c")["srv_id"] == answer["srv_id"]
+        service.one("put", collection="c", doc={"_id": "e"})
+        assert [row["key"] for row in feed.until(lambda rows: len(rows) >= 1, 60)] == ["e"]
+    filtered = service.one(
+        "sync", manifests={"c": {}}, collections={"c": {"filter": {"n": 2}, "fields": ["n"]}}
+    )
+    assert [(v["key"], v["doc"]["n"]) for v in filtered["docs"]] == [("b", 2)]
+    # bad input
+    for words, code in (
+        ({}, "bad_message"),
+        ({"manifests": []}, "bad_message"),
+        ({"manifests": {"$c": {}}}, None),
+        ({"manifests": {"c": {"a": "one"}}}, "bad_message"),
+        ({"manifests": {"c": {}}, "mux_id": 1}, "bad_message"),
+        ({"manifests": {"c": {}}, "collections": {"c": {"filter": {"$where": 1}}}}, "bad_filter"),
+    ):
+        refused = service.refused("sync", **words)
+        assert code is None or refused["code"] == code, (words, refused)
+    assert service.one("sync", manifests=held)["updated"] == 0
+
+
+def test_a_sync_of_more_than_an_answer_is_asked_again(service_server, service):
+    for key in range(12):
+        done = service.one("put", collection="c", doc={"_id": key, "text": "x" * 900000})
+    run(log_reaches(service_server.url(), done["since"]))
+    held, answers = {"c": {}}, 0
+    while True:
+        manifests = {"c": [[key, version] for key, version in held["c"].items()]}
+        answer = service.one("sync", manifests=manifests)
+        keep(held, answer["docs"])
+        answers += 1
+        if "more" not in answer:
+            break
+        assert "after" not in answer and 0 < len(answer["docs"]) < 12
+    assert held == {"c": dict.fromkeys(range(12), 1)} and answers > 2
+
+
 def test_the_feed_of_a_database_of_its_own(service, url):
     with Feed(url, "c", database="shop") as feed:
         feed.service.one("put", database="shop", collection="c", doc={"_id": 1})

@@ -532,8 +532,9 @@ def test_the_bounds_of_syncs(server):
         # those of a connection that is gone are over
         wait_until(lambda: server.metric("tidewire_requests_running") == 0, 10, "all to be over")
         with Service(f"ipc://{server.directory}/data/service") as service:
-            answer = service.refused("sync", manifests={"c": {}})
-            assert answer["code"] == "unsupported", answer
+            for words in ({"manifests": {"c": {}}, "more": True}, {"ranges": {"c": {"bits": 0}}}):
+                answer = service.refused("sync", **words)
+                assert answer["code"] == "unsupported" and "websocket" in answer["hint"], answer
 
     run(scenario())
 

@@ -4,12 +4,14 @@
     jobs.py --url ipc:///run/tidewire [--collection jobs] [--slots 4]
 
 Anyone adds a job: put {"_id": "j1", "task": "count", "args": {"to": 100}, "state": "waiting"}. A
-worker claims it by its version, so one worker alone gets it, and reports `progress` (0 to 1) while
-it runs; whoever follows the collection sees it move. An update to {"state": "cancelled"} ends it.
+worker claims it by its version, so one worker alone gets it. While it runs, how far it is (0 to 1)
+is dispatched as {"job": "j1", "progress": 0.5} to whoever follows the collection: nothing is stored
+for it. An update to {"state": "cancelled"} ends a job.
 
-States: waiting, running, complete, error, cancelled. A worker renews `alive` of its jobs each
-ALIVE_S seconds with dispatch=False: it is on record, and no browser is woken for it. A job whose
-worker has been silent for LOST_S goes back to waiting. TASKS is the place for tasks of your own.
+States: waiting, running, complete, error, cancelled; they are put. A worker renews `alive` and
+`progress` of its jobs each ALIVE_S seconds with dispatch=False: they are on record for those that
+come later, and no browser is woken for them. A job whose worker is silent for LOST_S goes back to
+waiting. TASKS is the place for tasks of your own.
 """
 
 import argparse
@@ -56,6 +58,7 @@ class Job:
     def __init__(self, worker, doc):
         self.worker, self.id, self.doc = worker, doc["_id"], doc
         self.cancelled, self.told, self.is_done = threading.Event(), 0.0, False
+        self.progress = 0.0
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -67,9 +70,14 @@ class Job:
     def report(self, progress):
         if self.cancelled.is_set():
             raise Cancelled
+        self.progress = progress
         if time.monotonic() - self.told >= REPORT_S:
             self.told = time.monotonic()
-            self.update({"progress": progress})
+            try:
+                message = {"job": self.id, "progress": progress}
+                self.worker.client.dispatch(self.worker.collection, message, deadline=1)
+            except Unavailable:
+                pass  # nobody can be told now; the job goes on, and its end is put
 
     def run(self):
         try:
@@ -133,7 +141,7 @@ class Worker:
     def renew(self):
         for job in list(self.running.values()):
             try:
-                job.update({"alive": now()}, dispatch=False)
+                job.update({"alive": now(), "progress": job.progress}, dispatch=False)
             except NotFound:
                 job.cancelled.set()
 

@@ -46,7 +46,7 @@ def watch(server, collection, work):
 
             def until(condition):
                 return asyncio.run_coroutine_threadsafe(
-                    ws.until(lambda frame: frame["type"] in ("record", "remove")
+                    ws.until(lambda frame: frame["type"] in ("record", "remove", "dispatch")
                              and condition(frame), 30), loop
                 ).result(40)  # fmt: skip
 
@@ -58,7 +58,7 @@ def watch(server, collection, work):
 def is_put(key, **fields):
     def condition(frame):
         doc = frame.get("doc", {})
-        return frame["key"] == key and all(doc.get(name) == fields[name] for name in fields)
+        return frame.get("key") == key and all(doc.get(name) == fields[name] for name in fields)
 
     return condition
 
@@ -114,15 +114,16 @@ def test_jobs_tell_their_progress(server, client):
     def work(until):
         with program("jobs.py", "--url", client.url, "--slots", 2):
             client.put(
-                "jobs", {"_id": "j1", "task": "count", "args": {"to": 40}, "state": "waiting"}
+                "jobs", {"_id": "j1", "task": "count", "args": {"to": 100}, "state": "waiting"}
             )
             frames = until(is_put("j1", state="complete"))
-            docs = [frame["doc"] for frame in frames if frame["key"] == "j1"]
-            states = [doc["state"] for doc in docs]
-            assert states[0] == "waiting" and set(states[1:-1]) == {"running"}
-            progress = [doc["progress"] for doc in docs[1:]]
-            assert len(progress) > 2 and progress == sorted(progress) and progress[-1] == 1
-            assert docs[-1]["result"] == {"counted": 40}
+            docs = [frame["doc"] for frame in frames if frame.get("key") == "j1"]
+            assert [doc["state"] for doc in docs] == ["waiting", "running", "complete"]
+            assert docs[-1]["progress"] == 1 and docs[-1]["result"] == {"counted": 100}
+            told = [frame["message"] for frame in frames if frame["type"] == "dispatch"]
+            progress = [message["progress"] for message in told]
+            assert {message["job"] for message in told} == {"j1"}
+            assert progress and progress == sorted(progress) and progress[-1] < 1
 
             client.put("jobs", {"_id": "j2", "task": "fly", "state": "waiting"})
             frames = until(is_put("j2", state="error"))
@@ -130,7 +131,7 @@ def test_jobs_tell_their_progress(server, client):
 
             args = {"to": 10**6}
             client.put("jobs", {"_id": "j3", "task": "count", "args": args, "state": "waiting"})
-            until(lambda frame: frame["key"] == "j3" and frame["doc"].get("progress", 0) > 0)
+            until(lambda frame: frame.get("message", {}).get("job") == "j3")
             client.update("jobs", "j3", {"state": "cancelled"})
             until(is_put("j3", state="cancelled"))
             # the worker is free again, and has let the cancelled one be

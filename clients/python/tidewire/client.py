@@ -261,6 +261,13 @@ class Client:
         """How many documents match."""
         return self.ask("count", collection=collection, query=query, deadline=deadline)["count"]
 
+    def dispatch(
+        self, collection: str, message: Any, *, deadline: Optional[float] = None
+    ) -> None:
+        """Tells the streams that name the collection a message (any value, at most 64 KiB) that is
+        not stored: who is away does not get it. Sent again where no answer came: may come twice."""
+        self.ask("dispatch", collection=collection, message=message, deadline=deadline)
+
     # ---- many ----
     def put_many(
         self,
