@@ -164,8 +164,7 @@ static tw_err begin_rights(log_reader_aggregate *self, const tw_msg_aggregate_ru
     tw_bson_iter iter;
     size_t count = ask->hidden.len == 0 ? 0 : tw_bson_count(ask->hidden);
     tw_buf_init(&self->shown, TW_DOCUMENT_MAX + 4096);
-    tw_err err =
-        ask->guard.len > 0 ? query_compile_joined(ask->guard, &self->guard, why) : TW_OK;
+    tw_err err = ask->guard.len > 0 ? query_compile_joined(ask->guard, &self->guard, why) : TW_OK;
     if (err != TW_OK || count == 0) {
         return err;
     }

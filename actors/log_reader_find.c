@@ -34,7 +34,7 @@ typedef struct search {
     query *filter;         /* own, but where step is set */
     log_reader_scan *step; /* NULL: an answer is made */
     size_t step_bytes;
-    query *match;          /* own; NULL: no record is as if missing */
+    query *match; /* own; NULL: no record is as if missing */
     projection fields;
     tw_item_record *items;
     size_t *doc_at;

@@ -44,7 +44,7 @@ typedef struct log_reader_aggregate {
     tw_bson names;      /* own; len 0: nothing is hidden */
     tw_buf shown;       /* own; a record without that */
     aggregate *made;    /* own */
-    tw_err err;      /* of the pipeline */
+    tw_err err;         /* of the pipeline */
     broker_why why;
 } log_reader_aggregate;
 

@@ -143,17 +143,19 @@ static tw_err host_init(void *arg, tw_actor *actor, const void *given)
     int readers[READERS] = {tw_link(actor, "log_reader.0"), tw_link(actor, "log_reader.1")};
     self->actor = actor;
     self->options = options;
-    return request_engine_new(&self->engine,
-                              &(request_options){.actor = actor,
-                                                 .catalog = options->catalog,
-                                                 .store = tw_link(actor, "store"),
-                                                 .log_store = tw_link(actor, "store"),
-                                                 .manager = tw_link(actor, "subscription_manager"),
-                                                 .search = -1,
-                                                 .readers = readers,
-                                                 .readers_count = READERS,
-                                                 .running_max = options->running_max,
-                                                 .trusted = options->trusted});
+    return request_engine_new(
+        &self->engine, &(request_options){.actor = actor,
+                                          .catalog = options->catalog,
+                                          .store = tw_link(actor, "store"),
+                                          .log_store = tw_link(actor, "store"),
+                                          .manager = tw_link(actor, "subscription_manager"),
+                                          .search = -1,
+                                          .readers = readers,
+                                          .readers_count = READERS,
+                                          .log_readers = readers,
+                                          .log_readers_count = options->real_store ? READERS : 0,
+                                          .running_max = options->running_max,
+                                          .trusted = options->trusted});
 }
 
 static void host_fini(void *arg)
