@@ -87,7 +87,6 @@ const libraries = [_]Library{
     .{ .names = &.{"sqlite3"} },
     .{ .names = &.{"libcyaml"} },
     .{ .names = &.{"libpcre2-8"} },
-    .{ .names = &.{"libjwt"} },
     .{ .names = &.{"openssl"} },
 };
 const test_libraries = [_]Library{

@@ -37,6 +37,7 @@
 #include "cli/doctor.h"
 #include "cli/secret.h"
 #include "cli/verb.h"
+#include "gateways/auth/auth.h"
 #include "gateways/service/service.h"
 #include "gateways/web/gateway.h"
 
@@ -68,6 +69,7 @@ struct program {
     subscription_manager_options manager;
     processor_options processor;
     gateway_options gateway;
+    auth *auth;           /* own; NULL: there is no auth */
     tw_buf configuration; /* own; JSON for the admin listener */
     service_options service;
     char search_urls[PATH_LEN_MAX];
@@ -145,6 +147,23 @@ static size_t mongo_readers(const struct program *program)
     return option->mongo_uri[0] == '\0' ? 0 : (size_t)option->mongo_readers;
 }
 
+/* Who may come in: keys are read once, here. */
+static int fill_auth(struct program *program, const char *verb)
+{
+    broker_why why = {0};
+    const config *loaded = &program->config;
+    if (loaded->auth.keys_count == 0 || program->auth != NULL) {
+        return 0;
+    }
+    tw_err err = auth_new(&program->auth, &loaded->auth, &why);
+    if (err != TW_OK) {
+        return cli_fail(verb, "", "%s", why.text[0] != '\0' ? why.text : tw_err_text(err));
+    }
+    program->gateway.auth = program->auth;
+    program->gateway.hello_ms = (uint64_t)loaded->option.auth_hello_ms;
+    return 0;
+}
+
 static int fill_gateway(struct program *program, const char *verb)
 {
     const config_options *option = &program->config.option;
@@ -177,10 +196,12 @@ static int fill_gateway(struct program *program, const char *verb)
     if (split_address(verb, program->listen, &gateway->listen_address, &gateway->listen_port)) {
         return 1;
     }
-    if (!is_loopback(gateway->listen_address) && !option->insecure) {
+    if (fill_auth(program, verb) != 0) {
+        return 1;
+    }
+    if (!is_loopback(gateway->listen_address) && !option->insecure && program->auth == NULL) {
         return cli_fail(verb,
-                        "Listen on 127.0.0.1, put a proxy with TLS and authentication before "
-                        "it, or give --insecure",
+                        "Listen on 127.0.0.1, configure auth (docs/AUTH.md), or give --insecure",
                         "listening on %s would let everybody in", gateway->listen_address);
     }
     if (option->admin[0] != '\0') {
@@ -542,6 +563,11 @@ static void print_listeners(const struct program *program)
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
     }
+    const auth_options *auth = &program->config.auth;
+    if (program->auth != NULL) {
+        printf("  auth       %zu keys, %zu rules; all else is refused\n", auth->keys_count,
+               auth->rules.count);
+    }
     const char *cluster = program->config.option.search_urls;
     printf("  search     %s\n", cluster[0] != '\0' ? cluster : "embedded");
 }
@@ -670,6 +696,7 @@ static int serve(int argc, char **argv, bool wants_actor)
     log_store_free(&program->log);
     mongo_link_free(&program->mongo);
     mongo_link_library_end();
+    auth_free(&program->auth);
     config_free(&program->config);
     tw_buf_fini(&program->configuration);
     tw_free(program);

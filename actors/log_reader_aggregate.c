@@ -9,6 +9,10 @@
 static void forget(log_reader_aggregate *self)
 {
     query_free(&self->filter);
+    query_free(&self->guard);
+    tw_free(self->grant.hidden);
+    tw_free((void *)(uintptr_t)self->names.ptr);
+    tw_buf_fini(&self->shown);
     aggregate_free(&self->made);
     *self = (log_reader_aggregate){0};
 }
@@ -90,6 +94,18 @@ static void fail(struct log_reader *reader, log_reader_aggregate *self, tw_err e
 static bool take(void *context, tw_bson doc)
 {
     log_reader_aggregate *self = context;
+    if (self->guard != NULL && !query_match(self->guard, doc)) {
+        return true; /* as if missing: not even counted */
+    }
+    if (self->grant.hidden_count > 0) {
+        tw_buf_clear(&self->shown);
+        rights_hide(&self->grant, doc, &self->shown);
+        doc = (tw_bson){(const uint8_t *)self->shown.ptr, self->shown.len};
+        self->err = self->shown.err;
+        if (self->err != TW_OK) {
+            return false;
+        }
+    }
     if (self->looked++ == TW_AGGREGATE_SCAN_MAX) {
         self->err = broker_refuse(&self->why, TW_E_TOO_COSTLY,
                                   "over %d documents to look at: begin with a narrower $match",
@@ -141,6 +157,34 @@ static void on_step(void *state, uint64_t tag)
     tell_page(reader, self);
 }
 
+/* What the asker's rights keep from the pipeline. */
+static tw_err begin_rights(log_reader_aggregate *self, const tw_msg_aggregate_run *ask,
+                           broker_why *why)
+{
+    tw_bson_iter iter;
+    size_t count = ask->hidden.len == 0 ? 0 : tw_bson_count(ask->hidden);
+    tw_buf_init(&self->shown, TW_DOCUMENT_MAX + 4096);
+    tw_err err = ask->guard.len > 0 ? query_compile_joined(ask->guard, &self->guard, why) : TW_OK;
+    if (err != TW_OK || count == 0) {
+        return err;
+    }
+    uint8_t *names = tw_alloc(ask->hidden.len);
+    self->grant.hidden = tw_alloc(count * sizeof *self->grant.hidden);
+    self->names = (tw_bson){names, names == NULL ? 0 : ask->hidden.len};
+    if (names == NULL || self->grant.hidden == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    memcpy(names, ask->hidden.ptr, ask->hidden.len);
+    for (tw_bson_iter_init(&iter, self->names); tw_bson_iter_next(&iter);) {
+        tw_str name = tw_bson_value_str(iter.value);
+        if (name.len == 0 || self->grant.hidden_count == TW_FIELDS_MAX) {
+            return TW_E_BAD_MESSAGE;
+        }
+        self->grant.hidden[self->grant.hidden_count++] = name;
+    }
+    return TW_OK;
+}
+
 static tw_err begin(struct log_reader *reader, log_reader_aggregate *self,
                     const tw_msg_aggregate_run *ask, broker_why *why)
 {
@@ -149,6 +193,7 @@ static tw_err begin(struct log_reader *reader, log_reader_aggregate *self,
         return broker_refuse(why, TW_E_FORBIDDEN, "The collection is not declared.");
     }
     tw_err err = query_compile(ask->match, &self->filter, why);
+    err = err != TW_OK ? err : begin_rights(self, ask, why);
     err = err != TW_OK ? err : aggregate_new(&self->made, ask->pipeline, why);
     if (err != TW_OK) {
         return err;

@@ -34,6 +34,7 @@ typedef struct search {
     query *filter;         /* own, but where step is set */
     log_reader_scan *step; /* NULL: an answer is made */
     size_t step_bytes;
+    query *match; /* own; NULL: no record is as if missing */
     projection fields;
     tw_item_record *items;
     size_t *doc_at;
@@ -51,6 +52,11 @@ typedef struct search {
 } search;
 
 /* ---- what was found ---- */
+
+static bool is_shown(const search *self, tw_bson doc)
+{
+    return self->match == NULL || query_match(self->match, doc);
+}
 
 /* Adds a record to the answer; false: there is no room. */
 static bool add_item(search *self, const log_row *row, uint64_t srv)
@@ -147,8 +153,9 @@ static tw_err read_key(search *self, tw_key key, log_row *row)
     return err;
 }
 
+/* filter is the asker's; what does not match `match` is as if missing; len 0: all. */
 static tw_err begin_search(search *self, struct log_reader *reader, tw_str db, tw_str coll,
-                           tw_bson filter, tw_bson fields)
+                           tw_bson filter, tw_bson match, tw_bson fields)
 {
     *self = (search){.reader = reader, .arena = &reader->memory, .coll = coll};
     tw_arena_reset(&reader->memory);
@@ -162,6 +169,9 @@ static tw_err begin_search(search *self, struct log_reader *reader, tw_str db, t
     if (err == TW_OK) {
         err = query_compile(filter, &self->filter, &self->why);
     }
+    if (err == TW_OK && match.len > 0) {
+        err = query_compile_joined(match, &self->match, &self->why);
+    }
     return err == TW_OK ? log_view_sync(&reader->view) : err;
 }
 
@@ -169,6 +179,7 @@ static tw_err begin_search(search *self, struct log_reader *reader, tw_str db, t
 static tw_err end_search(search *self, const tw_envelope *in, tw_err err)
 {
     query_free(&self->filter);
+    query_free(&self->match);
     if (err != TW_OK) {
         const char *said = self->why.text[0] != '\0' ? self->why.text : self->reader->view.why;
         tw_reply_error(in->actor, in->route, err, "%s", said);
@@ -182,7 +193,8 @@ tw_err log_reader_on_get(void *state, const tw_envelope *in)
     TW_CAST(reader, state, LOG_READER_MAGIC);
     const tw_msg_get *ask = &in->body->get;
     search self;
-    tw_err err = begin_search(&self, reader, ask->db, ask->coll, ask->match, ask->fields);
+    tw_err err =
+        begin_search(&self, reader, ask->db, ask->coll, (tw_bson){0}, ask->match, ask->fields);
     if (err == TW_OK) {
         err = start_items(&self, ask->keys.count);
     }
@@ -194,7 +206,7 @@ tw_err log_reader_on_get(void *state, const tw_envelope *in)
             log_row row;
             err = ask->keys.at[i].key.len == 0 ? TW_E_NOT_FOUND
                                                : read_key(&self, ask->keys.at[i].key, &row);
-            if (err == TW_OK && query_match(self.filter, row.doc)) {
+            if (err == TW_OK && is_shown(&self, row.doc)) {
                 more = !add_item(&self, &row, srv_of(&self, row.origin));
                 self.after = i;
             }
@@ -247,7 +259,8 @@ static tw_err keep_sorted(search *self, const log_row *row)
 /* A row of the scan. */
 static tw_err look_at(search *self, const log_row *row)
 {
-    if ((row->flags & TW_ROW_PUT) == 0 || !query_match(self->filter, row->doc)) {
+    if ((row->flags & TW_ROW_PUT) == 0 || !query_match(self->filter, row->doc) ||
+        !is_shown(self, row->doc)) {
         return TW_OK;
     }
     self->matched++;
@@ -463,7 +476,8 @@ tw_err log_reader_on_find(void *state, const tw_envelope *in)
     TW_CAST(reader, state, LOG_READER_MAGIC);
     const tw_msg_find *ask = &in->body->find;
     search self;
-    tw_err err = begin_search(&self, reader, ask->db, ask->coll, ask->query, ask->fields);
+    tw_err err =
+        begin_search(&self, reader, ask->db, ask->coll, ask->query, ask->match, ask->fields);
     if (err == TW_OK) {
         err = start_items(&self, ask->limit == 0 ? TW_FIND_MAX : ask->limit);
     }
@@ -493,7 +507,7 @@ tw_err log_reader_on_find(void *state, const tw_envelope *in)
 /* Counts without reading where the whole collection is asked for. */
 static bool count_whole(search *self)
 {
-    if (!query_matches_all(self->filter)) {
+    if (!query_matches_all(self->filter) || self->match != NULL) {
         return false;
     }
     tw_rwlock_read(log_store_lock(self->reader->view.store));
@@ -512,7 +526,8 @@ tw_err log_reader_on_count(void *state, const tw_envelope *in)
     TW_CAST(reader, state, LOG_READER_MAGIC);
     const tw_msg_count *ask = &in->body->count;
     search self;
-    tw_err err = begin_search(&self, reader, ask->db, ask->coll, ask->query, (tw_bson){0});
+    tw_err err =
+        begin_search(&self, reader, ask->db, ask->coll, ask->query, ask->match, (tw_bson){0});
     self.counts_only = true;
     bool at_head;
     if (err == TW_OK && !count_whole(&self)) {

@@ -52,7 +52,7 @@ static int setup(void **state)
     assert_int_equal(tw_caller_open(&w.reader, w.base, "log_reader.0", WAIT_MS), TW_OK);
     broker_why cause = {0};
     tw_bson subscribe = bson_text(&w.arena, "{'type':'subscribe','things':{'filter':{'a':1}}}");
-    assert_int_equal(topic_query_of_subscribe(&known, &w.arena, subscribe, &w.query, &cause),
+    assert_int_equal(topic_query_of_subscribe(&known, NULL, &w.arena, subscribe, &w.query, &cause),
                      TW_OK);
     *state = &w;
     return 0;

@@ -38,9 +38,13 @@ typedef struct log_reader_aggregate {
     char db[TW_NAME_MAX + 1], coll[TW_NAME_MAX + 1];
     uint64_t after, looked;
     size_t told;
-    query *filter;   /* own */
-    aggregate *made; /* own */
-    tw_err err;      /* of the pipeline */
+    query *filter;      /* own */
+    query *guard;       /* own; NULL: no record is as if missing */
+    rights_grant grant; /* what is hidden; names are views into names */
+    tw_bson names;      /* own; len 0: nothing is hidden */
+    tw_buf shown;       /* own; a record without that */
+    aggregate *made;    /* own */
+    tw_err err;         /* of the pipeline */
     broker_why why;
 } log_reader_aggregate;
 

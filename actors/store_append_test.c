@@ -217,8 +217,9 @@ static tw_err read_page(fixture *f, tw_vector since, tw_msg_page *page)
     tw_bson_add_str(&b, TW_STR("tasks"), TW_STR("*"));
     tw_bson asked = tw_arena_bson(&f->arena, tw_bson_end(&b));
     tw_buf_fini(&out);
-    assert_int_equal(topic_query_of_subscribe(&catalog_of_test, &f->arena, asked, &canonical, &why),
-                     TW_OK);
+    assert_int_equal(
+        topic_query_of_subscribe(&catalog_of_test, NULL, &f->arena, asked, &canonical, &why),
+        TW_OK);
     const tw_msg_page_read ask = {.query = canonical,
                                   .fresh = since.count == 0,
                                   .resume = since.count > 0,

@@ -206,7 +206,8 @@ static tw_bson topic(fixture *f, int64_t project)
     }
     tw_bson_add_str(&b, TW_STR("tasks"), TW_STR("*"));
     tw_bson asked = tw_arena_bson(&f->arena, tw_bson_end(&b));
-    tw_err err = topic_query_of_subscribe(&catalog_of_test, &f->arena, asked, &canonical, &why);
+    tw_err err =
+        topic_query_of_subscribe(&catalog_of_test, NULL, &f->arena, asked, &canonical, &why);
     if (err != TW_OK) {
         print_error("%s\n", why.text);
     }

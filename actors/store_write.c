@@ -126,27 +126,40 @@ static bool is_there(const store_op *self)
     return self->current.n != 0 && !self->current.deleted;
 }
 
-/* if_version and match. */
-static tw_err check_conditions(store_op *self)
+/* Holds a stored version against a filter: what does not match is as if missing. */
+static tw_err check_filter(store_op *self, tw_bson filter, bool joined)
 {
-    int64_t wanted = self->op->if_version;
-    if (wanted == 0 && is_there(self)) {
-        return refuse(self, TW_E_CONFLICT, "The record exists.");
-    }
-    if (wanted > 0 && (!is_there(self) || self->current.ver != wanted)) {
-        return refuse(self, TW_E_CONFLICT, "The record has another version.");
-    }
-    if (self->op->match.len == 0 || !is_there(self)) {
+    if (filter.len == 0 || !is_there(self)) {
         return TW_OK;
     }
     query *match = NULL;
-    tw_err err = query_compile(self->op->match, &match, &self->why);
+    tw_err err = joined ? query_compile_joined(filter, &match, &self->why)
+                        : query_compile(filter, &match, &self->why);
     if (err != TW_OK) {
         return err;
     }
     bool matches = query_match(match, self->old);
     query_free(&match);
     return matches ? TW_OK : refuse(self, TW_E_NOT_FOUND, "No record matches.");
+}
+
+/* guard, if_version and match. Whom the guard keeps out is told no version either. */
+static tw_err check_conditions(store_op *self)
+{
+    int64_t wanted = self->op->if_version;
+    tw_err guarded = check_filter(self, self->op->guard, true);
+    if (guarded != TW_OK) {
+        self->result->version = 0;
+        self->result->seqno = 0;
+        return guarded;
+    }
+    if (wanted == 0 && is_there(self)) {
+        return refuse(self, TW_E_CONFLICT, "The record exists.");
+    }
+    if (wanted > 0 && (!is_there(self) || self->current.ver != wanted)) {
+        return refuse(self, TW_E_CONFLICT, "The record has another version.");
+    }
+    return check_filter(self, self->op->match, false);
 }
 
 /* The collection and its declaration. */

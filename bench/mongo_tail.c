@@ -299,8 +299,9 @@ static void read_subscriber(struct latency *self)
     char url[64];
     stream *followed;
     snprintf(url, sizeof url, "ws://127.0.0.1:%d/ws", PORT);
-    tw_err err = stream_open(
-        &followed, url, TW_STR("{\"type\":\"subscribe\",\"collections\":{\"timed\":\"*\"}}"), NULL);
+    tw_err err =
+        stream_open(&followed, url, NULL,
+                    TW_STR("{\"type\":\"subscribe\",\"collections\":{\"timed\":\"*\"}}"), NULL);
     must(err == TW_OK, "no stream");
     bool synced = false;
     for (int count = 0; count < SAMPLES;) {

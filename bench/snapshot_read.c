@@ -183,8 +183,8 @@ static tw_bson all_of_c(tw_arena *arena)
     tw_bson_begin(&b, &text);
     tw_bson_add_str(&b, TW_STR("type"), TW_STR("subscribe"));
     tw_bson_add_str(&b, TW_STR("c"), TW_STR("*"));
-    must(topic_query_of_subscribe(&catalog_of_bench, arena, tw_bson_end(&b), &canonical, &why) ==
-             TW_OK,
+    must(topic_query_of_subscribe(&catalog_of_bench, NULL, arena, tw_bson_end(&b), &canonical,
+                                  &why) == TW_OK,
          "the query");
     tw_buf_fini(&text);
     return canonical;

@@ -41,7 +41,8 @@ static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i)
         arena,
         "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\",\"n\":{\"$gte\":%u}}}}",
         i % 7, i, i % 5);
-    if (topic_query_of_subscribe(known, arena, document(arena, json), &canonical, NULL) != TW_OK) {
+    if (topic_query_of_subscribe(known, NULL, arena, document(arena, json), &canonical, NULL) !=
+        TW_OK) {
         die("bad subscribe");
     }
     return canonical;

@@ -96,6 +96,28 @@ static tw_err compile_search(topic_query_part *part, tw_bson_value asked, broker
                                 &part->search, why);
 }
 
+/* Names that rights hide; views into the canonical form. */
+static tw_err compile_hidden(topic_query_part *part, tw_bson names, broker_why *why)
+{
+    tw_bson_iter iter;
+    size_t count = names.len == 0 ? 0 : tw_bson_count(names);
+    if (count == 0) {
+        return TW_OK;
+    }
+    part->grant.hidden = tw_alloc(count * sizeof *part->grant.hidden);
+    if (part->grant.hidden == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    for (tw_bson_iter_init(&iter, names); tw_bson_iter_next(&iter);) {
+        tw_str name = tw_bson_value_str(iter.value);
+        if (name.len == 0 || part->grant.hidden_count == TW_FIELDS_MAX) {
+            return refuse_form(why);
+        }
+        part->grant.hidden[part->grant.hidden_count++] = name;
+    }
+    return TW_OK;
+}
+
 bool topic_query_part_matches(const topic_query_part *part, tw_bson doc)
 {
     if (!query_match(part->filter, doc)) {
@@ -137,6 +159,7 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     err = err != TW_OK
               ? err
               : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+    err = err != TW_OK ? err : compile_hidden(part, tw_bson_get_doc(item, TW_STR("h")), why);
     return err != TW_OK ? err : compile_search(part, tw_bson_get(item, TW_STR("q")), why);
 }
 
@@ -152,7 +175,10 @@ static tw_err compile_any(topic_query *self, broker_why *why)
     if (part->db == NULL || part->name == NULL) {
         return TW_E_NO_MEMORY;
     }
-    return query_compile(part->rules->filter, &part->filter, why);
+    tw_err err =
+        query_compile_joined(tw_bson_get_doc(self->canonical, TW_STR("af")), &part->filter, why);
+    return err != TW_OK ? err
+                        : compile_hidden(part, tw_bson_get_doc(self->canonical, TW_STR("ah")), why);
 }
 
 static tw_err compile_parts(const catalog *known, topic_query *self, tw_bson list, broker_why *why)
@@ -183,12 +209,12 @@ static bool read_form(topic_query *self, topic_query_form *out)
         return true;
     }
     self->any = tw_bson_get_bool_or(self->canonical, TW_STR("any"), false);
+    self->database = tw_bson_get_str(self->canonical, TW_STR("db"));
     if (tw_str_equal(kind, TW_STR("changes"))) {
         *out = TOPIC_CHANGES;
         return true;
     }
     *out = TOPIC_EVENTS;
-    self->database = tw_bson_get_str(self->canonical, TW_STR("db"));
     return tw_str_equal(kind, TW_STR("events")) && self->database.ptr != NULL &&
            catalog_check_name(self->database) == TW_OK;
 }
@@ -206,7 +232,9 @@ static tw_err compile_whole(topic_query *self, broker_why *why)
     tw_bson list = tw_bson_get_doc(self->canonical, TW_STR("c"));
     size_t count = list.len == 0 ? 0 : tw_bson_count(list);
     bool all = self->any || form == TOPIC_EVENTS; /* of what is declared, not a choice of it */
-    size_t count_max = all ? self->catalog->count : TW_COLLECTIONS_PER_TOPIC_MAX;
+    size_t count_max = form == TOPIC_RECORDS ? TW_COLLECTIONS_PER_TOPIC_MAX
+                                             : self->catalog->count + TW_RIGHTS_RULES_MAX +
+                                                   TW_COLLECTIONS_PER_TOPIC_MAX;
     if ((count == 0 && !all) || count > count_max) {
         return refuse_form(why);
     }
@@ -270,6 +298,7 @@ void topic_query_free(topic_query **asked)
         tw_free((void *)(uintptr_t)self->parts[i].name);
         tw_free((void *)(uintptr_t)self->parts[i].told.ptr);
         tw_free((void *)(uintptr_t)self->parts[i].scope.ptr);
+        tw_free(self->parts[i].grant.hidden);
     }
     tw_free(self->parts);
     tw_free((void *)(uintptr_t)self->canonical.ptr);

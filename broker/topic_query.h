@@ -6,11 +6,13 @@
  * differ.
  *
  * Canonical form: {"v":1,"a":include archived,"c":[{"d":db,"n":name,"s":scope value (absent: none),
- * "f":filter (scope and the collection's own filter joined in by $and),"q":query of the search
- * language (absent: none),"p":[fields] (absent: whole)},
+ * "f":filter (scope, the collection's own filter and that of the asker's rights joined in by $and),
+ * "q":query of the search language (absent: none),"p":[fields] (absent: whole),"h":[fields hidden
+ * by rights] (absent: none)},
  * ...]} with c sorted by (d, n), f and p as given otherwise. A change stream:
- * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{"d","n","f"},...]}.
- * A realtime database: {"v":1,"k":"events","db":name,"any":as above, of that database,"c":...}. */
+ * {"v":1,"k":"changes","any":every collection that is not declared too,"c":[{d,n,f,h},...]}.
+ * A realtime database: {"v":1,"k":"events","db":name,"any":as above, of that database,"c":...}.
+ * Where rights limit what is not declared: "db" in a change stream too, and "af", "ah" as f, h. */
 #pragma once
 
 #include "protocol/messages.h"
@@ -18,6 +20,7 @@
 #include "broker/catalog.h"
 #include "broker/projection.h"
 #include "broker/query.h"
+#include "broker/rights.h"
 #include "broker/search_query.h"
 
 /* In which words a stream is told of changes. */
@@ -37,6 +40,7 @@ typedef struct topic_query_part {
     search_mapping mapping;          /* that was declared, in memory */
     tw_arena memory;                 /* own */
     projection fields;               /* views into canonical */
+    rights_grant grant;              /* own: hidden; its names are views into canonical */
     topic_query_form form;
     bool any; /* every collection that is not declared; db and name are empty */
     bool has_scope;
@@ -49,26 +53,27 @@ typedef struct topic_query {
     const catalog *catalog; /* borrow */
     bool include_archived;
     bool any;        /* changes of every collection */
-    tw_str database; /* of events: the only one; otherwise empty; view into canonical */
+    tw_str database; /* the only one that any is about; empty: all; view into canonical */
     size_t parts_count;
     topic_query_part *parts; /* own */
 } topic_query;
 
-/* Reads a `subscribe` message (DESIGN 6.2; also the `watch` of /changes with all collections = a
+/* In all three, rights are the asker's; NULL: there is no auth.
+ * Reads a `subscribe` message (DESIGN 6.2; also the `watch` of /changes with all collections = a
  * list of names): every key that is not reserved names a collection. TW_E_BAD_MESSAGE,
  * TW_E_BAD_FILTER,
  * TW_E_TOO_MANY, TW_E_FORBIDDEN with why. *out lives in arena. */
-tw_err topic_query_of_subscribe(const catalog *catalog, tw_arena *arena, tw_bson subscribe,
-                                tw_bson *out, broker_why *why);
+tw_err topic_query_of_subscribe(const catalog *catalog, const rights *rights, tw_arena *arena,
+                                tw_bson subscribe, tw_bson *out, broker_why *why);
 /* Reads a `watch` message (DESIGN 6.5): "collections" is a list of names or of {"db":…,"coll":…};
  * absent: all that may be read, those that come into being later too. */
-tw_err topic_query_of_watch(const catalog *catalog, tw_arena *arena, tw_bson watch, tw_bson *out,
-                            broker_why *why);
+tw_err topic_query_of_watch(const catalog *catalog, const rights *rights, tw_arena *arena,
+                            tw_bson watch, tw_bson *out, broker_why *why);
 /* A realtime database, all its collections that may be read. Where it is not declared: those that
  * come into being later too. TW_E_BAD_MESSAGE for a name that is none, TW_E_FORBIDDEN where there
  * can be no such database. */
-tw_err topic_query_of_database(const catalog *catalog, tw_arena *arena, tw_str db, tw_bson *out,
-                               broker_why *why);
+tw_err topic_query_of_database(const catalog *catalog, const rights *rights, tw_arena *arena,
+                               tw_str db, tw_bson *out, broker_why *why);
 /* 64-bit hash of the canonical bytes as 16 hex digits: `query` of sync. */
 void topic_query_name(tw_bson canonical, char out[17]);
 

@@ -18,10 +18,12 @@ typedef struct named {
     tw_str db;
     tw_str name;
     const catalog_collection *rules;
+    rights_grant read;
 } named;
 
 /* A name, or {"db":..., "coll":...} as in ns. */
-static tw_err read_named(const catalog *known, tw_bson_value value, named *out, broker_why *why)
+static tw_err read_named(const catalog *known, const rights *rights, tw_arena *arena,
+                         tw_bson_value value, named *out, broker_why *why)
 {
     char shown[BROKER_SHOWN_MAX];
     tw_bson spec = value.type == TW_BSON_DOCUMENT ? tw_bson_value_doc(value) : (tw_bson){0};
@@ -42,10 +44,11 @@ static tw_err read_named(const catalog *known, tw_bson_value value, named *out, 
         return broker_refuse(why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
     }
     out->rules = catalog_rules(known, out->db, out->name);
-    if (out->rules == NULL || out->rules->read_denied) {
+    tw_err err = rights_of(rights, arena, out->db, out->name, RIGHTS_READ, &out->read);
+    if (err == TW_OK && (out->rules == NULL || out->rules->read_denied || !out->read.allowed)) {
         return broker_refuse(why, TW_E_FORBIDDEN, "there is no collection %s", shown);
     }
-    return TW_OK;
+    return err;
 }
 
 static int compare_texts(tw_str a, tw_str b)
@@ -69,14 +72,15 @@ static void write_named(tw_bson_builder *b, const named *item)
     tw_bson_open_doc(b, TW_STR(""));
     tw_bson_add_str(b, TW_STR("d"), item->db);
     tw_bson_add_str(b, TW_STR("n"), item->name);
-    if (item->rules->filter.len > 5) { /* 5: {} */
-        tw_bson_add_doc(b, TW_STR("f"), item->rules->filter);
-    }
+    const tw_bson filters[] = {item->rules->filter, item->read.filter};
+    topic_query_add_filters(b, TW_STR("f"), filters, TW_COUNT(filters));
+    topic_query_add_hidden(b, TW_STR("h"), &item->read);
     tw_bson_close(b);
 }
 
 /* The collections that were named, in order and each once. */
-static tw_err write_listed(const catalog *known, tw_bson list, tw_bson_builder *b, broker_why *why)
+static tw_err write_listed(const catalog *known, const rights *rights, tw_arena *arena,
+                           tw_bson list, tw_bson_builder *b, broker_why *why)
 {
     named items[TW_COLLECTIONS_PER_TOPIC_MAX];
     size_t count = 0;
@@ -87,7 +91,7 @@ static tw_err write_listed(const catalog *known, tw_bson list, tw_bson_builder *
             return broker_refuse(why, TW_E_TOO_MANY, "over %d collections",
                                  TW_COLLECTIONS_PER_TOPIC_MAX);
         }
-        tw_err err = read_named(known, iter.value, &items[count], why);
+        tw_err err = read_named(known, rights, arena, iter.value, &items[count], why);
         if (err != TW_OK) {
             return err;
         }
@@ -106,19 +110,72 @@ static tw_err write_listed(const catalog *known, tw_bson list, tw_bson_builder *
     return TW_OK;
 }
 
-static void write_all(const catalog *known, tw_bson_builder *b)
+tw_err topic_query_write_all(const catalog *known, const rights *rights, tw_arena *arena, tw_str db,
+                             tw_bson_builder *b)
 {
+    tw_err err = TW_OK;
     TW_ASSERT(known->count == 0 || known->at != NULL);
-    for (size_t i = 0; i < known->count; i++) {
+    for (size_t i = 0; i < known->count && err == TW_OK; i++) {
         const catalog_collection *at = &known->at[i];
-        if (!at->read_denied) {
-            write_named(b, &(named){tw_str_of(at->database), tw_str_of(at->name), at});
+        named item = {.db = tw_str_of(at->database), .name = tw_str_of(at->name), .rules = at};
+        if (at->read_denied || (db.len > 0 && !tw_str_equal(db, item.db))) {
+            continue;
+        }
+        err = rights_of(rights, arena, item.db, item.name, RIGHTS_READ, &item.read);
+        if (err == TW_OK && item.read.allowed) {
+            write_named(b, &item);
         }
     }
+    named item = {.rules = &catalog_undeclared}; /* those that rules name, not the catalog */
+    for (size_t i = 0; err == TW_OK && rights_named(rights, i, &item.db, &item.name); i++) {
+        bool told = false; /* by a rule before */
+        named before = {0};
+        for (size_t k = 0; k < i && !told; k++) {
+            told = rights_named(rights, k, &before.db, &before.name) &&
+                   tw_str_equal(before.db, item.db) && tw_str_equal(before.name, item.name);
+        }
+        if (told || (db.len > 0 && !tw_str_equal(db, item.db)) ||
+            catalog_rules(known, item.db, item.name) != &catalog_undeclared) {
+            continue;
+        }
+        item.read = (rights_grant){0};
+        err = rights_of(rights, arena, item.db, item.name, RIGHTS_READ, &item.read);
+        if (err == TW_OK && item.read.allowed) {
+            write_named(b, &item);
+        }
+    }
+    return err;
 }
 
-tw_err topic_query_of_watch(const catalog *known, tw_arena *arena, tw_bson watch, tw_bson *out,
-                            broker_why *why)
+/* What of all that is not declared may be read: "any", and what limits it. db empty: wherever. */
+tw_err topic_query_write_any(const rights *rights, tw_arena *arena, tw_str default_database,
+                             tw_str db, bool any, tw_bson_builder *b)
+{
+    rights_grant read;
+    tw_str within = db;
+    tw_err err = rights_of(rights, arena, db, TW_STR(""), RIGHTS_READ, &read);
+    if (err == TW_OK && !read.allowed && db.len == 0) { /* not everywhere, but perhaps here */
+        within = default_database;
+        err = rights_of(rights, arena, within, TW_STR(""), RIGHTS_READ, &read);
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    if (within.len > 0) {
+        tw_bson_add_str(b, TW_STR("db"), within);
+    }
+    tw_bson_add_bool(b, TW_STR("any"), any && read.allowed);
+    if (any && read.filter.len > 5) {
+        tw_bson_add_doc(b, TW_STR("af"), read.filter);
+    }
+    if (any) {
+        topic_query_add_hidden(b, TW_STR("ah"), &read);
+    }
+    return TW_OK;
+}
+
+tw_err topic_query_of_watch(const catalog *known, const rights *rights, tw_arena *arena,
+                            tw_bson watch, tw_bson *out, broker_why *why)
 {
     tw_bson_value list = tw_bson_get(watch, TW_STR("collections"));
     bool all = list.type == 0 || list.type == TW_BSON_NULL;
@@ -133,16 +190,21 @@ tw_err topic_query_of_watch(const catalog *known, tw_arena *arena, tw_bson watch
     tw_bson_begin(&b, &buf);
     tw_bson_add_i64(&b, TW_STR("v"), 1);
     tw_bson_add_str(&b, TW_STR("k"), TW_STR("changes"));
-    tw_bson_add_bool(&b, TW_STR("any"), all);
+    tw_err err = topic_query_write_any(rights, arena, tw_str_of(known->default_database),
+                                       TW_STR(""), all, &b);
     tw_bson_open_array(&b, TW_STR("c"));
-    tw_err err = TW_OK;
-    if (all) {
-        write_all(known, &b);
-    } else {
-        err = write_listed(known, tw_bson_value_doc(list), &b, why);
+    if (err == TW_OK && all) {
+        err = topic_query_write_all(known, rights, arena, TW_STR(""), &b);
+    } else if (err == TW_OK) {
+        err = write_listed(known, rights, arena, tw_bson_value_doc(list), &b, why);
     }
     tw_bson_close(&b);
     tw_bson canonical = tw_bson_end(&b);
+    if (err == TW_OK && buf.err == TW_OK && rights != NULL &&
+        !tw_bson_get_bool_or(canonical, TW_STR("any"), false) &&
+        tw_bson_count(tw_bson_get_doc(canonical, TW_STR("c"))) == 0) {
+        err = broker_refuse(why, TW_E_FORBIDDEN, "your rights show no collection");
+    }
     if (err == TW_OK && buf.err == TW_E_TOO_BIG) {
         err = broker_refuse(why, TW_E_BAD_MESSAGE, "the collections' filters have over %d bytes",
                             TW_TOPIC_QUERY_MAX);
@@ -296,6 +358,29 @@ static const char *op_of(const topic_query_part *part, unsigned meaning, const t
     return change->old.len + change->doc.len > DESCRIBED_MAX ? "replace" : "update";
 }
 
+/* Both without what rights hide: differences of that are told to nobody either. */
+static void add_documents(const topic_query_part *part, const topic_change *change, bool describe,
+                          tw_buf *out)
+{
+    tw_buf doc;
+    tw_buf old;
+    tw_buf_init(&doc, TW_DOCUMENT_MAX + 4096);
+    tw_buf_init(&old, TW_DOCUMENT_MAX + 4096);
+    tw_bson told = topic_query_shown(part, change->doc, &doc);
+    tw_buf_add_str(out, TW_STR("\"fullDocument\":"));
+    topic_query_add_document(out, told);
+    if (describe) {
+        add_description(topic_query_shown(part, change->old, &old), told, out);
+    }
+    tw_buf_add_byte(out, ',');
+    tw_err err = doc.err != TW_OK ? doc.err : old.err;
+    if (err != TW_OK && out->err == TW_OK) {
+        out->err = err;
+    }
+    tw_buf_fini(&doc);
+    tw_buf_fini(&old);
+}
+
 void topic_query_render_change(const topic_query_part *part, unsigned meaning,
                                const topic_change *change, tw_buf *out)
 {
@@ -315,12 +400,7 @@ void topic_query_render_change(const topic_query_part *part, unsigned meaning,
         tw_buf_add_str(out, TW_STR("},"));
     }
     if (meaning == TW_MEANS_PUT) {
-        tw_buf_add_str(out, TW_STR("\"fullDocument\":"));
-        topic_query_add_document(out, change->doc);
-        if (strcmp(op, "update") == 0) {
-            add_description(change->old, change->doc, out);
-        }
-        tw_buf_add_byte(out, ',');
+        add_documents(part, change, strcmp(op, "update") == 0, out);
     }
     topic_query_add_position(out, change);
     if (change->origin.len > 0) {

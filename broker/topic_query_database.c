@@ -14,25 +14,6 @@ static_assert((int)SMALL_MAX + 4096 + (int)TW_DOCUMENT_MAX <= (int)TW_ACTOR_MESS
 
 /* ---- the canonical form ---- */
 
-static void write_collections(const catalog *known, tw_str db, tw_bson_builder *b)
-{
-    TW_ASSERT(known->count == 0 || known->at != NULL);
-    TW_ASSERT(db.len > 0);
-    for (size_t i = 0; i < known->count; i++) {
-        const catalog_collection *at = &known->at[i];
-        if (at->read_denied || !tw_str_equal(tw_str_of(at->database), db)) {
-            continue;
-        }
-        tw_bson_open_doc(b, TW_STR(""));
-        tw_bson_add_str(b, TW_STR("d"), db);
-        tw_bson_add_str(b, TW_STR("n"), tw_str_of(at->name));
-        if (at->filter.len > 5) { /* 5: {} */
-            tw_bson_add_doc(b, TW_STR("f"), at->filter);
-        }
-        tw_bson_close(b);
-    }
-}
-
 /* A database is there when it is declared, when one of its collections is, or when undeclared ones
  * may be made. */
 static bool may_be(const catalog *known, tw_str db)
@@ -45,8 +26,8 @@ static bool may_be(const catalog *known, tw_str db)
     return found;
 }
 
-tw_err topic_query_of_database(const catalog *known, tw_arena *arena, tw_str db, tw_bson *out,
-                               broker_why *why)
+tw_err topic_query_of_database(const catalog *known, const rights *rights, tw_arena *arena,
+                               tw_str db, tw_bson *out, broker_why *why)
 {
     char shown[BROKER_SHOWN_MAX];
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
@@ -64,14 +45,14 @@ tw_err topic_query_of_database(const catalog *known, tw_arena *arena, tw_str db,
     tw_bson_begin(&b, &buf);
     tw_bson_add_i64(&b, TW_STR("v"), 1);
     tw_bson_add_str(&b, TW_STR("k"), TW_STR("events"));
-    tw_bson_add_str(&b, TW_STR("db"), db);
     bool any = !known->strict && catalog_database_find(known, db) == NULL;
-    tw_bson_add_bool(&b, TW_STR("any"), any);
+    tw_err err =
+        topic_query_write_any(rights, arena, tw_str_of(known->default_database), db, any, &b);
     tw_bson_open_array(&b, TW_STR("c"));
-    write_collections(known, db, &b);
+    err = err == TW_OK ? topic_query_write_all(known, rights, arena, db, &b) : err;
     tw_bson_close(&b);
     tw_bson canonical = tw_bson_end(&b);
-    tw_err err = buf.err;
+    err = err == TW_OK ? buf.err : err;
     if (err == TW_E_TOO_BIG) {
         err = broker_refuse(why, err, "the schema of %s has over %d bytes", shown,
                             TW_TOPIC_QUERY_MAX);
@@ -129,7 +110,13 @@ static void add_record(const topic_query_part *part, unsigned meaning, const top
     tw_buf_add_i64(out, change->version);
     tw_buf_add_str(out, TW_STR(",\"record\":"));
     if (meaning == TW_MEANS_PUT) {
-        topic_query_add_document(out, change->doc);
+        tw_buf shown;
+        tw_buf_init(&shown, TW_DOCUMENT_MAX + 4096);
+        topic_query_add_document(out, topic_query_shown(part, change->doc, &shown));
+        if (shown.err != TW_OK && out->err == TW_OK) {
+            out->err = shown.err;
+        }
+        tw_buf_fini(&shown);
         return;
     }
     tw_buf_add_byte(out, '{');

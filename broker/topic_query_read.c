@@ -4,7 +4,7 @@
 #include "protocol/limits.h"
 
 #include "broker/search_body.h"
-#include "broker/topic_query.h"
+#include "broker/topic_query_priv.h"
 
 /* One collection that was asked for. */
 typedef struct asked {
@@ -14,10 +14,14 @@ typedef struct asked {
     tw_bson filter;       /* len 0: all */
     tw_bson_value search; /* a query of the search language, or type 0 */
     tw_bson_value fields; /* array of names, {name: 1}, or type 0 */
+    rights_grant read;    /* what rights say of reading */
+    rights_grant sought;  /* of searching; looked at with search alone */
 } asked;
 
 typedef struct reader {
     const catalog *catalog;
+    const rights *rights; /* NULL: there is no auth */
+    tw_arena *arena;
     tw_bson subscribe;
     broker_why *why;
     size_t count;
@@ -109,6 +113,33 @@ static tw_err check_filter(reader *self, const asked *item, const char *shown)
     return err;
 }
 
+/* What rights say of it, and whether it asks about what they hide. */
+static tw_err check_rights(reader *self, asked *item, const char *shown)
+{
+    tw_err err =
+        rights_of(self->rights, self->arena, item->db, item->name, RIGHTS_READ, &item->read);
+    if (err == TW_OK && item->search.type != 0) {
+        err = rights_of(self->rights, self->arena, item->db, item->name, RIGHTS_SEARCH,
+                        &item->sought);
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    if (!item->read.allowed) {
+        return broker_refuse(self->why, TW_E_FORBIDDEN, "there is no collection %s", shown);
+    }
+    if (item->search.type != 0 &&
+        (!item->sought.allowed || item->read.hidden_count + item->sought.hidden_count > 0)) {
+        return broker_refuse(self->why, TW_E_FORBIDDEN, "%s: your rights do not allow a search",
+                             shown);
+    }
+    if (rights_filter_asks_hidden(&item->read, item->filter)) {
+        return broker_refuse(self->why, TW_E_FORBIDDEN,
+                             "%s: the filter asks about a field that your rights hide", shown);
+    }
+    return TW_OK;
+}
+
 static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
 {
     char shown[BROKER_SHOWN_MAX];
@@ -144,6 +175,9 @@ static tw_err add_collection(reader *self, tw_str name, tw_bson_value spec)
     err = check_fields(self, &item, shown);
     if (err == TW_OK) {
         err = check_filter(self, &item, shown);
+    }
+    if (err == TW_OK) {
+        err = check_rights(self, &item, shown);
     }
     for (size_t i = 0; err == TW_OK && i < self->count; i++) {
         if (tw_str_equal(self->at[i].name, name) && tw_str_equal(self->at[i].db, item.db)) {
@@ -204,6 +238,44 @@ static tw_err read_archived(reader *self, bool *out)
 
 /* ---- writing the canonical form ---- */
 
+void topic_query_add_filters(tw_bson_builder *b, tw_str name, const tw_bson *filters, size_t count)
+{
+    size_t given = 0;
+    tw_bson only = {0};
+    for (size_t i = 0; i < count; i++) {
+        bool is_given = filters[i].len > 5; /* 5: {} */
+        given += is_given ? 1 : 0;
+        only = is_given ? filters[i] : only;
+    }
+    if (given == 1) {
+        tw_bson_add_doc(b, name, only);
+    }
+    if (given <= 1) {
+        return;
+    }
+    tw_bson_open_doc(b, name);
+    tw_bson_open_array(b, TW_STR("$and"));
+    for (size_t i = 0; i < count; i++) {
+        if (filters[i].len > 5) {
+            tw_bson_add_doc(b, TW_STR(""), filters[i]);
+        }
+    }
+    tw_bson_close(b);
+    tw_bson_close(b);
+}
+
+void topic_query_add_hidden(tw_bson_builder *b, tw_str name, const rights_grant *grant)
+{
+    if (grant->hidden_count == 0) {
+        return;
+    }
+    tw_bson_open_array(b, name);
+    for (size_t i = 0; i < grant->hidden_count; i++) {
+        tw_bson_add_str(b, TW_STR(""), grant->hidden[i]);
+    }
+    tw_bson_close(b);
+}
+
 /* What the subscribe carries for the collection's scope; len 0 key: all scopes. */
 static tw_err read_scope(reader *self, const asked *item, tw_arena *arena, tw_key *out)
 {
@@ -231,41 +303,25 @@ static tw_err read_scope(reader *self, const asked *item, tw_arena *arena, tw_ke
     return err;
 }
 
-static void write_scope_clause(tw_bson_builder *b, const asked *item, tw_key scope)
+/* The scope's clause, the collection's own filter, those of the rights, the asker's. */
+static tw_err write_filter(tw_bson_builder *b, const asked *item, tw_key scope)
 {
-    TW_ASSERT(scope.len > 0);
-    tw_bson_add_key(b, tw_str_of(item->rules->scope_field), scope);
-}
-
-static void write_filter(tw_bson_builder *b, const asked *item, tw_key scope)
-{
-    bool by_scope = scope.len > 0;
-    bool by_rules = item->rules->filter.len > 5; /* 5: {} */
-    bool by_client = item->filter.len > 5;
-    int count = (int)by_scope + (int)by_rules + (int)by_client;
+    tw_buf clause;
+    tw_bson_builder inner;
     TW_ASSERT(item->rules != NULL);
-    if (count == 0) {
-        return;
+    tw_buf_init(&clause, TW_TOPIC_QUERY_MAX);
+    tw_bson_begin(&inner, &clause);
+    if (scope.len > 0) {
+        tw_bson_add_key(&inner, tw_str_of(item->rules->scope_field), scope);
     }
-    if (count > 1) {
-        tw_bson_open_doc(b, TW_STR("f"));
-        tw_bson_open_array(b, TW_STR("$and"));
+    const tw_bson filters[] = {tw_bson_end(&inner), item->rules->filter, item->read.filter,
+                               item->sought.filter, item->filter};
+    if (clause.err == TW_OK) {
+        topic_query_add_filters(b, TW_STR("f"), filters, TW_COUNT(filters));
     }
-    if (by_scope) {
-        tw_bson_open_doc(b, TW_STR("f"));
-        write_scope_clause(b, item, scope);
-        tw_bson_close(b);
-    }
-    if (by_rules) {
-        tw_bson_add_doc(b, TW_STR("f"), item->rules->filter);
-    }
-    if (by_client) {
-        tw_bson_add_doc(b, TW_STR("f"), item->filter);
-    }
-    if (count > 1) {
-        tw_bson_close(b);
-        tw_bson_close(b);
-    }
+    tw_err err = clause.err;
+    tw_buf_fini(&clause);
+    return err;
 }
 
 /* Rebuilt from the allow-list, so that equal queries are equal bytes. */
@@ -372,9 +428,10 @@ static tw_err write_canonical(reader *self, tw_arena *arena, bool archived, tw_b
         if (scope.len > 0) {
             tw_bson_add_key(&b, TW_STR("s"), scope);
         }
-        write_filter(&b, &self->at[i], scope);
+        err = write_filter(&b, &self->at[i], scope);
         write_fields(&b, &self->at[i]);
-        err = add_search(self, &b, &self->at[i], arena);
+        topic_query_add_hidden(&b, TW_STR("h"), &self->at[i].read);
+        err = err == TW_OK ? add_search(self, &b, &self->at[i], arena) : err;
         tw_bson_close(&b);
     }
     tw_bson_close(&b);
@@ -401,10 +458,11 @@ static int compare_asked(const void *a, const void *b)
     return order != 0 ? order : compare_texts(left->name, right->name);
 }
 
-tw_err topic_query_of_subscribe(const catalog *known, tw_arena *arena, tw_bson subscribe,
-                                tw_bson *out, broker_why *why)
+tw_err topic_query_of_subscribe(const catalog *known, const rights *rights, tw_arena *arena,
+                                tw_bson subscribe, tw_bson *out, broker_why *why)
 {
-    reader self = {.catalog = known, .subscribe = subscribe, .why = why};
+    reader self = {
+        .catalog = known, .rights = rights, .arena = arena, .subscribe = subscribe, .why = why};
     bool archived;
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
     TW_ASSERT(subscribe.len >= 5);

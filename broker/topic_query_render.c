@@ -117,6 +117,17 @@ static void add_flat_fields(tw_buf *out, tw_bson doc, bool multi, bool edited)
     }
 }
 
+tw_bson topic_query_shown(const topic_query_part *part, tw_bson doc, tw_buf *buf)
+{
+    if (part->grant.hidden_count == 0 || doc.len == 0) {
+        return doc;
+    }
+    rights_hide(&part->grant, doc, buf);
+    static const uint8_t empty[] = {5, 0, 0, 0, 0}; /* without memory nothing is shown */
+    return buf->err == TW_OK ? (tw_bson){(const uint8_t *)buf->ptr, buf->len}
+                             : (tw_bson){empty, sizeof empty};
+}
+
 void topic_query_add_document(tw_buf *out, tw_bson doc)
 {
     tw_json_write_without(out, doc, TW_STR("_content"));
@@ -150,6 +161,28 @@ static void render_put(const topic_query_part *part, const topic_change *change,
     tw_buf_add_byte(out, '}');
 }
 
+/* The document without what rights hide, then what of it was asked for. */
+static void render_told(const topic_query_part *part, const topic_change *change, tw_buf *out)
+{
+    tw_buf shown;
+    tw_buf projected;
+    tw_buf_init(&shown, TW_DOCUMENT_MAX + 4096);
+    tw_buf_init(&projected, TW_DOCUMENT_MAX + 4096);
+    tw_bson told = topic_query_shown(part, change->doc, &shown);
+    if (part->fields.count > 0) {
+        projection_apply(&part->fields, tw_str_of(part->rules->key), told, &projected);
+        told = (tw_bson){(const uint8_t *)projected.ptr, projected.len};
+    }
+    tw_err err = shown.err != TW_OK ? shown.err : projected.err;
+    if (err == TW_OK) {
+        render_put(part, change, told, out);
+    } else if (out->err == TW_OK) {
+        out->err = err;
+    }
+    tw_buf_fini(&shown);
+    tw_buf_fini(&projected);
+}
+
 void topic_query_render(const catalog *known, const topic_query_part *part, unsigned meaning,
                         const topic_change *change, tw_buf *out)
 {
@@ -164,20 +197,7 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
         return;
     }
     if (meaning == TW_MEANS_PUT) {
-        if (part->fields.count == 0) {
-            render_put(part, change, change->doc, out);
-            return;
-        }
-        tw_buf projected;
-        tw_buf_init(&projected, TW_DOCUMENT_MAX + 4096);
-        projection_apply(&part->fields, tw_str_of(part->rules->key), change->doc, &projected);
-        if (projected.err != TW_OK) {
-            out->err = projected.err;
-        } else {
-            tw_bson told = {(const uint8_t *)projected.ptr, projected.len};
-            render_put(part, change, told, out);
-        }
-        tw_buf_fini(&projected);
+        render_told(part, change, out);
         return;
     }
     tw_buf_add_str(out, part->told);
@@ -192,9 +212,8 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
     tw_buf_add_byte(out, '}');
 }
 
-void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
+static void add_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
 {
-    TW_ASSERT(doc.len >= 5);
     TW_ASSERT(part->rules != NULL);
     if (part->fields.count > 0) {
         projection_apply(&part->fields, tw_str_of(part->rules->key), doc, out);
@@ -215,13 +234,33 @@ void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
     (void)tw_bson_end(&b);
 }
 
+void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
+{
+    tw_buf shown;
+    TW_ASSERT(doc.len >= 5);
+    tw_buf_init(&shown, TW_DOCUMENT_MAX + 4096);
+    tw_bson told = topic_query_shown(part, doc, &shown);
+    if (shown.err == TW_OK) {
+        add_minimal(part, told, out);
+    } else if (out->err == TW_OK) {
+        out->err = shown.err;
+    }
+    tw_buf_fini(&shown);
+}
+
 bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b)
 {
     TW_ASSERT(a != NULL && b != NULL);
     TW_ASSERT(a->fields.count <= TW_FIELDS_MAX);
     if (a->form != b->form || strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 ||
-        a->rules != b->rules || a->fields.count != b->fields.count) {
+        a->rules != b->rules || a->fields.count != b->fields.count ||
+        a->grant.hidden_count != b->grant.hidden_count) {
         return false;
+    }
+    for (size_t i = 0; i < a->grant.hidden_count; i++) {
+        if (!tw_str_equal(a->grant.hidden[i], b->grant.hidden[i])) {
+            return false;
+        }
     }
     for (size_t i = 0; i < a->fields.count; i++) {
         if (!tw_str_equal(a->fields.names[i], b->fields.names[i])) {

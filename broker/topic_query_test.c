@@ -47,7 +47,7 @@ static int teardown(void **state)
 static tw_err read(const char *subscribe, tw_bson *out, broker_why *why)
 {
     *why = (broker_why){0};
-    return topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), out, why);
+    return topic_query_of_subscribe(&known, NULL, &arena, bson_text(&arena, subscribe), out, why);
 }
 
 static const char *canonical(const char *subscribe)
@@ -218,7 +218,7 @@ static void test_topic_query_projection_is_mongodbs(void **state)
 static tw_err watch(const char *message, tw_bson *out, broker_why *why)
 {
     *why = (broker_why){0};
-    return topic_query_of_watch(&known, &arena, bson_text(&arena, message), out, why);
+    return topic_query_of_watch(&known, NULL, &arena, bson_text(&arena, message), out, why);
 }
 
 static topic_query *watched(const char *message)
@@ -359,7 +359,8 @@ static topic_query *listened(const char *db)
     tw_bson out;
     broker_why why = {0};
     topic_query *asked = NULL;
-    assert_int_equal(topic_query_of_database(&known, &arena, tw_str_of(db), &out, &why), TW_OK);
+    assert_int_equal(topic_query_of_database(&known, NULL, &arena, tw_str_of(db), &out, &why),
+                     TW_OK);
     assert_int_equal(topic_query_compile(&known, out, &asked, &why), TW_OK);
     return asked;
 }
@@ -386,10 +387,12 @@ static void test_topic_query_database_is_one_stream_of_its_collections(void **st
     tw_bson out;
     broker_why why = {0};
     tw_str bad = TW_STR("$x");
-    assert_int_equal(topic_query_of_database(&known, &arena, bad, &out, &why), TW_E_BAD_MESSAGE);
+    assert_int_equal(topic_query_of_database(&known, NULL, &arena, bad, &out, &why),
+                     TW_E_BAD_MESSAGE);
     known.strict = true;
     bad = TW_STR("nowhere");
-    assert_int_equal(topic_query_of_database(&known, &arena, bad, &out, &why), TW_E_FORBIDDEN);
+    assert_int_equal(topic_query_of_database(&known, NULL, &arena, bad, &out, &why),
+                     TW_E_FORBIDDEN);
     known.strict = false;
     static const char *const wrong[] = {
         "{'v':1,'k':'events','any':true,'c':[]}", "{'v':1,'k':'events','db':'$','any':true,'c':[]}",

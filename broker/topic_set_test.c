@@ -40,7 +40,8 @@ static tw_bson canonical_of(const char *subscribe)
 {
     tw_bson out;
     broker_why why = {0};
-    tw_err err = topic_query_of_subscribe(&known, &arena, bson_text(&arena, subscribe), &out, &why);
+    tw_err err =
+        topic_query_of_subscribe(&known, NULL, &arena, bson_text(&arena, subscribe), &out, &why);
     if (err != TW_OK) {
         fail_msg("%s: %s", subscribe, why.text);
     }
@@ -293,7 +294,8 @@ static uint64_t open_watch(topic_set *set, const char *watch)
     uint64_t topic = 0;
     broker_why why = {0};
     assert_int_equal(
-        topic_query_of_watch(&known, &arena, bson_text(&arena, watch), &canonical, &why), TW_OK);
+        topic_query_of_watch(&known, NULL, &arena, bson_text(&arena, watch), &canonical, &why),
+        TW_OK);
     assert_int_equal(topic_set_open(set, 1, canonical, &topic, &why), TW_OK);
     return topic;
 }
@@ -347,8 +349,8 @@ static void test_topic_set_followers_are_streams_that_name_the_collection(void *
     tw_bson canonical;
     broker_why why = {0};
     uint64_t events = 0;
-    assert_int_equal(topic_query_of_database(&known, &arena, TW_STR("main"), &canonical, &why),
-                     TW_OK);
+    assert_int_equal(
+        topic_query_of_database(&known, NULL, &arena, TW_STR("main"), &canonical, &why), TW_OK);
     assert_int_equal(topic_set_open(set, 1, canonical, &events, &why), TW_OK);
     uint64_t named = open_topic(set, 1, "{'x':'*','y':'*'}");
     open_topic(set, 1, "{'y':'*'}");

@@ -122,7 +122,7 @@ int cli_changes(int argc, char **argv)
     write_watch(&self, &watch);
     stream *from = NULL;
     tw_err err = stream_open(&from, cli_path(&self.common, "/changes", url, sizeof(url)),
-                             tw_buf_str(&watch), self.since);
+                             self.common.token, tw_buf_str(&watch), self.since);
     int status = 1;
     if (err == TW_OK) {
         struct sigaction action = {.sa_handler = on_interrupt};

@@ -12,6 +12,7 @@
 #include "protocol/limits.h"
 #include "protocol/messages.h"
 
+#include "cli/config_auth.h"
 #include "cli/nearest.h"
 
 enum option_type { OPTION_text, OPTION_number, OPTION_flag };
@@ -69,6 +70,10 @@ struct file_content {
     unsigned collections_count;
     struct file_database *databases;
     unsigned databases_count;
+    config_auth_key *keys;
+    unsigned keys_count;
+    config_auth_rule *rules;
+    unsigned rules_count;
 };
 
 #define TEXT(structure, key_name, member, more)                                                    \
@@ -137,7 +142,7 @@ static const cyaml_schema_value_t database_value = {
 
 /* The schema of the sections: each a mapping into the same file_content. */
 struct schema {
-    cyaml_schema_field_t fields[SECTIONS_MAX][ROWS + 1];
+    cyaml_schema_field_t fields[SECTIONS_MAX][ROWS + 3]; /* auth has two lists, then the end */
     size_t counts[SECTIONS_MAX];
     cyaml_schema_field_t sections[SECTIONS_MAX + 3]; /* collections, databases, the end */
     size_t sections_count;
@@ -178,6 +183,13 @@ static void schema_make(struct schema *schema)
                       .string = {.min = 0, .max = TEXT_MAX}},
         };
     }
+    size_t auth = schema_section(schema, "auth");
+    schema->fields[auth][schema->counts[auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+        "keys", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, keys,
+        &config_auth_key_value, 0, TW_AUTH_KEYS_MAX);
+    schema->fields[auth][schema->counts[auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+        "rules", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, rules,
+        &config_auth_rule_value, 0, TW_RIGHTS_RULES_MAX);
     schema->sections[schema->sections_count] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
         "collections", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, collections,
         &collection_value, 0, TW_COLLECTIONS_MAX);
@@ -242,9 +254,18 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
         return TW_E_BAD_CONFIG;
     }
     const char *key = complaint->first + sizeof(unexpected) - 1;
-    const char *known[ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) +
-                      TW_COUNT(member_fields) + TW_COUNT(database_fields) + SECTIONS_MAX];
+    enum { OF_AUTH = 10 }; /* keys of its lists */
+    const char
+        *known[ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) +
+               TW_COUNT(member_fields) + TW_COUNT(database_fields) + SECTIONS_MAX + 2 + OF_AUTH];
     size_t count = 0;
+    for (size_t i = 0; config_auth_key_fields[i].key != NULL; i++) {
+        known[count++] = config_auth_key_fields[i].key;
+    }
+    for (size_t i = 0; config_auth_rule_fields[i].key != NULL; i++) {
+        known[count++] = config_auth_rule_fields[i].key;
+    }
+    TW_ASSERT(count <= OF_AUTH);
     for (size_t i = 0; i < ROWS; i++) {
         known[count++] = rows[i].key;
     }
@@ -260,8 +281,8 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
     for (size_t i = 0; database_fields[i].key != NULL; i++) {
         known[count++] = database_fields[i].key;
     }
-    static const char *const sections[] = {"server", "actors", "store",       "mongo",
-                                           "search", "demo",   "collections", "databases"};
+    static const char *const sections[] = {"server", "actors", "store",       "mongo",    "search",
+                                           "auth",   "demo",   "collections", "databases"};
     for (size_t i = 0; i < TW_COUNT(sections); i++) {
         known[count++] = sections[i];
     }
@@ -809,6 +830,15 @@ tw_err config_load(config *self, const char *file, const char *const *flags, tw_
     if (err == TW_OK) {
         err = set_collections(&loader, (struct file_content *)data);
     }
+    const struct file_content *content = (const struct file_content *)data;
+    if (err == TW_OK) {
+        config_auth_lists lists = {0};
+        if (content != NULL) {
+            lists = (config_auth_lists){content->keys, content->keys_count, content->rules,
+                                        content->rules_count};
+        }
+        err = config_auth_set(&loader.arena, &self->option, &lists, &self->auth, why);
+    }
     if (data != NULL) {
         cyaml_free(&reader, &schema.top, data, 0);
     }
@@ -983,6 +1013,10 @@ void config_write(const config *self, bool origins, tw_buf *out)
         tw_buf_format(out, "  # %s\n  %s: ", rows[i].help, rows[i].key);
         write_value(self, &rows[i], out);
         tw_buf_format(out, origins ? "  # from: %s\n" : "\n", origin_names[from[i]]);
+        if (strcmp(section, "auth") == 0 &&
+            (i + 1 == ROWS || strcmp(rows[i + 1].section, section) != 0)) {
+            config_auth_write(&self->auth, out);
+        }
     }
     size_t first = has_report(&self->option) ? REPORT_COLLECTIONS : 0; /* the preset brings them */
     for (size_t i = first; i < self->catalog.count; i++) {

@@ -9,10 +9,12 @@
 #include "broker/catalog.h"
 
 #include "cli/options.h"
+#include "gateways/auth/auth.h"
 
 typedef struct config {
     config_options option; /* one member for each row of the table; texts are owned by config */
     catalog catalog;       /* declared collections, presets expanded */
+    auth_options auth;     /* keys_count 0: there is no auth */
     const char *file;      /* NULL: none was read */
     void *memory;          /* own; what everything above points into */
 } config;

@@ -139,7 +139,7 @@ static void look_at_server(struct doctor *self, const config *loaded)
     char url[1024], why[256], text[256];
     websocket_client *client = NULL;
     tw_err err = websocket_client_open(&client, cli_path(&self->common, "/ws", url, sizeof(url)),
-                                       CONNECT_MS, why, sizeof(why));
+                                       self->common.token, CONNECT_MS, why, sizeof(why));
     if (err != TW_OK) {
         bad(self, "server", why, "start one with: tidewire serve   (or give --url)");
         return;
@@ -169,6 +169,29 @@ static void look_at_server(struct doctor *self, const config *loaded)
     }
     tw_arena_fini(&arena);
     websocket_client_close(&client);
+}
+
+static void look_at_auth(struct doctor *self, const config *loaded)
+{
+    char text[128];
+    auth *made = NULL;
+    broker_why why = {0};
+    const auth_options *given = &loaded->auth;
+    if (given->keys_count == 0) {
+        good("auth", "none: for loopback, where everybody may do everything");
+        return;
+    }
+    if (auth_new(&made, given, &why) != TW_OK) {
+        bad(self, "auth", why.text, "look at auth.keys: docs/AUTH.md");
+        return;
+    }
+    auth_free(&made);
+    tw_format(text, sizeof text, "%zu keys, %zu rules", given->keys_count, given->rules.count);
+    if (given->rules.count == 0) {
+        doubtful(self, "auth", text, "without rules nobody may do anything: docs/AUTH.md");
+    } else {
+        good("auth", text);
+    }
 }
 
 static void take_finding(void *context, cli_finding finding, const char *what, const char *value,
@@ -213,6 +236,7 @@ int cli_doctor_with(int argc, char **argv, cli_doctor_probe probe)
     good("configuration", loaded.file == NULL ? "defaults" : loaded.file);
     look_at_machine(&self);
     look_at_data(&self, &loaded);
+    look_at_auth(&self, &loaded);
     if (probe != NULL) {
         probe(&loaded, take_finding, &self);
     }

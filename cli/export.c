@@ -154,7 +154,7 @@ int cli_export(int argc, char **argv)
     write_subscribe(&self, &subscribe);
     stream *from = NULL;
     tw_err err = stream_open(&from, cli_path(&self.common, "/ws", url, sizeof(url)),
-                             tw_buf_str(&subscribe), NULL);
+                             self.common.token, tw_buf_str(&subscribe), NULL);
     int status = err == TW_OK ? export_all(&self, from, out)
                               : cli_fail("export", "", "%s", tw_err_text(err));
     stream_close(&from);

@@ -75,6 +75,16 @@
       "Shards of an index that declares no other.")                                                \
     O(number, search_replicas, "search", "replicas", "", "0", 0, 64,                               \
       "Copies of an index that declares no other.")                                                \
+    O(text, auth_issuer, "auth", "issuer", "", "", 0, 255,                                         \
+      "Who must have made a token (iss); empty: not looked at.")                                   \
+    O(text, auth_audience, "auth", "audience", "", "", 0, 255,                                     \
+      "Whom a token must be for (aud); empty: not looked at.")                                     \
+    O(text, auth_roles, "auth", "roles", "", "roles", 1, 255,                                      \
+      "The claim with the roles: text or a list; dots go into objects.")                           \
+    O(number, auth_leeway_s, "auth", "leeway_s", "", "30", 0, 300,                                 \
+      "Seconds that clocks may differ.")                                                           \
+    O(number, auth_hello_ms, "auth", "hello_ms", "", "10000", 100, 60000,                          \
+      "Time for a websocket to say hello with its token.")                                         \
     O(flag, demo, "demo", "on", "demo", "false", 0, 0,                                             \
       "Serve example data: the report preset and a collection of movies.")                         \
     O(text, demo_data, "demo", "data", "demo-data", "", 0, 4000,                                   \

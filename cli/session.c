@@ -15,7 +15,7 @@ int cli_session_open(cli_session *session, const char *verb, const cli_common *c
     *session = (cli_session){.verb = verb};
     tw_arena_init(&session->arena, REPLY_MEMORY);
     tw_err err = websocket_client_open(&session->client, cli_path(common, "/db", url, sizeof(url)),
-                                       CONNECT_MS, why, sizeof(why));
+                                       common->token, CONNECT_MS, why, sizeof(why));
     if (err != TW_OK) {
         return cli_fail(verb, "Is the server running? Start one with: tidewire serve",
                         "cannot connect to %s: %s", common->url, why);

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/secret.h"
+
 static const struct argp_option common_options[] = {
     {"url", 'u', "URL", 0, "Server to talk to (ws://127.0.0.1:8090, or TIDEWIRE_URL)", 90},
     {"database", 'd', "NAME", 0, "Database (the server's default)", 90},
+    {"token", 'T', "FILE", 0, "File with a token (mode 0600), or TIDEWIRE_TOKEN", 90},
     {"json", 'j', NULL, 0, "Print JSON objects, one a line", 90},
     {0},
 };
@@ -15,7 +18,7 @@ static const struct argp_option common_options[] = {
 void cli_common_init(cli_common *common)
 {
     const char *url = getenv("TIDEWIRE_URL");
-    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090"};
+    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090", .token_file = ""};
 }
 
 static error_t parse_common(int key, char *arg, struct argp_state *state)
@@ -27,6 +30,15 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
         return 0;
     case 'd':
         common->database = arg;
+        return 0;
+    case 'T':
+        common->token_file = arg;
+        return 0;
+    case ARGP_KEY_SUCCESS:
+        if (secret_read("token", common->token_file, "TIDEWIRE_TOKEN", common->token,
+                        sizeof common->token) != 0) {
+            exit(1);
+        }
         return 0;
     case 'j':
         common->json = true;

@@ -4,6 +4,7 @@
 #include <argp.h>
 
 #include "protocol/base.h"
+#include "protocol/limits.h"
 
 typedef struct cli_verb {
     const char *name;
@@ -14,12 +15,14 @@ typedef struct cli_verb {
 /* Rows of verbs.c; ends with a name of NULL. serve and actor stand in main.c: they name actors. */
 extern const cli_verb cli_verbs[];
 
-/* Options that every verb which talks to a server takes: --url, --json, --database. A child for
- * argp with its input = cli_common. */
+/* Options that every verb which talks to a server takes: --url, --token, --json, --database. A
+ * child for argp with its input = cli_common. */
 typedef struct cli_common {
-    const char *url;      /* ws://127.0.0.1:8090 unless given or in TIDEWIRE_URL */
-    const char *database; /* NULL: the server's default */
-    bool json;            /* output for programs: a JSON object a line */
+    const char *url;              /* ws://127.0.0.1:8090 unless given or in TIDEWIRE_URL */
+    const char *database;         /* NULL: the server's default */
+    const char *token_file;       /* of its owner alone; "": TIDEWIRE_TOKEN */
+    char token[TW_TOKEN_MAX + 1]; /* what stands there; "": none */
+    bool json;                    /* output for programs: a JSON object a line */
 } cli_common;
 
 extern const struct argp cli_common_argp;

@@ -6,6 +6,7 @@
 #include "cli/record.h"
 #include "cli/search.h"
 #include "cli/sync.h"
+#include "cli/token.h"
 #include "cli/verb.h"
 #include "cli/watch.h"
 
@@ -20,6 +21,7 @@ const cli_verb cli_verbs[] = {
     {"index", "look at indices, and manage them", cli_index},
     {"changes", "print the change stream", cli_changes},
     {"sync", "bring a local copy to the server's state", cli_sync},
+    {"token", "sign a token for trials and tests", cli_token},
     {"doctor", "look at what commonly goes wrong", cli_doctor},
     {"config", "print the configuration, with comments", cli_config},
     {"check-config", "check a configuration file", cli_check_config},

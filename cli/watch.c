@@ -199,7 +199,7 @@ int cli_watch(int argc, char **argv)
     const char *since = given.since != NULL && strcmp(given.since, "now") != 0 ? given.since : NULL;
     stream *from = NULL;
     tw_err err = stream_open(&from, cli_path(&given.common, "/ws", url, sizeof(url)),
-                             tw_buf_str(&subscribe), since);
+                             given.common.token, tw_buf_str(&subscribe), since);
     if (err != TW_OK) {
         tw_buf_fini(&subscribe);
         return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s",

@@ -80,6 +80,11 @@
     L(PONG_MS, 8000, "ms", "No pong in this time: the connection is cut.")                         \
     L(STALL_MS, 30000, "ms", "No byte drained with data waiting: 4508.")                           \
     L(HELLO_MS, 10000, "ms", "No hello where auth is required: 4408.")                             \
+    L(HELLO_MESSAGE_MAX, 12288, "bytes", "A message before hello, where auth is required; 4413.")  \
+    L(TOKEN_MAX, 8192, "bytes", "A token; longer ones are refused unread: 4401.")                  \
+    L(AUTH_KEYS_MAX, 32, "keys", "That sign tokens; the start is refused.")                        \
+    L(AUTH_LEEWAY_MAX_S, 300, "s", "The most that auth.leeway_s may be.")                          \
+    L(RIGHTS_RULES_MAX, 1024, "rules", "Of the configuration; the start is refused.")              \
     L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
     L(AHEAD_WAIT_MS, 2000, "ms", "A since of another node is waited for; then reset: ahead.")      \
     L(DRAIN_MS, 10000, "ms", "Time for an orderly end; then connections are cut.")                 \

@@ -87,6 +87,7 @@ enum tw_reset {
     F(key, key, TW_KEY_MAX, "bytes", "The record; empty: taken from doc, or made.")                \
     F(bson, doc, TW_DOCUMENT_MAX, "bytes", "Document, or update document.")                        \
     F(bson, match, TW_QUERY_MAX, "bytes", "Only if the stored version matches; empty: always.")    \
+    F(bson, guard, TW_TOPIC_QUERY_MAX, "bytes", "The same by rights: looked at before all else.")  \
     F(i64, if_version, TW_I64_MAX, "version", "Only if it is this one; -1: any; 0: absent.")       \
     F(flag, silent, 1, "", "Not to be told to live streams (dispatch: false).")                    \
     F(flag, more, 1, "", "The next operation belongs to the same transaction.")                    \
@@ -345,6 +346,7 @@ enum tw_reset {
     F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
     F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
     F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Filter; empty: all.")                             \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "Rows that do not match are as if missing.")       \
     F(bson, fields, TW_QUERY_MAX, "bytes", "Array of names; empty: all.")                          \
     F(bson, sort, TW_QUERY_MAX, "bytes", "{field: 1 or -1}; empty: order of n.")                   \
     F(u64, skip, TW_SEQNO_MAX, "records", "Leave out the first.")                                  \
@@ -365,6 +367,8 @@ enum tw_reset {
     F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
     F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
     F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "The pipeline's leading $match as a filter.")      \
+    F(bson, guard, TW_TOPIC_QUERY_MAX, "bytes", "Records that do not match are as if missing.")    \
+    F(bson, hidden, TW_TOPIC_QUERY_MAX, "bytes", "List of fields that the pipeline may not see.")  \
     F(bson, pipeline, TW_DOCUMENT_MAX, "bytes", "Array of stages (broker/aggregate.h).")           \
     F(u64, time_ms, TW_AGGREGATE_MS, "ms", "It may take so long; 0: the most.")
 #define TW_FIELDS_aggregate_next(F, L)                                                             \
@@ -382,7 +386,8 @@ enum tw_reset {
 #define TW_FIELDS_count(F, L)                                                                      \
     F(str, db, TW_NAME_MAX, "bytes", "Database.")                                                  \
     F(str, coll, TW_NAME_MAX, "bytes", "Collection.")                                              \
-    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Filter; empty: all.")
+    F(bson, query, TW_TOPIC_QUERY_MAX, "bytes", "Filter; empty: all.")                             \
+    F(bson, match, TW_TOPIC_QUERY_MAX, "bytes", "Rows that do not match are as if missing.")
 #define TW_FIELDS_counted(F, L) F(u64, count, TW_SEQNO_MAX, "records", "That match.")
 
 #define TW_FIELDS_topic_open(F, L)                                                                 \

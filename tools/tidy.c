@@ -83,6 +83,7 @@ enum area {
     AREA_REQUEST,
     AREA_WEB,
     AREA_SERVICE,
+    AREA_AUTH,
     AREA_GATEWAYS,
     AREA_CLI,
     AREA_CLIENT,
@@ -110,11 +111,13 @@ static const struct {
     {"gateways/request/", AREA_REQUEST,
      TO(REQUEST) | TO(STREAMS) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
     {"gateways/web/", AREA_WEB,
-     TO(WEB) | TO(REQUEST) | TO(STREAMS) | TO(WIRE) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+     TO(WEB) | TO(REQUEST) | TO(STREAMS) | TO(WIRE) | TO(AUTH) | TO(RUNTIME) | TO(BROKER) |
+         TO(PROTOCOL)},
     {"gateways/service/", AREA_SERVICE,
-     TO(SERVICE) | TO(REQUEST) | TO(STREAMS) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+     TO(SERVICE) | TO(REQUEST) | TO(STREAMS) | TO(AUTH) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
+    {"gateways/auth/", AREA_AUTH, TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
     {"gateways/", AREA_GATEWAYS, 0}, /* rooms only: no file stands here itself */
-    {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(BROKER) | TO(PROTOCOL)},
+    {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
     {"clients/c/examples/", AREA_FREE, ~0u}, /* programs of their own */
     {"clients/c/", AREA_CLIENT, TO(CLIENT) | TO(PROTOCOL)},
     {"main.c", AREA_FREE, ~0u},
@@ -141,7 +144,6 @@ static const struct {
      {"actors/log/log_table*.[ch]", "actors/search/embedded_search*.[ch]", "*sqlite_link.[ch]",
       "tests/support/fault_vfs.c"}},
     {"cyaml/", {"cli/config*.[ch]"}},
-    {"jwt", {"gateways/auth/*.[ch]"}},
     {"openssl/", {"gateways/auth/*.[ch]"}},
     {"pcre2.h", {"broker/regex.c"}},
     {"pthread.h", {"actors/runtime/*.[ch]", "clients/c/*.c"}},

@@ -127,7 +127,7 @@ static const struct plant plants[] = {
     ONE("curl_in_gateway", "header-home", "gateways/web/x.c", "#include <curl/curl.h>\n"),
     ONE("sqlite_in_actor", "header-home", "actors/x.c", "#include <sqlite3.h>\n"),
     ONE("cyaml_in_protocol", "header-home", "protocol/x.c", "#include <cyaml/cyaml.h>\n"),
-    ONE("jwt_in_http", "header-home", "gateways/web/http_x.c", "#include <jwt.h>\n"),
+    ONE("openssl_in_http", "header-home", "gateways/web/http_x.c", "#include <openssl/evp.h>\n"),
     ONE("openssl_in_command", "header-home", "cli/x.c", "#include <openssl/ssl.h>\n"),
     ONE("threads_in_actor", "header-home", "actors/x.c", "#include <pthread.h>\n"),
     ONE("clock_in_broker", "header-home", "broker/x.c", "#include <time.h>\n"),

@@ -416,11 +416,16 @@ static tw_err run_find(answer *self, const void *asked)
     bool goes_on = !sorted && ask->after_key.len > 0;
     tw_bson_builder b;
     begin_command(&b, self, "find");
-    if (goes_on) {
+    if (goes_on || ask->match.len > 0) {
         tw_bson_open_doc(&b, TW_STR("filter"));
         tw_bson_open_array(&b, TW_STR("$and"));
         add_filter(&b, self, TW_STR(""), ask->query);
-        add_behind(&b, ask->after_key);
+        if (ask->match.len > 0) {
+            add_filter(&b, self, TW_STR(""), ask->match);
+        }
+        if (goes_on) {
+            add_behind(&b, ask->after_key);
+        }
         tw_bson_close(&b);
         tw_bson_close(&b);
     } else {
@@ -472,6 +477,9 @@ static tw_err on_find(void *state, const tw_envelope *in)
     }
     if (err == TW_OK) {
         err = read_filter(&self, ask->query, false);
+    }
+    if (err == TW_OK) {
+        err = read_filter(&self, ask->match, true);
     }
     if (err == TW_OK) {
         err = check_sort(&self, ask->sort);
@@ -556,9 +564,12 @@ static tw_err run_count(answer *self, const void *asked)
     tw_bson_builder b;
     begin_command(&b, self, "aggregate");
     tw_bson_open_array(&b, TW_STR("pipeline"));
-    tw_bson_open_doc(&b, TW_STR(""));
-    add_filter(&b, self, TW_STR("$match"), ask->query);
-    tw_bson_close(&b);
+    const tw_bson filters[] = {ask->match, ask->query};
+    for (size_t i = 0; i < TW_COUNT(filters); i++) {
+        tw_bson_open_doc(&b, TW_STR(""));
+        add_filter(&b, self, TW_STR("$match"), filters[i]);
+        tw_bson_close(&b);
+    }
     tw_bson_open_doc(&b, TW_STR(""));
     tw_bson_add_str(&b, TW_STR("$count"), TW_STR("n"));
     tw_bson_close(&b);
@@ -579,6 +590,9 @@ static tw_err on_count(void *state, const tw_envelope *in)
     self.is_made = true;
     if (err == TW_OK) {
         err = read_filter(&self, ask->query, false);
+    }
+    if (err == TW_OK) {
+        err = read_filter(&self, ask->match, true);
     }
     if (err == TW_OK) {
         err = start_items(&self, 1, TW_DOCUMENT_MAX);

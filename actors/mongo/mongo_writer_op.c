@@ -106,7 +106,7 @@ void writer_op_begin(struct mongo_writer *self, write_op *op)
     }
     op->result->key = op->key;
     bool is_put = op->asked->op == TW_OP_PUT && self->puts_insert && op->asked->match.len == 0 &&
-                  op->asked->if_version <= 0;
+                  op->asked->guard.len == 0 && op->asked->if_version <= 0;
     op->blind = err == TW_OK && (op->asked->op == TW_OP_INSERT || is_put) &&
                 op->rules->rule == CATALOG_FREE;
     if (err != TW_OK) {
@@ -117,8 +117,8 @@ void writer_op_begin(struct mongo_writer *self, write_op *op)
 bool writer_op_needs_document(const write_op *op)
 {
     bool has_condition = op->asked->if_version >= 0 || op->asked->op == TW_OP_INSERT;
-    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 || has_condition ||
-           op->rules->rule != CATALOG_FREE;
+    return op->asked->op == TW_OP_UPDATE || op->asked->match.len > 0 || op->asked->guard.len > 0 ||
+           has_condition || op->rules->rule != CATALOG_FREE;
 }
 
 tw_err writer_op_found(struct mongo_writer *self, write_op *op, tw_bson stored)
@@ -176,9 +176,31 @@ static void tell_version(struct mongo_writer *self, write_op *op)
     op->why = kept;
 }
 
+/* Holds a stored version against a filter: what does not match is as if missing. */
+static tw_err check_filter(write_op *op, tw_bson filter, bool joined)
+{
+    if (filter.len == 0 || !op->is_there) {
+        return TW_OK;
+    }
+    query *match = NULL;
+    tw_err err = joined ? query_compile_joined(filter, &match, &op->why)
+                        : query_compile(filter, &match, &op->why);
+    bool matches = err == TW_OK && query_match(match, op->old);
+    query_free(&match);
+    if (err != TW_OK) {
+        return err;
+    }
+    return matches ? TW_OK : broker_refuse(&op->why, TW_E_NOT_FOUND, "No record matches.");
+}
+
 static tw_err check_conditions(struct mongo_writer *self, write_op *op)
 {
     int64_t wanted = op->asked->if_version;
+    tw_err guarded = check_filter(op, op->asked->guard, true);
+    if (guarded != TW_OK) {
+        op->result->version = 0; /* whom the guard keeps out is told no version either */
+        return guarded;
+    }
     if (op->asked->op == TW_OP_INSERT && op->is_there) {
         return broker_refuse(&op->why, TW_E_CONFLICT, "The record exists.");
     }
@@ -189,17 +211,7 @@ static tw_err check_conditions(struct mongo_writer *self, write_op *op)
     if (right != TW_OK) {
         return right;
     }
-    if (op->asked->match.len == 0 || !op->is_there) {
-        return TW_OK;
-    }
-    query *match = NULL;
-    tw_err err = query_compile(op->asked->match, &match, &op->why);
-    bool matches = err == TW_OK && query_match(match, op->old);
-    query_free(&match);
-    if (err != TW_OK) {
-        return err;
-    }
-    return matches ? TW_OK : broker_refuse(&op->why, TW_E_NOT_FOUND, "No record matches.");
+    return check_filter(op, op->asked->match, false);
 }
 
 typedef struct lookup {

@@ -237,7 +237,7 @@ static tw_err add_target(embedded_job *job, embedded_collection *held, tw_bson f
     embedded_target *target = &job->targets[job->targets_count];
     *target = (embedded_target){.collection = held};
     job->targets_count++;
-    return filter.len > 5 ? query_compile(filter, &target->filter, &job->why) : TW_OK;
+    return filter.len > 5 ? query_compile_joined(filter, &target->filter, &job->why) : TW_OK;
 }
 
 /* An empty name stands for every collection that is not declared. */

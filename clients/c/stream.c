@@ -39,6 +39,7 @@ struct seen_position {
 struct stream {
     uint32_t magic;
     char *url;                /* own */
+    char *token;              /* own; "": none */
     tw_buf subscribe;         /* own: the fields behind the opening brace */
     websocket_client *client; /* own; NULL: not connected */
     bool synced;              /* at is exact */
@@ -176,17 +177,29 @@ static tw_err keep_subscribe(struct stream *self, tw_str text)
     return self->subscribe.err;
 }
 
-tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since)
+static char *own_text(const char *text)
+{
+    size_t size = text == NULL ? 1 : strlen(text) + 1;
+    char *copy = tw_alloc(size);
+    if (copy != NULL) {
+        memcpy(copy, text == NULL ? "" : text, size);
+    }
+    return copy;
+}
+
+tw_err stream_open(stream **out, const char *url, const char *token, tw_str subscribe,
+                   const char *since)
 {
     struct stream *self = tw_alloc_zero(1, sizeof(*self));
-    size_t url_size = strlen(url) + 1;
-    char *copy = tw_alloc(url_size);
-    if (self == NULL || copy == NULL) {
+    char *copy = own_text(url);
+    char *bearer = own_text(token);
+    if (self == NULL || copy == NULL || bearer == NULL) {
         tw_free(self);
         tw_free(copy);
+        tw_free(bearer);
         return TW_E_NO_MEMORY;
     }
-    memcpy(copy, url, url_size);
+    self->token = bearer;
     self->magic = STREAM_MAGIC;
     self->url = copy;
     self->random = clock_ms() * 0x9e3779b97f4a7c15u | 1;
@@ -218,6 +231,7 @@ void stream_close(struct stream **which)
     tw_buf_fini(&self->text);
     tw_arena_fini(&self->arena);
     tw_free(self->url);
+    tw_free(self->token);
     tw_free(self);
     *which = NULL;
 }
@@ -270,8 +284,8 @@ static tw_err subscribe(struct stream *self)
 
 static void connect_again(struct stream *self)
 {
-    tw_err err =
-        websocket_client_open(&self->client, self->url, CONNECT_MS, self->why, sizeof(self->why));
+    tw_err err = websocket_client_open(&self->client, self->url, self->token, CONNECT_MS, self->why,
+                                       sizeof(self->why));
     if (err == TW_OK) {
         err = subscribe(self);
     }

@@ -29,10 +29,11 @@ typedef struct stream_event {
 } stream_event;
 
 /* subscribe  JSON object of the subscribe without mux_id and since ({"type":"subscribe",...});
- * copied. since: JSON vector to begin from, or NULL. The first connection is tried in
- * stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it has none of its fields or one of those
- * two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
-tw_err stream_open(stream **out, const char *url, tw_str subscribe, const char *since);
+ * copied, as is token (NULL or "": none). since: JSON vector to begin from, or NULL. The first
+ * connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it has none of its
+ * fields or one of those two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
+tw_err stream_open(stream **out, const char *url, const char *token, tw_str subscribe,
+                   const char *since);
 void stream_close(stream **stream);
 /* The next event; TW_E_TIMEOUT: none came in time. */
 tw_err stream_next(stream *stream, uint32_t timeout_ms, stream_event *out);

@@ -17,14 +17,14 @@ static const char url[] = "ws://127.0.0.1:1/ws";
 static void assert_refused(tw_str subscribe, const char *since, tw_err expected)
 {
     stream *opened = NULL;
-    assert_int_equal(stream_open(&opened, url, subscribe, since), expected);
+    assert_int_equal(stream_open(&opened, url, NULL, subscribe, since), expected);
     assert_null(opened);
 }
 
 static void assert_since(const char *given, const char *expected)
 {
     stream *opened = NULL;
-    assert_int_equal(stream_open(&opened, url, SUBSCRIBE, given), TW_OK);
+    assert_int_equal(stream_open(&opened, url, NULL, SUBSCRIBE, given), TW_OK);
     tw_str since = stream_since(opened);
     assert_int_equal(since.len, strlen(expected));
     assert_memory_equal(since.ptr, expected, since.len);
@@ -92,7 +92,7 @@ static void test_stream_without_server_tells_it_once_and_keeps_since(void **stat
     (void)state;
     stream *opened = NULL;
     stream_event event;
-    assert_int_equal(stream_open(&opened, url, SUBSCRIBE, "[[1,2]]"), TW_OK);
+    assert_int_equal(stream_open(&opened, url, NULL, SUBSCRIBE, "[[1,2]]"), TW_OK);
     assert_int_equal(stream_next(opened, 5000, &event), TW_OK);
     assert_int_equal(event.kind, STREAM_LOST);
     assert_true(event.text.len > 0);
@@ -111,7 +111,7 @@ static void test_stream_no_memory_is_an_error(void **state)
     tw_err err = TW_E_NO_MEMORY;
     for (uint64_t nth = 1; err != TW_OK; nth++) {
         tw_alloc_fail_at(nth);
-        err = stream_open(&opened, url, SUBSCRIBE, "[[1,2]]");
+        err = stream_open(&opened, url, NULL, SUBSCRIBE, "[[1,2]]");
         tw_alloc_fail_at(0);
         assert_true(err == TW_OK || err == TW_E_NO_MEMORY);
         assert_true((err == TW_OK) == (opened != NULL));

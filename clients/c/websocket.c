@@ -24,6 +24,7 @@ struct websocket_client {
     uint32_t magic;
     struct lws_context *context; /* own */
     struct lws *wsi;             /* NULL: not connected, or ended */
+    const char *token;           /* borrow until connected; NULL: none */
     bool established, ended;
     bool timed_out;
     unsigned close_code;
@@ -82,16 +83,37 @@ static int on_writeable(struct websocket_client *self)
     return 0;
 }
 
+/* at: where libwebsockets writes the handshake, with room for len bytes. */
+static int add_token(const struct websocket_client *self, struct lws *wsi, void *at, size_t len)
+{
+    char bearer[TW_TOKEN_MAX + 16];
+    unsigned char **to = at;
+    static const char name[] = "authorization:";
+    if (self->token == NULL || self->token[0] == '\0') {
+        return 0;
+    }
+    size_t size = tw_format(bearer, sizeof bearer, "Bearer %s", self->token);
+    return lws_add_http_header_by_name(wsi, (const unsigned char *)name,
+                                       (const unsigned char *)bearer, (int)size, to, *to + len);
+}
+
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                     size_t len)
 {
     (void)user;
+    static char refused[] = "the server refuses the token: it is missing, wrong or expired";
     struct websocket_client *self = lws_context_user(lws_get_context(wsi));
     switch ((int)reason) {
     case LWS_CALLBACK_CLIENT_ESTABLISHED:
         self->established = true;
         return 0;
+    case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+        return add_token(self, wsi, in, len);
     case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+        if (lws_http_client_http_response(wsi) == 401) {
+            in = refused;
+            len = sizeof refused - 1;
+        }
         note(self, in == NULL ? "no connection" : in, in == NULL ? 13 : len);
         self->ended = true;
         self->wsi = NULL;
@@ -184,8 +206,8 @@ static tw_err connect_to(struct websocket_client *self, char *url)
     return TW_OK;
 }
 
-tw_err websocket_client_open(websocket_client **out, const char *url, uint32_t timeout_ms,
-                             char *why, size_t why_size)
+tw_err websocket_client_open(websocket_client **out, const char *url, const char *token,
+                             uint32_t timeout_ms, char *why, size_t why_size)
 {
     char copy[URL_MAX];
     tw_format(why, why_size, "%s", "");
@@ -199,6 +221,7 @@ tw_err websocket_client_open(websocket_client **out, const char *url, uint32_t t
         return TW_E_NO_MEMORY;
     }
     self->magic = WEBSOCKET_CLIENT_MAGIC;
+    self->token = token;
     tw_buf_init(&self->in, INBOUND_MAX);
     tw_buf_init(&self->out, INBOUND_MAX);
     lws_set_log_level(0, NULL);

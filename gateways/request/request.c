@@ -9,90 +9,117 @@
 
 static const request_action actions[] = {
     {.name = "getByIds",
+     .verb = RIGHTS_READ,
      .allowed = ONE_ID | FIELD_BIT(told),
      .one_of = {ONE_ID},
      .right = RIGHT_READ,
      .default_collection = true,
      .start = request_get_by_ids},
     {.name = "insert",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_INSERT,
      .start = request_insert},
     {.name = "create",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_INSERT,
      .start = request_insert},
     {.name = "put",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELD_BIT(if_version) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_PUT,
      .start = request_insert},
     {.name = "update",
+     .verb = RIGHTS_UPDATE,
      .allowed = CHANGED | FIELDS_CHANGE | FIELD_BIT(if_version) | FIELDS_WRITE,
      .one_of = {CHANGED, FIELDS_CHANGE},
      .right = RIGHT_WRITE,
      .op = TW_OP_UPDATE,
      .start = request_update},
     {.name = "remove",
+     .verb = RIGHTS_REMOVE,
      .allowed = CHANGED | FIELD_BIT(if_version) | FIELDS_WRITE,
      .one_of = {CHANGED},
      .right = RIGHT_REMOVE,
      .op = TW_OP_REMOVE,
      .start = request_change},
     {.name = "batch",
+     .verb = RIGHTS_PARTS,
      .allowed = FIELD_BIT(ops) | FIELD_BIT(atomic) | FIELDS_WRITE,
      .required = FIELD_BIT(ops),
      .start = request_run_batch},
     {.name = "find",
+     .verb = RIGHTS_READ,
      .allowed = FIELDS_OF_FIND | FIELD_BIT(limit),
      .right = RIGHT_READ,
      .start = request_find},
-    {.name = "find_one", .allowed = FIELDS_OF_FIND, .right = RIGHT_READ, .start = request_find},
-    {.name = "count", .allowed = FIELD_BIT(query), .right = RIGHT_READ, .start = request_count},
+    {.name = "find_one",
+     .verb = RIGHTS_READ,
+     .allowed = FIELDS_OF_FIND,
+     .right = RIGHT_READ,
+     .start = request_find},
+    {.name = "count",
+     .verb = RIGHTS_READ,
+     .allowed = FIELD_BIT(query),
+     .right = RIGHT_READ,
+     .start = request_count},
     {.name = "get_field",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(id) | FIELD_BIT(query) | FIELD_BIT(field),
      .required = FIELD_BIT(field),
      .one_of = {FIELD_BIT(id) | FIELD_BIT(query)},
      .right = RIGHT_READ,
      .start = request_detail},
-    {.name = "get_new_id", .allowed = FIELD_BIT(excluded), .start = request_get_new_id},
+    {.name = "get_new_id",
+     .verb = RIGHTS_OPEN,
+     .allowed = FIELD_BIT(excluded),
+     .start = request_get_new_id},
     {.name = "coerce_query",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(query),
      .required = FIELD_BIT(query),
      .right = RIGHT_READ,
      .start = request_coerce_query_action},
     {.name = "coerce_list",
+     .verb = RIGHTS_OPEN,
      .allowed = FIELD_BIT(value),
      .required = FIELD_BIT(value),
      .start = request_coerce_list},
     {.name = "drop",
+     .verb = RIGHTS_ADMIN,
      .allowed = FIELDS_WRITE,
      .right = RIGHT_DROP,
      .op = TW_OP_DROP,
      .start = request_drop},
     {.name = "drop_database",
+     .verb = RIGHTS_PARTS,
      .allowed = FIELDS_WRITE,
      .required = FIELD_BIT(database),
      .op = TW_OP_DROP_DB,
      .start = request_drop},
-    {.name = "schema", .start = request_schema},
+    {.name = "schema", .verb = RIGHTS_PARTS, .start = request_schema},
     {.name = "detail",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(id),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .start = request_detail},
-    {.name = "sync", .allowed = FIELDS_ANY, .start = request_sync},
+    {.name = "sync", .verb = RIGHTS_PARTS, .allowed = FIELDS_ANY, .start = request_sync},
     {.name = "dispatch",
+     .verb = RIGHTS_DISPATCH,
      .allowed = FIELD_BIT(message),
      .required = FIELD_BIT(message),
      .right = RIGHT_WRITE,
      .start = request_dispatch},
     {.name = "aggregate",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(pipeline) | FIELD_BIT(limit) | FIELD_BIT(max_time_ms),
      .required = FIELD_BIT(pipeline),
      .right = RIGHT_READ,
@@ -107,6 +134,22 @@ const request_action *request_action_find(tw_str name)
         }
     }
     return request_search_action(name);
+}
+
+bool request_verb_at(size_t index, const char **action, unsigned *verb)
+{
+    const char *names[SEARCH_ACTIONS_MAX];
+    size_t searches = request_search_names(names, SEARCH_ACTIONS_MAX);
+    if (index >= TW_COUNT(actions) + searches) {
+        return false;
+    }
+    const request_action *row =
+        index < TW_COUNT(actions)
+            ? &actions[index]
+            : request_search_action(tw_str_of(names[index - TW_COUNT(actions)]));
+    *action = row->name;
+    *verb = row->verb;
+    return true;
 }
 
 bool request_knows(tw_str action)
@@ -168,6 +211,7 @@ static void release(request **at)
     request *self = *at;
     *at = NULL;
     free_sync(self);
+    rights_drop(&self->rights);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->page);
     tw_buf_fini(&self->cursor);
@@ -190,6 +234,7 @@ static void recycle(request *self)
     engine->figures.running--;
     engine->figures.done++;
     free_sync(self);
+    rights_drop(&self->rights);
     bool large = self->page.cap > TW_PAGE_BYTES * 2;
     if (engine->spare_count >= REQUEST_SPARE_MAX || large) {
         release(&self);
@@ -625,12 +670,13 @@ static tw_err prepare(request *self, tw_bson asked, request_why *why)
     } else if (err == TW_OK && self->action->right != RIGHT_NONE) {
         err = request_place(self->engine, &self->given, self->action, &self->db, &self->coll,
                             &self->rules, why);
+        err = err == TW_OK ? request_allow(self, why) : err;
     }
     return err;
 }
 
-void request_run(request_engine *engine, tw_bson asked, request_emit emit, void *context,
-                 uint64_t tag)
+void request_run(request_engine *engine, rights *rights, tw_bson asked, request_emit emit,
+                 void *context, uint64_t tag)
 {
     TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
     TW_ASSERT(!engine->emitting);
@@ -642,6 +688,7 @@ void request_run(request_engine *engine, tw_bson asked, request_emit emit, void 
     }
     self->emit = emit;
     self->context = context;
+    self->rights = rights_hold(rights);
     request_why why = {0};
     request_enter(self);
     tw_err err = prepare(self, asked, &why);

@@ -12,6 +12,7 @@
 #include "protocol/bson.h"
 
 #include "broker/catalog.h"
+#include "broker/rights.h"
 
 #include "actors/runtime/actor.h"
 
@@ -45,15 +46,18 @@ typedef bool (*request_emit)(void *context, uint64_t tag, tw_bson reply, bool fi
 tw_err request_engine_new(request_engine **out, const request_options *options);
 void request_engine_free(request_engine **engine);
 
-/* Runs one request. Replies follow later or at once (from inside this call too). Errors are
- * replies:
+/* Runs one request, under rights (NULL: there is no auth), which it holds until it is over.
+ * Replies follow later or at once (from inside this call too). Errors are replies:
  *   {"type":"error","action":A,"reqID":R,"collection":C,"code":...,"message":...,"hint":...,
  *    "retry":...[,"after_ms":N][,"rule":...][,"version":current]}
  * reqID of any scalar type is given back in each reply as it came. Requests may share a tag. */
-void request_run(request_engine *engine, tw_bson request, request_emit emit, void *context,
-                 uint64_t tag);
+void request_run(request_engine *engine, rights *rights, tw_bson request, request_emit emit,
+                 void *context, uint64_t tag);
 /* True when the action is one of the table. */
 bool request_knows(tw_str action);
+/* The verbs of all actions, index 0, 1, ...: what a test holds against its own list. False: no
+ * more. */
+bool request_verb_at(size_t index, const char **action, unsigned *verb);
 void request_resume(request_engine *engine, uint64_t tag);
 /* Goes on with the requests that wait for a time which has come. */
 void request_wake(request_engine *engine);

@@ -27,6 +27,8 @@ static void ask_run(request *self)
                                     .db = self->db,
                                     .coll = self->coll,
                                     .match = self->query,
+                                    .guard = self->grant.filter,
+                                    .hidden = self->hidden,
                                     .pipeline = pipeline,
                                     .time_ms = request_aggregate_time(self)};
     request_ask_patiently(self, link, TW_MSG_aggregate_run, &message, TW_AGGREGATE_MS + TRAVEL_MS);
@@ -141,6 +143,8 @@ void request_aggregate(request *self)
         return;
     }
     tw_err err = check(self, &why);
+    err = err == TW_OK ? request_check_asked(self, self->query, &why) : err;
+    err = err == TW_OK ? request_name_hidden(self, &self->hidden) : err;
     if (err != TW_OK) {
         request_fail_why(self, err, &why);
         return;

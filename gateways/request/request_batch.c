@@ -6,27 +6,32 @@
 
 static const request_action batch_ops[] = {
     {.name = "put",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELD_BIT(if_version) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_PUT},
     {.name = "insert",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_INSERT},
     {.name = "create",
+     .verb = RIGHTS_INSERT,
      .allowed = FIELD_BIT(doc) | FIELDS_WRITE,
      .required = FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .op = TW_OP_INSERT},
     {.name = "update",
+     .verb = RIGHTS_UPDATE,
      .allowed = FIELD_BIT(id) | FIELDS_CHANGE | FIELD_BIT(if_version) | FIELDS_WRITE,
      .required = FIELD_BIT(id),
      .one_of = {FIELDS_CHANGE},
      .right = RIGHT_WRITE,
      .op = TW_OP_UPDATE},
     {.name = "remove",
+     .verb = RIGHTS_REMOVE,
      .allowed = FIELD_BIT(id) | FIELD_BIT(if_version) | FIELDS_WRITE,
      .required = FIELD_BIT(id),
      .right = RIGHT_REMOVE,
@@ -114,7 +119,7 @@ static tw_err one_op(request *self, tw_bson_value value, batch_place *last, tw_i
     return err;
 }
 
-static void add_result(tw_bson_builder *b, const request_result *result)
+static void add_result(tw_bson_builder *b, const request_result *result, bool restricted)
 {
     tw_bson_open_doc(b, TW_STR(""));
     if (result->code != TW_OK) {
@@ -128,7 +133,7 @@ static void add_result(tw_bson_builder *b, const request_result *result)
     if (result->key.len != 0) {
         tw_bson_add_key(b, TW_STR("key"), result->key);
     }
-    if (result->code == TW_OK || result->code == TW_E_CONFLICT) {
+    if (result->code == TW_OK || (result->code == TW_E_CONFLICT && !restricted)) {
         tw_bson_add_i64(b, TW_STR("version"), result->version);
     }
     tw_bson_close(b);
@@ -177,7 +182,7 @@ static void written(request *self)
     request_add_since(&b, &self->since);
     tw_bson_open_array(&b, TW_STR("results"));
     for (size_t i = 0; i < self->results_count; i++) {
-        add_result(&b, &self->results[i]);
+        add_result(&b, &self->results[i], self->restricted);
     }
     tw_bson_close(&b);
     (void)request_reply_end(self, &b, true);

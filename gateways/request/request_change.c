@@ -89,6 +89,7 @@ static void ask_matching(request *self)
     tw_msg_find message = {.db = self->db,
                            .coll = self->coll,
                            .query = self->query,
+                           .match = self->grant.filter,
                            .fields = self->told,
                            .limit = TW_FIND_MAX,
                            .after = self->after,
@@ -138,8 +139,11 @@ static void ask_readings(request *self)
             keys[count++] = (tw_item_one_key){self->ids[i].also};
         }
     }
-    tw_msg_get message = {
-        .db = self->db, .coll = self->coll, .fields = self->told, .keys = {keys, count}};
+    tw_msg_get message = {.db = self->db,
+                          .coll = self->coll,
+                          .fields = self->told,
+                          .match = self->grant.filter,
+                          .keys = {keys, count}};
     request_ask(self, TW_MSG_get, &message);
 }
 
@@ -198,6 +202,9 @@ void request_change(request *self)
     tw_err err = request_told_one(self, tw_str_of(self->rules->key), &self->told);
     if (err == TW_OK && by_query(self)) {
         err = request_coerce_query(self, self->given.at[FIELD_query], &self->query, &why);
+        /* how many match tells of records, so they must be there to be read */
+        err = err == TW_OK ? request_allow_too(self, self->db, self->coll, RIGHTS_READ, &why) : err;
+        err = err == TW_OK ? request_check_asked(self, self->query, &why) : err;
     } else if (err == TW_OK) {
         err = take_ids(self, &two_readings, &why);
     }

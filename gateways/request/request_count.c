@@ -3,7 +3,8 @@
 
 static void ask(request *self)
 {
-    tw_msg_count message = {.db = self->db, .coll = self->coll, .query = self->query};
+    tw_msg_count message = {
+        .db = self->db, .coll = self->coll, .query = self->query, .match = self->grant.filter};
     request_ask(self, TW_MSG_count, &message);
 }
 
@@ -23,6 +24,7 @@ void request_count(request *self)
 {
     request_why why = {0};
     tw_err err = request_coerce_query(self, self->given.at[FIELD_query], &self->query, &why);
+    err = err == TW_OK ? request_check_asked(self, self->query, &why) : err;
     if (err != TW_OK) {
         request_fail_why(self, err, &why);
         return;

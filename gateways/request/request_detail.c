@@ -9,6 +9,7 @@ static void ask(request *self)
     tw_msg_get message = {.db = self->db,
                           .coll = self->coll,
                           .fields = self->told,
+                          .match = self->grant.filter,
                           .keys = {keys, id->also.len != 0 ? 2 : 1}};
     request_ask(self, TW_MSG_get, &message);
 }
@@ -18,6 +19,7 @@ static void ask_query(request *self)
     tw_msg_find message = {.db = self->db,
                            .coll = self->coll,
                            .query = self->query,
+                           .match = self->grant.filter,
                            .fields = self->told,
                            .limit = 1,
                            .after = self->after,
@@ -45,17 +47,18 @@ static void answered(request *self, const tw_envelope *in)
         return;
     }
     tw_bson_builder b;
+    tw_bson doc = request_visible(self, record->doc);
     request_reply_begin(self, &b, self->action->name);
     if ((self->given.set & FIELD_BIT(field)) != 0) {
         tw_str field = tw_bson_value_str(self->given.at[FIELD_field]);
-        tw_bson_value value = tw_bson_get_path(record->doc, field);
+        tw_bson_value value = tw_bson_get_path(doc, field);
         if (value.type == 0) {
             tw_bson_add_null(&b, TW_STR("value"));
         } else {
             tw_bson_add_value(&b, TW_STR("value"), value);
         }
     } else {
-        tw_bson_add_doc(&b, TW_STR("doc"), record->doc);
+        tw_bson_add_doc(&b, TW_STR("doc"), doc);
     }
     if (record->version > 0) { /* a document of MongoDB may have none */
         tw_bson_add_i64(&b, TW_STR("version"), record->version);
@@ -71,6 +74,9 @@ void request_detail(request *self)
                      ? request_coerce_query(self, self->given.at[FIELD_query], &self->query, &why)
                      : request_ids_read(&self->arena, self->given.at[FIELD_id], &self->ids,
                                         &self->ids_count, &why);
+    if (err == TW_OK && by_query) {
+        err = request_check_asked(self, self->query, &why);
+    }
     if (err == TW_OK && !by_query && self->ids_count != 1) {
         err = broker_refuse(&why.why, TW_E_BAD_MESSAGE, "%s takes one id.", self->action->name);
     }

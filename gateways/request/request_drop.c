@@ -56,6 +56,8 @@ void request_drop(request *self)
             tw_format(why.hint, sizeof why.hint, "Use drop for one collection.");
         } else {
             err = check_database(self, &why);
+            err = err == TW_OK ? request_allow_too(self, self->db, TW_STR(""), RIGHTS_ADMIN, &why)
+                               : err;
         }
     }
     if (err == TW_OK) {

@@ -10,6 +10,7 @@ static void ask(request *self)
         .db = self->db,
         .coll = self->coll,
         .query = self->query,
+        .match = self->grant.filter,
         .fields = self->told,
         .sort = self->sort,
         .skip = self->skip,
@@ -96,6 +97,12 @@ void request_find(request *self)
     self->sort = tw_bson_value_doc(given->at[FIELD_sort]);
     if (tw_bson_count(self->sort) == 0) {
         self->sort = (tw_bson){0};
+    }
+    err = request_check_asked(self, self->query, &why);
+    err = err == TW_OK ? request_check_asked(self, self->sort, &why) : err;
+    if (err != TW_OK) {
+        request_fail_why(self, err, &why);
+        return;
     }
     self->skip = tw_bson_value_i64(given->at[FIELD_skip], &number) ? (uint64_t)number : 0;
     self->limit =

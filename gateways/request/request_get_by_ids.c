@@ -15,8 +15,11 @@ static void ask(request *self)
             keys[count++] = (tw_item_one_key){id->also};
         }
     }
-    tw_msg_get message = {
-        .db = self->db, .coll = self->coll, .fields = self->told, .keys = {keys, count}};
+    tw_msg_get message = {.db = self->db,
+                          .coll = self->coll,
+                          .fields = self->told,
+                          .match = self->grant.filter,
+                          .keys = {keys, count}};
     request_ask(self, TW_MSG_get, &message);
 }
 

@@ -145,6 +145,7 @@ typedef struct request_action {
     uint64_t allowed; /* FIELD_BITs besides the common ones; FIELDS_ANY: not looked at */
     uint64_t required;
     uint64_t one_of[2];      /* of each set exactly one is given; 0: no such demand */
+    unsigned verb;           /* enum rights_verb: what rights must allow */
     request_right right;     /* RIGHT_NONE: needs no collection */
     bool default_collection; /* may be left out where the catalog names one */
     uint64_t op;             /* of a write: enum tw_op */
@@ -201,6 +202,12 @@ struct request {
     const request_action *action;
     const catalog_collection *rules;
     tw_str db, coll;
+    rights *rights;      /* hold; NULL: there is no auth */
+    rights_grant grant;  /* of the action's verb and collection; in arena */
+    bool judged;         /* its writes have been looked at before */
+    bool restricted;     /* rows are kept from it: versions of others are not told */
+    tw_bson hidden;      /* names of the grant's hidden fields, a list; in arena */
+    const char *refusal; /* words for a write that rights refuse */
     request_emit emit;
     void *context;
     uint64_t tag;
@@ -307,6 +314,34 @@ request *request_first_of(const request_engine *engine, uint64_t tag);
 tw_err request_place(const request_engine *engine, const request_given *given,
                      const request_action *action, tw_str *db, tw_str *coll,
                      const catalog_collection **rules, request_why *why);
+
+/* ---- request_rights.c ---- */
+/* Looks up what the asker's rights say of the action's collection. TW_E_FORBIDDEN with why. */
+tw_err request_allow(request *self, request_why *why);
+/* The same of another verb and collection, into a grant that joins what both allow. */
+tw_err request_allow_too(request *self, tw_str db, tw_str coll, unsigned verb, request_why *why);
+/* False where nothing of that collection may be read at all. */
+bool request_may_read(const request *self, tw_str db, tw_str coll);
+/* The same, all rows and all fields. */
+bool request_may_read_all(const request *self, tw_str db, tw_str coll);
+/* Refuses a filter, a sort or a name that asks about what the grant hides. */
+tw_err request_check_asked(const request *self, tw_bson paths, request_why *why);
+/* Adds a document without what the grant hides. */
+void request_add_shown(request *self, tw_bson_builder *b, tw_str name, tw_bson doc);
+/* The same, a view into the engine's scratch where something was left out. */
+tw_bson request_visible(request *self, tw_bson doc);
+/* The names that the grant hides as a list, in arena; len 0: none. TW_E_NO_MEMORY. */
+tw_err request_name_hidden(request *self, tw_bson *out);
+/* True when the grant lets a document be seen. */
+bool request_shows(const request *self, tw_bson doc);
+/* The grant's filter joined with another, in arena. */
+tw_err request_join(request *self, tw_bson filter, tw_bson *out);
+/* Looks at a write before it is queued: refuses it, or has the store hold the stored version
+ * against the rights. Makes opids the asker's own. */
+tw_err request_allow_write(request *self, tw_item_write_op *op);
+/* What rights add to the targets of a search, or why there is none. */
+tw_err request_allow_search(request *self, const catalog_collection *rules, rights_grant grant,
+                            tw_bson *filter, request_why *why);
 
 /* ---- request_fields.c: the strict validator ---- */
 tw_err request_fields_read(const request_action *action, tw_bson asked, request_given *out,

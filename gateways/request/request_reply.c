@@ -103,7 +103,7 @@ bool request_reply_doc(request *self, tw_bson doc)
 {
     tw_bson_builder b;
     request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_doc(&b, TW_STR("doc"), doc);
+    request_add_shown(self, &b, TW_STR("doc"), doc);
     return request_reply_end(self, &b, false);
 }
 
@@ -116,8 +116,8 @@ void request_fail(request *self, tw_err code, const char *message, const char *h
     tw_buf *reply = &self->engine->reply;
     self->engine->figures.refused++;
     tw_buf_clear(reply);
-    request_error(reply, self->asked, code, tw_str_of(message != NULL && *message ? message : NULL),
-                  tw_str_of(hint), extra);
+    message = message != NULL && *message ? message : self->refusal;
+    request_error(reply, self->asked, code, tw_str_of(message), tw_str_of(hint), extra);
     if (reply->err != TW_OK) { /* no memory for the words: the code alone, in what is reserved */
         tw_buf_clear(reply);
         request_error(reply, (tw_bson){0}, code, tw_str_of(NULL), tw_str_of(NULL), (tw_bson){0});
@@ -140,7 +140,7 @@ void request_fail_result(request *self, const request_result *result, bool with_
     if (result->rule.len != 0) {
         tw_bson_add_str(&b, TW_STR("rule"), result->rule);
     }
-    if (result->code == TW_E_CONFLICT) {
+    if (result->code == TW_E_CONFLICT && !self->restricted) {
         tw_bson_add_i64(&b, TW_STR("version"), result->version);
     }
     if (with_count) {

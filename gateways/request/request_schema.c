@@ -20,7 +20,8 @@ static void add_collection(tw_bson_builder *b, tw_str name, const char *key)
 
 static bool is_readable(const request *self, const catalog_collection *at)
 {
-    return self->engine->options.trusted || !at->read_denied;
+    return (self->engine->options.trusted || !at->read_denied) &&
+           request_may_read(self, tw_str_of(at->database), tw_str_of(at->name));
 }
 
 static size_t add_declared(request *self, tw_bson_builder *b)
@@ -64,7 +65,8 @@ static void answered(request *self, const tw_envelope *in)
     const tw_list_collection_state *stored = &in->body->log_state.collections;
     for (size_t i = 0; i < stored->count; i++) {
         const tw_item_collection_state *at = &stored->at[i];
-        if (tw_str_equal(at->db, self->db) && catalog_find(known, at->db, at->coll) == NULL) {
+        if (tw_str_equal(at->db, self->db) && catalog_find(known, at->db, at->coll) == NULL &&
+            request_may_read(self, at->db, at->coll)) {
             add_collection(&b, at->coll, catalog_undeclared.key);
         }
     }

@@ -18,34 +18,40 @@
 /* Reading the table: as in request.c; search says what the action is about. */
 static const request_action actions[] = {
     {.name = "search",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(body) | FIELD_BIT(rows) | FIELD_BIT(offset) |
                 FIELD_BIT(order) | FIELD_BIT(told),
      .right = RIGHT_READ,
      .search = SEARCH_ALL,
      .start = request_search_run},
     {.name = "stream_search",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(told),
      .right = RIGHT_READ,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "keys",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES,
      .right = RIGHT_READ,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "facet",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(field) | FIELD_BIT(mincount) | FIELD_BIT(rows),
      .required = FIELD_BIT(field),
      .right = RIGHT_READ,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "stats",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(field),
      .required = FIELD_BIT(field),
      .right = RIGHT_READ,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "histogram",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(field) | FIELD_BIT(start) | FIELD_BIT(end) |
                 FIELD_BIT(gap) | FIELD_BIT(mincount),
      .required = FIELD_BIT(field) | FIELD_BIT(start) | FIELD_BIT(end) | FIELD_BIT(gap),
@@ -53,6 +59,7 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "grouped_search",
+     .verb = RIGHTS_SEARCH,
      .allowed = ASKED | TIMES | FIELD_BIT(group_field) | FIELD_BIT(group_limit) | FIELD_BIT(rows) |
                 FIELD_BIT(offset) | FIELD_BIT(order) | FIELD_BIT(told),
      .required = FIELD_BIT(group_field),
@@ -60,56 +67,66 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fields",
+     .verb = RIGHTS_SEARCH,
      .allowed = FIELD_BIT(deadline_ms),
      .right = RIGHT_READ,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "commit",
+     .verb = RIGHTS_SEARCH,
      .allowed = MANAGED,
      .right = RIGHT_WRITE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "reindex",
+     .verb = RIGHTS_ADMIN,
      .patient = true,
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fix_ilm",
+     .verb = RIGHTS_ADMIN,
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fix_replicas",
+     .verb = RIGHTS_ADMIN,
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "fix_shards",
+     .verb = RIGHTS_ADMIN,
      .patient = true,
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_ENGINE,
      .start = request_search_run},
     {.name = "wipe",
+     .verb = RIGHTS_ADMIN,
      .patient = true,
      .allowed = MANAGED,
      .right = RIGHT_REMOVE,
      .search = SEARCH_STORE,
      .start = request_search_wipe},
     {.name = "get",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "get_if_exists",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "require",
+     .verb = RIGHTS_READ,
      .patient = true,
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
@@ -117,24 +134,28 @@ static const request_action actions[] = {
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "exists",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(id) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(id),
      .right = RIGHT_READ,
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "multiget",
+     .verb = RIGHTS_READ,
      .allowed = FIELD_BIT(ids) | FIELD_BIT(deadline_ms),
      .required = FIELD_BIT(ids),
      .right = RIGHT_READ,
      .search = SEARCH_STORE,
      .start = request_search_get},
     {.name = "save",
+     .verb = RIGHTS_INSERT,
      .allowed = CHANGES | FIELD_BIT(id) | FIELD_BIT(doc) | FIELD_BIT(version),
      .required = FIELD_BIT(id) | FIELD_BIT(doc),
      .right = RIGHT_WRITE,
      .search = SEARCH_STORE,
      .start = request_search_save},
     {.name = "update",
+     .verb = RIGHTS_UPDATE,
      .allowed = CHANGES | FIELD_BIT(id) | FIELD_BIT(operations) | FIELD_BIT(version),
      .required = FIELD_BIT(id) | FIELD_BIT(operations),
      .right = RIGHT_WRITE,
@@ -142,6 +163,7 @@ static const request_action actions[] = {
      .search = SEARCH_STORE,
      .start = request_search_save},
     {.name = "delete",
+     .verb = RIGHTS_REMOVE,
      .allowed = CHANGES | FIELD_BIT(id) | FIELD_BIT(version),
      .required = FIELD_BIT(id),
      .right = RIGHT_REMOVE,
@@ -149,16 +171,19 @@ static const request_action actions[] = {
      .search = SEARCH_STORE,
      .start = request_search_save},
     {.name = "get_bulk_plan",
+     .verb = RIGHTS_READ,
      .right = RIGHT_READ,
      .search = SEARCH_STORE,
      .start = request_search_bulk_plan},
     {.name = "bulk",
+     .verb = RIGHTS_PARTS,
      .allowed = CHANGES | FIELD_BIT(bulk_plan),
      .required = FIELD_BIT(bulk_plan),
      .right = RIGHT_WRITE,
      .search = SEARCH_STORE,
      .start = request_search_bulk},
     {.name = "update_by_query",
+     .verb = RIGHTS_UPDATE,
      .allowed = CHANGES | TIMES | ASKED | FIELD_BIT(operations),
      .required = FIELD_BIT(lucene) | FIELD_BIT(operations),
      .right = RIGHT_WRITE,
@@ -166,6 +191,7 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_by_query},
     {.name = "delete_by_query",
+     .verb = RIGHTS_REMOVE,
      .allowed = CHANGES | TIMES | ASKED,
      .required = FIELD_BIT(lucene),
      .right = RIGHT_REMOVE,
@@ -173,6 +199,7 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_by_query},
     {.name = "archive",
+     .verb = RIGHTS_REMOVE,
      .allowed = CHANGES | TIMES | ASKED,
      .required = FIELD_BIT(lucene),
      .right = RIGHT_REMOVE,
@@ -231,11 +258,29 @@ static tw_err place_all(request *self, request_why *why)
             return broker_refuse(&why->why, TW_E_TOO_MANY, "Name an index: there are over %d.",
                                  TW_SEARCH_TARGETS_MAX);
         }
-        at[count++] = (tw_item_search_target){
-            .db = self->db, .coll = tw_str_of(one->name), .filter = one->filter};
+        rights_grant grant;
+        request_why unused = {0};
+        tw_item_search_target target = {.db = self->db, .coll = tw_str_of(one->name)};
+        tw_err err =
+            rights_of(self->rights, &self->arena, self->db, target.coll, RIGHTS_SEARCH, &grant);
+        if (err == TW_OK) { /* what may not be searched is not among all */
+            err = request_allow_search(self, one, grant, &target.filter, &unused);
+        }
+        if (err == TW_OK) {
+            at[count++] = target;
+        } else if (err == TW_E_NO_MEMORY) {
+            return err;
+        }
     }
-    if (known->embedded && !known->strict && count < TW_SEARCH_TARGETS_MAX) {
-        at[count++] = (tw_item_search_target){.db = self->db}; /* all that is not declared */
+    rights_grant others; /* all that is not declared: as one, so rules for all must allow it */
+    tw_err err =
+        rights_of(self->rights, &self->arena, self->db, TW_STR(""), RIGHTS_SEARCH, &others);
+    if (err != TW_OK) {
+        return err;
+    }
+    bool whole = others.allowed && others.filter.len == 0 && others.hidden_count == 0;
+    if (known->embedded && !known->strict && whole && count < TW_SEARCH_TARGETS_MAX) {
+        at[count++] = (tw_item_search_target){.db = self->db};
     }
     if (count == 0) {
         tw_format(why->hint, sizeof why->hint, "Declare a collection with the key search.");
@@ -243,6 +288,37 @@ static tw_err place_all(request *self, request_why *why)
     }
     self->targets = (tw_list_search_target){at, count};
     return TW_OK;
+}
+
+/* What rights say of one collection: whether the engine alone can do it under them. */
+static tw_err allow_one(request *self, tw_item_search_target *target, request_why *why)
+{
+    tw_err err = request_allow(self, why);
+    bool finds = self->action->search != SEARCH_STORE;
+    bool writes = self->action->right == RIGHT_WRITE || self->action->right == RIGHT_REMOVE;
+    if (err == TW_OK && finds && self->action->verb != RIGHTS_ADMIN) {
+        if (self->action->verb != RIGHTS_SEARCH) { /* a change by query */
+            err = request_allow_too(self, self->db, self->coll, RIGHTS_SEARCH, why);
+        }
+        err = err == TW_OK
+                  ? request_allow_search(self, self->rules, self->grant, &target->filter, why)
+                  : err;
+    }
+    if (err != TW_OK || self->rights == NULL || !self->rules->search_store || !writes) {
+        return err;
+    }
+    static const unsigned verbs[] = {RIGHTS_INSERT, RIGHTS_UPDATE, RIGHTS_REMOVE};
+    bool all = self->action->verb == RIGHTS_PARTS || self->action->verb == RIGHTS_INSERT;
+    for (size_t i = 0; i < TW_COUNT(verbs) && err == TW_OK && all; i++) {
+        bool wanted = verbs[i] != RIGHTS_REMOVE || self->action->verb == RIGHTS_PARTS;
+        err = wanted ? request_allow_too(self, self->db, self->coll, verbs[i], why) : TW_OK;
+    }
+    if (err == TW_OK && (self->grant.filter.len > 0 || self->grant.hidden_count > 0)) {
+        err = broker_refuse(&why->why, TW_E_UNSUPPORTED,
+                            "The engine keeps \"%s\" alone and cannot write a part of it.",
+                            request_show(self->coll).text);
+    }
+    return err;
 }
 
 static tw_err place_one(request *self, request_why *why)
@@ -272,6 +348,10 @@ static tw_err place_one(request *self, request_why *why)
         return TW_E_NO_MEMORY;
     }
     *at = (tw_item_search_target){self->db, self->coll, self->rules->filter};
+    err = allow_one(self, at, why);
+    if (err != TW_OK) {
+        return err;
+    }
     self->targets = (tw_list_search_target){at, 1};
     return TW_OK;
 }

@@ -63,6 +63,7 @@ static void tell_log(request *self)
         state->changed(self);
         return;
     }
+    self->judged = true; /* request_search_place has looked */
     if (err == TW_OK) {
         err = request_write(self, ops, count, false, told_log);
     }

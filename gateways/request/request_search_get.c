@@ -21,8 +21,8 @@ static bool is_action(const request *self, const char *name)
 static bool keeps(request *self, size_t i, tw_bson doc, tw_bson told)
 {
     struct request_search *state = self->searching;
-    state->docs[i] = tw_arena_bson(&self->arena, doc);
-    state->told[i] = tw_arena_bson(&self->arena, told);
+    state->told[i] = tw_arena_bson(&self->arena, told); /* before scratch is used again */
+    state->docs[i] = tw_arena_bson(&self->arena, request_visible(self, doc));
     if (state->docs[i].ptr == NULL || state->told[i].ptr == NULL) {
         request_fail(self, TW_E_NO_MEMORY, "The documents are too large together.",
                      "Ask for fewer at once.", (tw_bson){0});
@@ -117,8 +117,13 @@ static void ask_log(request *self)
             keys[count++] = (tw_item_one_key){id->also};
         }
     }
+    tw_bson match;
+    if (request_join(self, self->rules->filter, &match) != TW_OK) {
+        request_fail(self, TW_E_NO_MEMORY, NULL, NULL, (tw_bson){0});
+        return;
+    }
     tw_msg_get message = {
-        .db = self->db, .coll = self->coll, .match = self->rules->filter, .keys = {keys, count}};
+        .db = self->db, .coll = self->coll, .match = match, .keys = {keys, count}};
     request_ask(self, TW_MSG_get, &message);
 }
 
@@ -190,6 +195,7 @@ static void on_items(request *self, const tw_envelope *in)
         for (size_t k = 0; k < items->count && !id->found; k++) {
             tw_bson told = items->at[k].doc;
             if (tw_str_equal(name, tw_bson_get_str(told, TW_STR("id"))) &&
+                request_shows(self, tw_bson_get_doc(told, TW_STR("doc"))) &&
                 !keeps(self, self->chunk[i], tw_bson_get_doc(told, TW_STR("doc")), told)) {
                 return;
             }

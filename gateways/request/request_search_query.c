@@ -143,7 +143,8 @@ static void ask_records(request *self)
     for (size_t i = self->keys_at; i < self->keys.count && count < REQUEST_CHUNK; i++) {
         keys[count++] = (tw_item_one_key){self->keys.at[i]};
     }
-    tw_msg_get message = {.db = self->db, .coll = self->coll, .keys = {keys, count}};
+    tw_msg_get message = {
+        .db = self->db, .coll = self->coll, .match = self->grant.filter, .keys = {keys, count}};
     request_ask(self, TW_MSG_get, &message);
 }
 

@@ -310,7 +310,8 @@ static tw_err begin(request *self, size_t of_asker, request_why *why)
     self->db = (self->given.set & FIELD_BIT(database)) != 0
                    ? tw_bson_value_str(self->given.at[FIELD_database])
                    : tw_str_of(engine->options.catalog->default_database);
-    tw_err err = sync_session_new(&self->sync, engine->options.catalog, self->asked, self->db);
+    tw_err err =
+        sync_session_new(&self->sync, engine->options.catalog, self->rights, self->asked, self->db);
     engine->syncs += err == TW_OK ? 1 : 0;
     self->ask = ask;
     self->answered = answered;

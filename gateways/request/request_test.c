@@ -25,13 +25,21 @@
 enum { REPLIES_MAX = 12000, WAIT_MS = 20000, TAGS_MAX = 64, READERS = 2 };
 
 /* Commands of the host, in topic_open.gateway. */
-enum host_command { HOST_RUN = 1, HOST_RUN_SLOWLY, HOST_RUN_AND_FORGET, HOST_FIGURES };
+enum host_command {
+    HOST_RUN = 1,
+    HOST_RUN_SLOWLY,
+    HOST_RUN_AND_FORGET,
+    HOST_FIGURES,
+    HOST_AS = 16
+};
 
 typedef struct host_options {
     const catalog *catalog;
     bool trusted;
     size_t running_max;
     bool real_store;
+    rights *rights;          /* borrow; NULL: no auth */
+    rights **rights_of_tags; /* borrow; NULL: rights for all; otherwise by HOST_AS of a command */
 } host_options;
 
 typedef struct host_request {
@@ -45,6 +53,7 @@ typedef struct host_request {
 typedef struct host {
     tw_actor *actor;
     request_engine *engine;
+    const host_options *options; /* borrow */
     host_request requests[TAGS_MAX];
 } host;
 
@@ -86,7 +95,12 @@ static tw_err on_topic_open(void *arg, const tw_envelope *in)
 {
     host *self = arg;
     const tw_msg_topic_open *asked = &in->body->topic_open;
-    if (asked->gateway == HOST_FIGURES) {
+    const host_options *options = self->options;
+    uint64_t command = asked->gateway % HOST_AS;
+    rights *who = options->rights_of_tags != NULL
+                      ? options->rights_of_tags[asked->gateway / HOST_AS]
+                      : options->rights;
+    if (command == HOST_FIGURES) {
         request_figures figures = request_engine_figures(self->engine);
         tw_reply(self->actor, in->route, TW_MSG_done, &(tw_msg_done){.count = figures.running});
         return TW_OK;
@@ -98,10 +112,10 @@ static tw_err on_topic_open(void *arg, const tw_envelope *in)
     }
     host_request *of = &self->requests[tag];
     *of = (host_request){.route = *in->route, .is_used = true};
-    of->is_slow = asked->gateway == HOST_RUN_SLOWLY;
+    of->is_slow = command == HOST_RUN_SLOWLY;
     tw_buf_init(&of->replies, TW_ACTOR_MESSAGE_MAX);
-    request_run(self->engine, asked->query, on_reply, self, tag);
-    if (asked->gateway == HOST_RUN_AND_FORGET && of->is_used) {
+    request_run(self->engine, who, asked->query, on_reply, self, tag);
+    if (command == HOST_RUN_AND_FORGET && of->is_used) {
         request_forget(self->engine, tag);
         answer(self, of);
     }
@@ -128,17 +142,20 @@ static tw_err host_init(void *arg, tw_actor *actor, const void *given)
     const host_options *options = given;
     int readers[READERS] = {tw_link(actor, "log_reader.0"), tw_link(actor, "log_reader.1")};
     self->actor = actor;
-    return request_engine_new(&self->engine,
-                              &(request_options){.actor = actor,
-                                                 .catalog = options->catalog,
-                                                 .store = tw_link(actor, "store"),
-                                                 .log_store = tw_link(actor, "store"),
-                                                 .manager = tw_link(actor, "subscription_manager"),
-                                                 .search = -1,
-                                                 .readers = readers,
-                                                 .readers_count = READERS,
-                                                 .running_max = options->running_max,
-                                                 .trusted = options->trusted});
+    self->options = options;
+    return request_engine_new(
+        &self->engine, &(request_options){.actor = actor,
+                                          .catalog = options->catalog,
+                                          .store = tw_link(actor, "store"),
+                                          .log_store = tw_link(actor, "store"),
+                                          .manager = tw_link(actor, "subscription_manager"),
+                                          .search = -1,
+                                          .readers = readers,
+                                          .readers_count = READERS,
+                                          .log_readers = readers,
+                                          .log_readers_count = options->real_store ? READERS : 0,
+                                          .running_max = options->running_max,
+                                          .trusted = options->trusted});
 }
 
 static void host_fini(void *arg)
@@ -202,6 +219,7 @@ typedef struct world {
     host_options options;
     tw_arena arena;
     const tw_msg_records *replies; /* of the last request; view until the next */
+    uint64_t as;                   /* whose rights the next requests have */
 } world;
 
 static void begin(world *w, host_options options)
@@ -252,7 +270,7 @@ static void end(world *w)
 static size_t run_bson(world *w, enum host_command command, tw_bson asked)
 {
     const tw_envelope *in;
-    tw_msg_topic_open message = {.gateway = command, .query = asked};
+    tw_msg_topic_open message = {.gateway = command + w->as * HOST_AS, .query = asked};
     assert_int_equal(tw_caller_ask(w->caller, TW_MSG_topic_open, &message, WAIT_MS, &in), TW_OK);
     assert_int_equal(in->id, TW_MSG_records);
     w->replies = &in->body->records;
@@ -692,6 +710,344 @@ static void test_request_examples_of_the_protocol_hold(void **state)
     globfree(&found);
 }
 
+/* ---- rights ---- */
+
+static rights *rights_made(world *w, const rights_rule *rules, size_t count, const char *claims)
+{
+    rights *out = NULL;
+    const rights_table table = {.at = rules, .count = count, .default_database = "main"};
+    tw_str why = {0};
+    tw_bson given;
+    assert_int_equal(tw_json_read(&w->arena, tw_str_of(claims), TW_DEPTH_CLIENT_MAX, &given, &why),
+                     TW_OK);
+    assert_int_equal(rights_new(&out, &table, given, TW_STR("roles")), TW_OK);
+    return out;
+}
+
+static void test_request_every_action_has_a_verb(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *action;
+        unsigned verb;
+    } wanted[] = {
+        {"getByIds", RIGHTS_READ},
+        {"insert", RIGHTS_INSERT},
+        {"create", RIGHTS_INSERT},
+        {"put", RIGHTS_INSERT},
+        {"update", RIGHTS_UPDATE},
+        {"remove", RIGHTS_REMOVE},
+        {"batch", RIGHTS_PARTS},
+        {"find", RIGHTS_READ},
+        {"find_one", RIGHTS_READ},
+        {"count", RIGHTS_READ},
+        {"get_field", RIGHTS_READ},
+        {"get_new_id", RIGHTS_OPEN},
+        {"coerce_query", RIGHTS_READ},
+        {"coerce_list", RIGHTS_OPEN},
+        {"drop", RIGHTS_ADMIN},
+        {"drop_database", RIGHTS_PARTS},
+        {"schema", RIGHTS_PARTS},
+        {"detail", RIGHTS_READ},
+        {"sync", RIGHTS_PARTS},
+        {"dispatch", RIGHTS_DISPATCH},
+        {"aggregate", RIGHTS_READ},
+        {"search", RIGHTS_SEARCH},
+        {"stream_search", RIGHTS_SEARCH},
+        {"keys", RIGHTS_SEARCH},
+        {"facet", RIGHTS_SEARCH},
+        {"stats", RIGHTS_SEARCH},
+        {"histogram", RIGHTS_SEARCH},
+        {"grouped_search", RIGHTS_SEARCH},
+        {"fields", RIGHTS_SEARCH},
+        {"commit", RIGHTS_SEARCH},
+        {"reindex", RIGHTS_ADMIN},
+        {"fix_ilm", RIGHTS_ADMIN},
+        {"fix_replicas", RIGHTS_ADMIN},
+        {"fix_shards", RIGHTS_ADMIN},
+        {"wipe", RIGHTS_ADMIN},
+        {"get", RIGHTS_READ},
+        {"get_if_exists", RIGHTS_READ},
+        {"require", RIGHTS_READ},
+        {"exists", RIGHTS_READ},
+        {"multiget", RIGHTS_READ},
+        {"save", RIGHTS_INSERT},
+        {"update", RIGHTS_UPDATE},
+        {"delete", RIGHTS_REMOVE},
+        {"get_bulk_plan", RIGHTS_READ},
+        {"bulk", RIGHTS_PARTS},
+        {"update_by_query", RIGHTS_UPDATE},
+        {"delete_by_query", RIGHTS_REMOVE},
+        {"archive", RIGHTS_REMOVE},
+    };
+    size_t count = 0;
+    const char *action;
+    unsigned verb;
+    for (; request_verb_at(count, &action, &verb); count++) {
+        assert_true(count < TW_COUNT(wanted));
+        assert_string_equal(action, wanted[count].action);
+        assert_int_equal(verb, wanted[count].verb);
+    }
+    assert_int_equal(count, TW_COUNT(wanted)); /* a new action is thought of here too */
+}
+
+/* Each door with each verb alone: it opens for those that it needs, and for no others. */
+static void test_request_rights_open_the_doors_that_they_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *asked;
+        unsigned verbs; /* all of them are needed */
+    } doors[] = {
+        {"{\"action\":\"getByIds\",\"collection\":\"open\",\"ids\":[1]}", RIGHTS_READ},
+        {"{\"action\":\"find\",\"collection\":\"open\"}", RIGHTS_READ},
+        {"{\"action\":\"find_one\",\"collection\":\"open\"}", RIGHTS_READ},
+        {"{\"action\":\"count\",\"collection\":\"open\"}", RIGHTS_READ},
+        {"{\"action\":\"detail\",\"collection\":\"open\",\"id\":1}", RIGHTS_READ},
+        {"{\"action\":\"get_field\",\"collection\":\"open\",\"id\":1,\"field\":\"a\"}",
+         RIGHTS_READ},
+        {"{\"action\":\"aggregate\",\"collection\":\"open\",\"pipeline\":[]}", RIGHTS_READ},
+        {"{\"action\":\"get\",\"index\":\"open\",\"id\":1,\"deadline_ms\":1}", RIGHTS_READ},
+        {"{\"action\":\"exists\",\"index\":\"open\",\"id\":1}", RIGHTS_READ},
+        {"{\"action\":\"multiget\",\"index\":\"open\",\"ids\":[1]}", RIGHTS_READ},
+        {"{\"action\":\"insert\",\"collection\":\"open\",\"doc\":{}}", RIGHTS_INSERT},
+        {"{\"action\":\"put\",\"collection\":\"open\",\"doc\":{\"_id\":9}}",
+         RIGHTS_INSERT | RIGHTS_UPDATE},
+        {"{\"action\":\"save\",\"index\":\"open\",\"id\":9,\"doc\":{}}",
+         RIGHTS_INSERT | RIGHTS_UPDATE},
+        {"{\"action\":\"update\",\"collection\":\"open\",\"id\":1,\"fields\":{\"a\":2}}",
+         RIGHTS_UPDATE},
+        {"{\"action\":\"update\",\"collection\":\"open\",\"query\":{},\"fields\":{\"a\":2}}",
+         RIGHTS_UPDATE | RIGHTS_READ},
+        {"{\"action\":\"update\",\"index\":\"open\",\"id\":1,\"operations\":[[\"SET\",\"a\",1]]}",
+         RIGHTS_UPDATE},
+        {"{\"action\":\"remove\",\"collection\":\"open\",\"id\":8}", RIGHTS_REMOVE},
+        {"{\"action\":\"remove\",\"collection\":\"open\",\"query\":{\"no\":1}}",
+         RIGHTS_REMOVE | RIGHTS_READ},
+        {"{\"action\":\"delete\",\"index\":\"open\",\"id\":8}", RIGHTS_REMOVE},
+        {"{\"action\":\"dispatch\",\"collection\":\"open\",\"message\":1}", RIGHTS_DISPATCH},
+        {"{\"action\":\"wipe\",\"index\":\"open\",\"dry_run\":true}", RIGHTS_ADMIN},
+        {"{\"action\":\"batch\",\"ops\":[{\"op\":\"insert\",\"collection\":\"open\",\"doc\":{}}]}",
+         RIGHTS_INSERT},
+        {"{\"action\":\"batch\",\"ops\":[{\"op\":\"remove\",\"collection\":\"open\",\"id\":8}]}",
+         RIGHTS_REMOVE},
+        {"{\"action\":\"bulk\",\"index\":\"open\",\"bulk_plan\":[[\"delete\",8]]}", RIGHTS_REMOVE},
+        {"{\"action\":\"bulk\",\"index\":\"open\",\"bulk_plan\":[[\"insert\",7,{}]]}",
+         RIGHTS_INSERT},
+        {"{\"action\":\"find\",\"collection\":\"other\"}", 1U << 30},
+    };
+    for (unsigned bit = 0; bit <= RIGHTS_VERBS; bit++) {
+        world w = {0};
+        tw_arena_init(&w.arena, 1 << 20);
+        unsigned verbs = bit < RIGHTS_VERBS ? 1U << bit : (1U << RIGHTS_VERBS) - 1;
+        const rights_rule rule = {.role = "r", .collection = "open", .verbs = verbs};
+        rights *mine = rights_made(&w, &rule, 1, "{\"sub\":\"ada\",\"roles\":\"r\"}");
+        tw_arena_fini(&w.arena);
+        host_options options = plain;
+        options.real_store = true;
+        options.rights = mine;
+        begin(&w, options);
+        for (size_t i = 0; i < TW_COUNT(doors); i++) {
+            run(&w, doors[i].asked);
+            bool opens = strcmp(text_of(&w, "code"), "forbidden") != 0;
+            if (opens != ((doors[i].verbs & verbs) == doors[i].verbs)) {
+                fail_msg("%s with verbs %x: %s", doors[i].asked, verbs, text_of(&w, "message"));
+            }
+        }
+        end(&w);
+        rights_drop(&mine);
+    }
+}
+
+/* No reply may hold what stands in records of others, or in hidden fields. */
+static void assert_nothing_hidden(world *w, const char *asked)
+{
+    tw_buf text;
+    tw_buf_init(&text, 64 << 20);
+    for (size_t i = 0; i < w->replies->items.count; i++) {
+        tw_json_write(&text, w->replies->items.at[i].doc);
+    }
+    tw_buf_add_byte(&text, '\0');
+    assert_int_equal(text.err, TW_OK);
+    if (strstr(text.ptr, "HIDDEN") != NULL) {
+        fail_msg("%s: %.600s", asked, text.ptr);
+    }
+    tw_buf_fini(&text);
+}
+
+enum { OWNED = 60, ADAS = 20 };
+
+/* Records of three owners, those of ada too with a field that her rights hide. */
+static void fill_owned(world *w)
+{
+    static const char *const owners[] = {"ada", "bob", "eve"};
+    for (int i = 0; i < OWNED; i++) {
+        const char *mark = i % 3 == 0 ? "mine" : "HIDDEN";
+        run(w, tw_arena_format(&w->arena,
+                               "{\"action\":\"put\",\"collection\":\"open\",\"doc\":{\"_id\":%d,"
+                               "\"owner\":\"%s\",\"mark\":\"%s\",\"n\":%d,\"secret\":\"HIDDEN%d\","
+                               "\"deep\":{\"secret\":\"HIDDEN\",\"x\":%d}}}",
+                               i, owners[i % 3], mark, i % 7, i, i));
+        assert_string_equal(text_of(w, "type"), "");
+    }
+}
+
+/* What ada asks, and what she is told. */
+static const struct {
+    const char *asked, *code; /* code "": it is answered */
+    int64_t count;            /* -1: not looked at */
+} doors_of_ada[] = {
+    {"{\"action\":\"find\",\"collection\":\"open\"}", "", ADAS},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"query\":{\"owner\":\"bob\"}}", "", 0},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"query\":{\"$or\":[{\"owner\":\"bob\"},{"
+     "\"n\":{\"$gte\":0}}]}}",
+     "", ADAS},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"sort\":{\"n\":-1},\"limit\":5}", "", 5},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"fields\":[\"secret\",\"deep\"]}", "", ADAS},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"query\":{\"secret\":{\"$exists\":true}}}",
+     "forbidden", -1},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"query\":{\"deep\":{\"$gt\":{}}}}", "forbidden",
+     -1},
+    {"{\"action\":\"find\",\"collection\":\"open\",\"sort\":{\"secret\":1}}", "forbidden", -1},
+    {"{\"action\":\"find_one\",\"collection\":\"open\",\"query\":{\"owner\":\"eve\"}}", "", 0},
+    {"{\"action\":\"count\",\"collection\":\"open\"}", "", ADAS},
+    {"{\"action\":\"count\",\"collection\":\"open\",\"query\":{\"owner\":\"bob\"}}", "", 0},
+    {"{\"action\":\"count\",\"collection\":\"open\",\"query\":{\"secret\":\"HIDDEN0\"}}",
+     "forbidden", -1},
+    {"{\"action\":\"getByIds\",\"collection\":\"open\",\"ids\":[0,1,2,3]}", "", 2},
+    {"{\"action\":\"getByIds\",\"collection\":\"open\",\"ids\":[1,2]}", "not_found", -1},
+    {"{\"action\":\"detail\",\"collection\":\"open\",\"id\":0}", "", -1},
+    {"{\"action\":\"detail\",\"collection\":\"open\",\"id\":1}", "not_found", -1},
+    {"{\"action\":\"get_field\",\"collection\":\"open\",\"id\":0,\"field\":\"secret\"}", "", -1},
+    {"{\"action\":\"get_field\",\"collection\":\"open\",\"id\":0,\"field\":\"deep.secret\"}", "",
+     -1},
+    {"{\"action\":\"get_field\",\"collection\":\"open\",\"query\":{\"owner\":\"bob\"},"
+     "\"field\":\"mark\"}",
+     "not_found", -1},
+    {"{\"action\":\"aggregate\",\"collection\":\"open\",\"pipeline\":[]}", "", ADAS},
+    {"{\"action\":\"aggregate\",\"collection\":\"open\",\"pipeline\":[{\"$group\":{\"_id\":\"$"
+     "owner\","
+     "\"s\":{\"$push\":\"$secret\"}}}]}",
+     "", 1},
+    {"{\"action\":\"aggregate\",\"collection\":\"open\",\"pipeline\":[{\"$match\":{\"secret\":"
+     "\"HIDDEN0\"}}]}",
+     "forbidden", -1},
+    {"{\"action\":\"get\",\"index\":\"open\",\"id\":0}", "", -1},
+    {"{\"action\":\"get_if_exists\",\"index\":\"open\",\"id\":1}", "not_found", -1},
+    {"{\"action\":\"multiget\",\"index\":\"open\",\"ids\":[0,1,2,3]}", "", -1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"id\":1,\"fields\":{\"x\":1}}", "not_found",
+     -1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"id\":1,\"fields\":{\"x\":1},\"if_"
+     "version\":7}",
+     "not_found", -1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"id\":0,\"fields\":{\"x\":1}}", "", 1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"id\":0,\"fields\":{\"owner\":\"bob\"}}",
+     "forbidden", -1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"id\":0,\"update\":{\"$rename\":{\"n\":"
+     "\"secret\"}}}",
+     "forbidden", -1},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"query\":{},\"fields\":{\"y\":1}}", "", ADAS},
+    {"{\"action\":\"update\",\"collection\":\"open\",\"query\":{\"secret\":\"HIDDEN0\"},"
+     "\"fields\":{\"y\":1}}",
+     "forbidden", -1},
+    {"{\"action\":\"insert\",\"collection\":\"open\",\"doc\":{\"_id\":100,\"owner\":\"bob\"}}",
+     "forbidden", -1},
+    {"{\"action\":\"insert\",\"collection\":\"open\",\"doc\":{\"_id\":100,\"owner\":\"ada\","
+     "\"secret\":1}}",
+     "forbidden", -1},
+    {"{\"action\":\"insert\",\"collection\":\"open\",\"doc\":{\"_id\":1,\"owner\":\"ada\"}}",
+     "conflict", -1},
+    {"{\"action\":\"insert\",\"collection\":\"open\",\"doc\":{\"_id\":100,\"owner\":\"ada\"}}", "",
+     -1},
+    {"{\"action\":\"put\",\"collection\":\"open\",\"doc\":{\"_id\":0,\"owner\":\"ada\"}}",
+     "forbidden", -1},
+    {"{\"action\":\"batch\",\"ops\":[{\"op\":\"update\",\"collection\":\"open\",\"id\":1,"
+     "\"fields\":{\"x\":1}}]}",
+     "", 0},
+    {"{\"action\":\"bulk\",\"index\":\"open\",\"bulk_plan\":[[\"update\",1,{\"x\":1}],["
+     "\"delete\",2]]}",
+     "", -1},
+    {"{\"action\":\"remove\",\"collection\":\"open\",\"id\":1}", "not_found", -1},
+    {"{\"action\":\"remove\",\"collection\":\"open\",\"ids\":[1,2,3]}", "", 1},
+    {"{\"action\":\"remove\",\"collection\":\"open\",\"query\":{}}", "", ADAS},
+    {"{\"action\":\"drop\",\"collection\":\"open\"}", "forbidden", -1},
+    {"{\"action\":\"wipe\",\"index\":\"open\"}", "forbidden", -1},
+};
+
+static void test_request_rights_keep_rows_and_fields_out_of_every_reply(void **state)
+{
+    (void)state;
+    static const char *const hidden[] = {"secret", "deep.secret"};
+    const rights_rule all = {.role = "root", .collection = "*", .verbs = (1U << RIGHTS_VERBS) - 1};
+    rights_rule own = {.role = "own",
+                       .collection = "open",
+                       .verbs = (1U << RIGHTS_VERBS) - 1 - RIGHTS_ADMIN,
+                       .hidden = hidden,
+                       .hidden_count = 2};
+    world w = {0};
+    tw_arena before; /* rules are borrowed: they outlive the world */
+    tw_arena_init(&w.arena, 1 << 20);
+    own.filter = json(&w, "{\"owner\":\"$claims.sub\"}");
+    rights *root = rights_made(&w, &all, 1, "{\"sub\":\"root\",\"roles\":\"root\"}");
+    rights *ada = rights_made(&w, &own, 1, "{\"sub\":\"ada\",\"roles\":\"own\"}");
+    before = w.arena;
+    rights *used[] = {root, ada};
+    host_options options = plain;
+    options.real_store = true;
+    options.rights_of_tags = used;
+    begin(&w, options);
+    fill_owned(&w);
+    w.as = 1;
+    for (size_t i = 0; i < TW_COUNT(doors_of_ada); i++) {
+        run(&w, doors_of_ada[i].asked);
+        if (strcmp(text_of(&w, "code"), doors_of_ada[i].code) != 0) {
+            fail_msg("%s: '%s' %s", doors_of_ada[i].asked, text_of(&w, "code"),
+                     text_of(&w, "message"));
+        }
+        assert_nothing_hidden(&w, doors_of_ada[i].asked);
+        if (doors_of_ada[i].count >= 0 && number_of(&w, "count") != doors_of_ada[i].count) {
+            fail_msg("%s: count %lld", doors_of_ada[i].asked, (long long)number_of(&w, "count"));
+        }
+        if (strcmp(doors_of_ada[i].code, "conflict") == 0) {
+            assert_int_equal(number_of(&w, "version"), -1); /* of another's record */
+        }
+    }
+    w.as = 0; /* all that is not ada's is as it was */
+    run(&w, "{\"action\":\"count\",\"collection\":\"open\",\"query\":{\"_version\":1}}");
+    assert_int_equal(number_of(&w, "count"), OWNED - ADAS);
+    end(&w);
+    tw_arena_fini(&before);
+    rights_drop(&root);
+    rights_drop(&ada);
+}
+
+static void test_request_opid_is_its_owners_own(void **state)
+{
+    (void)state;
+    const rights_rule all = {.role = "*", .collection = "*", .verbs = (1U << RIGHTS_VERBS) - 1};
+    world w = {0};
+    tw_arena_init(&w.arena, 1 << 20);
+    rights *ada = rights_made(&w, &all, 1, "{\"sub\":\"ada\"}");
+    rights *bob = rights_made(&w, &all, 1, "{\"sub\":\"bob\"}");
+    tw_arena_fini(&w.arena);
+    rights *used[] = {ada, bob};
+    host_options options = plain;
+    options.real_store = true;
+    options.rights_of_tags = used;
+    begin(&w, options);
+    const char *insert =
+        "{\"action\":\"insert\",\"collection\":\"open\",\"opid\":\"one\",\"doc\":{\"a\":1}}";
+    run(&w, insert);
+    run(&w, insert);
+    w.as = 1;
+    run(&w, insert); /* not told ada's outcome: an insert of its own */
+    run(&w, "{\"action\":\"count\",\"collection\":\"open\"}");
+    assert_int_equal(number_of(&w, "count"), 2);
+    end(&w);
+    rights_drop(&ada);
+    rights_drop(&bob);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -707,6 +1063,10 @@ int main(void)
         cmocka_unit_test(test_request_refused_write_names_the_rule_and_the_operation),
         cmocka_unit_test(test_request_beyond_running_max_is_busy),
         cmocka_unit_test(test_request_examples_of_the_protocol_hold),
+        cmocka_unit_test(test_request_every_action_has_a_verb),
+        cmocka_unit_test(test_request_rights_open_the_doors_that_they_name),
+        cmocka_unit_test(test_request_rights_keep_rows_and_fields_out_of_every_reply),
+        cmocka_unit_test(test_request_opid_is_its_owners_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

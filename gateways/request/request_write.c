@@ -198,7 +198,7 @@ void request_flush(request_engine *engine)
 static size_t op_bytes(const tw_item_write_op *op)
 {
     return OP_BYTES + op->db.len + op->coll.len + op->key.len + op->doc.len + op->match.len +
-           op->opid.len + op->origin.len;
+           op->guard.len + op->opid.len + op->origin.len;
 }
 
 /* Puts operations that belong together into one message; the caller has made sure that they fit. */
@@ -283,6 +283,9 @@ tw_err request_write(request *self, tw_item_write_op *ops, size_t count, bool at
     tw_err err = results_room(self, count);
     tw_str origin = origin_of(self);
     size_t bytes = 0;
+    for (size_t i = 0; i < count && err == TW_OK; i++) { /* before any of them is queued */
+        err = request_allow_write(self, &ops[i]);
+    }
     for (size_t i = 0; i < count && err == TW_OK; i++) {
         ops[i].more = atomic && i + 1 < count;
         ops[i].origin = origin;

@@ -302,7 +302,7 @@ static void on_request(service *self, const service_route *route, tw_str body)
     if (tw_str_equal(tw_bson_get_str(asked, TW_STR("op")), TW_STR("replay"))) {
         service_replay_start(self, tag, asked);
     } else {
-        request_run(self->engine, asked, on_reply, self, tag);
+        request_run(self->engine, NULL, asked, on_reply, self, tag);
     }
 }
 

@@ -732,8 +732,8 @@ static tw_err read_manifests(const streams *self, tw_bson message, wish *out, br
     return err;
 }
 
-static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, bool changes,
-                        wish *out, broker_why *why)
+static tw_err read_wish(const streams *self, const rights *rights, tw_arena *arena, tw_bson message,
+                        bool changes, wish *out, broker_why *why)
 {
     *out = (wish){.form = changes ? TOPIC_CHANGES : TOPIC_RECORDS, .mux = TW_STR("")};
     tw_err err = TW_OK;
@@ -748,7 +748,7 @@ static tw_err read_wish(const streams *self, tw_arena *arena, tw_bson message, b
     }
     if (err == TW_OK) {
         err = (changes ? topic_query_of_watch : topic_query_of_subscribe)(
-            self->catalog, arena, message, &out->canonical, why);
+            self->catalog, rights, arena, message, &out->canonical, why);
     }
     if (err == TW_OK) {
         wish_compare_query(message, out);
@@ -826,7 +826,7 @@ tw_err streams_subscribe(streams *self, streams_conn *conn, tw_arena *arena, tw_
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
     wish asked;
-    tw_err err = read_wish(self, arena, message, false, &asked, why);
+    tw_err err = read_wish(self, conn->rights, arena, message, false, &asked, why);
     if (err != TW_OK) {
         return err;
     }
@@ -864,7 +864,7 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
 {
     TW_ASSERT(self->magic == STREAMS_MAGIC);
     wish asked;
-    tw_err err = read_wish(self, arena, message, true, &asked, why);
+    tw_err err = read_wish(self, conn->rights, arena, message, true, &asked, why);
     if (err != TW_OK) {
         return err;
     }

@@ -23,6 +23,7 @@
 #include "protocol/messages.h"
 
 #include "broker/catalog.h"
+#include "broker/rights.h"
 #include "broker/why.h"
 
 #include "gateways/wire/outbound.h"
@@ -42,9 +43,10 @@ typedef struct streams_conn {
     outbound out;
     struct stream *first; /* its streams */
     uint32_t count;
-    bool parked; /* a stream waits for the queue to drain */
-    bool dirty;  /* told to the sink; the connection clears it when it writes */
-    bool failed; /* no memory to tell what had to be told: the connection is to be closed */
+    bool parked;    /* a stream waits for the queue to drain */
+    bool dirty;     /* told to the sink; the connection clears it when it writes */
+    bool failed;    /* no memory to tell what had to be told: the connection is to be closed */
+    rights *rights; /* borrow: of its token; NULL: there is no auth */
 } streams_conn;
 
 typedef struct streams_sink {

@@ -32,7 +32,8 @@ tw_err streams_listen(streams *self, streams_conn *conn, tw_arena *arena, tw_bso
     tw_str db = tw_bson_get_str(message, TW_STR("db"));
     tw_err err = read_position(arena, message, &asked, why);
     if (err == TW_OK) {
-        err = topic_query_of_database(self->catalog, arena, db, &asked.canonical, why);
+        err =
+            topic_query_of_database(self->catalog, conn->rights, arena, db, &asked.canonical, why);
     }
     if (err != TW_OK) {
         return err;

@@ -537,7 +537,7 @@ static void world_init(world *w, uint32_t seed)
         broker_why why;
         assert_int_equal(tw_json_read(&w->arena, tw_str_of(asks[i]), 32, &message, NULL), TW_OK);
         assert_int_equal(
-            topic_query_of_subscribe(&w->catalog, &w->arena, message, &w->canonical[i], &why),
+            topic_query_of_subscribe(&w->catalog, NULL, &w->arena, message, &w->canonical[i], &why),
             TW_OK);
     }
     for (int i = 0; i < CONNS; i++) {

@@ -38,6 +38,7 @@ struct sync_session {
     uint32_t magic;
     sync_want want;
     const catalog *catalog; /* borrow */
+    const rights *rights;   /* borrow; NULL: there is no auth */
     tw_bson asked;          /* borrow: the first message */
     char db[TW_NAME_MAX + 1];
     tw_arena arena; /* own; of the query */
@@ -58,7 +59,8 @@ struct sync_session {
 
 /* ---- life ---- */
 
-tw_err sync_session_new(sync_session **out, const catalog *known, tw_bson asked, tw_str db)
+tw_err sync_session_new(sync_session **out, const catalog *known, const rights *rights,
+                        tw_bson asked, tw_str db)
 {
     TW_ASSERT(db.len <= TW_NAME_MAX);
     sync_session *self = tw_alloc_zero(1, sizeof *self);
@@ -68,6 +70,7 @@ tw_err sync_session_new(sync_session **out, const catalog *known, tw_bson asked,
     }
     self->magic = SYNC_SESSION_MAGIC;
     self->catalog = known;
+    self->rights = rights;
     self->asked = asked;
     tw_format(self->db, sizeof self->db, "%.*s", (int)db.len, db.ptr);
     tw_arena_init(&self->arena, 4 * (size_t)TW_TOPIC_QUERY_MAX);
@@ -81,7 +84,7 @@ tw_err sync_session_new(sync_session **out, const catalog *known, tw_bson asked,
 
 tw_err sync_session_of_query(sync_session **out, const catalog *known, tw_bson canonical)
 {
-    tw_err err = sync_session_new(out, known, (tw_bson){0}, TW_STR(""));
+    tw_err err = sync_session_new(out, known, NULL, (tw_bson){0}, TW_STR(""));
     if (err != TW_OK) {
         return err;
     }
@@ -433,7 +436,8 @@ static tw_err make_query(sync_session *self, broker_why *why)
     tw_bson subscribe = tw_bson_end(&b);
     tw_err err = buf.err;
     if (err == TW_OK) {
-        err = topic_query_of_subscribe(self->catalog, &self->arena, subscribe, &self->query, why);
+        err = topic_query_of_subscribe(self->catalog, self->rights, &self->arena, subscribe,
+                                       &self->query, why);
     }
     tw_buf_fini(&buf);
     size_t count = 0;

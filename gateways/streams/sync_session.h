@@ -19,6 +19,7 @@
 
 #include "broker/catalog.h"
 #include "broker/manifest.h"
+#include "broker/rights.h"
 #include "broker/why.h"
 
 typedef struct sync_session sync_session;
@@ -37,8 +38,10 @@ typedef struct sync_figures {
 } sync_figures;
 
 /* asked: the first message, of which the query's words are taken (project_id, collections, ...);
- * borrow until the session is freed. db: where its collections are. TW_E_NO_MEMORY. */
-tw_err sync_session_new(sync_session **out, const catalog *catalog, tw_bson asked, tw_str db);
+ * borrow until the session is freed, as are rights (NULL: there is no auth). db: where its
+ * collections are. TW_E_NO_MEMORY. */
+tw_err sync_session_new(sync_session **out, const catalog *catalog, const rights *rights,
+                        tw_bson asked, tw_str db);
 /* Of a stream: the query stands, and its collections may be fed, by one message without "more". */
 tw_err sync_session_of_query(sync_session **out, const catalog *catalog, tw_bson canonical);
 void sync_session_free(sync_session **self);

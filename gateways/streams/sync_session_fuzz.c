@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at += len + 1;
         is_good = tw_json_read(&arena, line, TW_DEPTH_CLIENT_MAX, &message, NULL) == TW_OK;
         if (is_good && self == NULL) {
-            is_good = sync_session_new(&self, &known, message, TW_STR("main")) == TW_OK;
+            is_good = sync_session_new(&self, &known, NULL, message, TW_STR("main")) == TW_OK;
         }
         if (is_good && sync_session_next(self) == SYNC_INPUT) {
             bool more = tw_bson_get_bool_or(message, TW_STR("more"), false);

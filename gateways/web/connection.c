@@ -4,6 +4,7 @@
 #include "actors/runtime/log.h"
 
 #include "gateways/web/http.h"
+#include "gateways/web/identity.h"
 #include "gateways/web/websocket.h"
 
 enum { EDGE_INDEX_BITS = 20 };
@@ -66,6 +67,7 @@ static void on_close(void *context, void *arg)
     } else {
         http_gone(conn);
     }
+    identity_gone(conn);
     if (conn->streams.dirty) {
         STAILQ_REMOVE(&self->dirty, conn, connection, dirty);
     }

@@ -9,6 +9,7 @@
 
 #include "actors/runtime/actor.h"
 
+#include "gateways/auth/auth.h"
 #include "gateways/request/request.h"
 #include "gateways/streams/streams.h"
 #include "gateways/web/gateway.h"
@@ -47,6 +48,7 @@ typedef struct connection {
     bool dead;          /* lws_link_close was called */
     bool pinged;
     bool paused; /* a reply waits for the queue to drain */
+    bool greets; /* /changes: its stream begins with the hello */
     STAILQ_ENTRY(connection) dirty;
     uint64_t id;
     lws_socket *socket;
@@ -54,6 +56,8 @@ typedef struct connection {
     uint64_t moved_ms;               /* bytes left, or nothing waits */
     uint64_t deadline_ms;            /* 0: none */
     uint64_t message_ms;             /* an unfinished message began */
+    uint64_t hello_ms;               /* till then a hello is awaited; 0: none is */
+    auth_identity identity;          /* own; rights NULL: not known, or there is no auth */
     struct database_state *database; /* own; NULL until an event comes */
     streams_conn streams;
     union {

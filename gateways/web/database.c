@@ -384,7 +384,7 @@ static void run_write(edge *self, connection *conn, tw_bson message, const event
     tw_err err = write_request(self, conn, message, row, &asked, &why);
     if (err == TW_OK) {
         tw_bson request = {(const uint8_t *)asked.ptr, asked.len};
-        request_run(self->requests, request, on_written, self, conn->id);
+        request_run(self->requests, conn->streams.rights, request, on_written, self, conn->id);
     } else {
         refuse(self, conn, message, err, why.text, "");
     }
@@ -514,7 +514,7 @@ static void run_schema(edge *self, connection *conn, tw_bson message, const even
     add_passed(&b, message);
     tw_bson request = tw_bson_end(&b);
     if (asked.err == TW_OK) {
-        request_run(self->requests, request, on_schema, self, conn->id);
+        request_run(self->requests, conn->streams.rights, request, on_schema, self, conn->id);
     } else {
         streams_send(self->streams, &conn->streams, NULL); /* sheds the connection */
     }

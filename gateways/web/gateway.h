@@ -11,6 +11,8 @@
 
 #include "actors/runtime/actor.h"
 
+#include "gateways/auth/auth.h"
+
 /* What a gateway tells others of this process: the ports that it has bound. */
 typedef struct gateway_ports {
     atomic_int listen; /* 0: not yet */
@@ -25,6 +27,8 @@ typedef struct gateway_options {
     int admin_port;
     const char *const *origins; /* allowed Origins; "*" allows all */
     size_t origins_count;       /* 0: same host and loopback */
+    const auth *auth;           /* borrow; NULL: there is no auth, and everybody may all */
+    uint64_t hello_ms;          /* time for a hello, where there is auth; 0: TW_HELLO_MS */
     size_t readers_count;       /* log_reader.0 to log_reader.N-1 */
     size_t mongo_readers_count; /* mongo_reader.0 to N-1 and mongo_writer hold the records; 0: the
                                    log does */

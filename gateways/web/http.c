@@ -7,6 +7,7 @@
 #include "protocol/utf8.h"
 
 #include "gateways/web/http_priv.h"
+#include "gateways/web/identity.h"
 #include "gateways/web/websocket.h"
 
 enum { HTTP_INPUT_MAX = TW_HTTP_BODY_MAX + HTTP_HEAD_MAX };
@@ -653,7 +654,8 @@ static void run_rest(edge *self, connection *conn, const http_head *head, tw_str
         http_answer_error(self, conn, 400, TW_E_BAD_MESSAGE, "a body or a parameter is wrong");
     } else {
         conn->deadline_ms = 0; /* a request has deadlines of its own */
-        request_run(self->requests, tw_bson_end(&asked.builder), reply_arrived, self, conn->id);
+        request_run(self->requests, conn->streams.rights, tw_bson_end(&asked.builder),
+                    reply_arrived, self, conn->id);
     }
     tw_buf_fini(&asked.request);
 }
@@ -689,8 +691,9 @@ static void upgrade(edge *self, connection *conn, const http_head *head)
     tw_buf_clear(&self->text);
     tw_buf_format(&self->text,
                   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-                  key);
+                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
+                  key,
+                  identity_speaks(head->protocols) ? "Sec-WebSocket-Protocol: tidewire\r\n" : "");
     connection_send(self, conn, tw_buf_str(&self->text));
     struct http_state *http = conn->http;
     if (!websocket_begin(self, conn, head->path)) {
@@ -742,6 +745,32 @@ static void run(edge *self, connection *conn, const http_head *head, tw_str body
     }
 }
 
+/* Who asks, before the body is read: of REST always, of an upgrade where it brings a token. False:
+ * refused. */
+static bool is_known(edge *self, connection *conn, const http_head *head, bool upgrades)
+{
+    struct http_state *http = conn->http;
+    broker_why why = {"", ""};
+    bool rest = conn->listener == EDGE_PUBLIC && starts_with(head->path, "/api/v1/");
+    bool brings = identity_token(head).ptr != NULL || head->authorization.ptr != NULL;
+    bool wanted = rest || (upgrades && brings);
+    if (upgrades && !wanted) {
+        identity_gone(conn); /* of a request before */
+    }
+    if (self->options->auth == NULL || !wanted || http->in_body) {
+        return true;
+    }
+    tw_err err = identity_of_head(self, conn, head, &why);
+    if (err == TW_OK) {
+        return true;
+    }
+    http->running = true;
+    http->keep_alive = false;
+    http->more_head = "WWW-Authenticate: Bearer\r\n";
+    http_answer_error(self, conn, status_of(err), err, why.text);
+    return false;
+}
+
 /* The next request of input, if it is whole. False: nothing more to do now. */
 static bool take_request(edge *self, connection *conn)
 {
@@ -767,7 +796,12 @@ static bool take_request(edge *self, connection *conn)
         refuse_head(self, conn, status);
         return false;
     }
-    if (head.upgrade.ptr != NULL && conn->listener == EDGE_PUBLIC && path_is_websocket(head.path)) {
+    bool upgrades =
+        head.upgrade.ptr != NULL && conn->listener == EDGE_PUBLIC && path_is_websocket(head.path);
+    if (!is_known(self, conn, &head, upgrades)) {
+        return false;
+    }
+    if (upgrades) {
         upgrade(self, conn, &head);
         return false;
     }

@@ -120,6 +120,8 @@ static tw_str *kept_field(http_head *out, tw_str name)
         {"if-match", &out->if_match},
         {"sec-websocket-key", &out->websocket_key},
         {"sec-websocket-version", &out->websocket_version},
+        {"authorization", &out->authorization},
+        {"sec-websocket-protocol", &out->protocols},
     };
     for (size_t i = 0; i < TW_COUNT(kept); i++) {
         if (http_token_equal(name, kept[i].name)) {
@@ -177,28 +179,58 @@ static tw_str take_line(tw_str *rest, int *status)
     return line;
 }
 
+static bool carries_token(tw_str line)
+{
+    static const char *const names[] = {"authorization:", "sec-websocket-protocol:"};
+    for (size_t i = 0; i < TW_COUNT(names); i++) {
+        size_t len = strlen(names[i]);
+        if (line.len >= len && http_token_equal((tw_str){line.ptr, len}, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A head without its end: 431 where it is too long already. rest: its unfinished line. */
+static int incomplete(tw_str bytes, tw_str rest, size_t tokens)
+{
+    tokens += carries_token(rest) ? rest.len : 0;
+    return tokens > HTTP_TOKENS_MAX || bytes.len - tokens >= HTTP_HEAD_MAX ? 431 : 0;
+}
+
+static int complete(tw_str bytes, tw_str rest, size_t tokens, http_head *out)
+{
+    out->len = (size_t)(rest.ptr - bytes.ptr);
+    if (tokens > HTTP_TOKENS_MAX || out->len - tokens > HTTP_HEAD_MAX) {
+        return 431;
+    }
+    return out->host.ptr == NULL && !out->http10 ? 400 : 200;
+}
+
 int http_parse(tw_str bytes, http_head *out)
 {
+    enum { BOTH_MAX = HTTP_HEAD_MAX + HTTP_TOKENS_MAX };
     memset(out, 0, sizeof(*out));
-    tw_str rest = {bytes.ptr, bytes.len < HTTP_HEAD_MAX ? bytes.len : HTTP_HEAD_MAX};
-    int incomplete = bytes.len < HTTP_HEAD_MAX ? 0 : 431;
+    bytes.len = bytes.len < BOTH_MAX ? bytes.len : BOTH_MAX;
+    tw_str rest = bytes;
     int status = 0;
     bool has_length = false;
+    size_t tokens = 0; /* bytes of fields that may carry one */
     tw_str line = take_line(&rest, &status);
     if (line.ptr == NULL) {
-        return incomplete;
+        return incomplete(bytes, rest, tokens);
     }
     status = status != 0 ? status : parse_request_line(line, out);
     for (int fields = 0; status == 0; fields++) {
         line = take_line(&rest, &status);
         if (line.ptr == NULL) {
-            return incomplete;
+            return incomplete(bytes, rest, tokens);
         }
         if (status == 0 && line.len == 0) {
-            out->len = (size_t)(rest.ptr - bytes.ptr);
-            return out->host.ptr == NULL && !out->http10 ? 400 : 200;
+            return complete(bytes, rest, tokens, out);
         }
         if (status == 0) {
+            tokens += carries_token(line) ? line.len : 0;
             status = fields >= HTTP_FIELDS_MAX ? 431 : parse_field(line, out, &has_length);
         }
     }

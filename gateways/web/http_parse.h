@@ -4,7 +4,8 @@
 
 #include "protocol/base.h"
 
-enum { HTTP_HEAD_MAX = 4096, HTTP_FIELDS_MAX = 100 };
+/* Fields that may carry a token are not counted by the first: they have room of their own. */
+enum { HTTP_HEAD_MAX = 4096, HTTP_TOKENS_MAX = 8704, HTTP_FIELDS_MAX = 100 };
 
 /* Views into the bytes parsed; ptr NULL: absent. */
 typedef struct http_head {
@@ -18,6 +19,8 @@ typedef struct http_head {
     tw_str if_match;
     tw_str websocket_key;
     tw_str websocket_version;
+    tw_str authorization;
+    tw_str protocols; /* Sec-WebSocket-Protocol */
     uint64_t content_length;
     bool upgrades;   /* Connection names upgrade */
     bool keep_alive; /* the connection may serve another request */

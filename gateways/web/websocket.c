@@ -8,6 +8,7 @@
 #include "broker/position.h"
 
 #include "gateways/web/database.h"
+#include "gateways/web/identity.h"
 
 typedef struct verb {
     const char *name;
@@ -163,9 +164,65 @@ static void add_limits(tw_buf *out)
     }
 }
 
+/* Tells what is wrong with a token, and ends the connection by the same number. */
+static void refuse_token(edge *self, connection *conn, tw_err err, const char *text)
+{
+    send_error(self, conn,
+               &(wire_refusal){.code = err,
+                               .message = tw_str_of(text),
+                               .hint = TW_STR("hello with a token that is good now")});
+    websocket_close(self, conn, tw_err_number(err), "token");
+}
+
+/* Where there is auth: who says hello. False: the connection ends. */
+static bool take_token(edge *self, connection *conn, tw_bson message)
+{
+    broker_why why = {"", ""};
+    bool changed = false;
+    tw_bson_value given = tw_bson_get(message, TW_STR("token"));
+    tw_str token = tw_bson_value_str(given);
+    if (given.type == 0 && conn->streams.rights != NULL) {
+        return true; /* it came with the handshake, or before */
+    }
+    tw_err err = given.type != 0 && token.len == 0
+                     ? broker_refuse(&why, TW_E_TOKEN, "token is to be text")
+                     : identity_take(self, conn, token, &changed, &why);
+    if (err != TW_OK) {
+        refuse_token(self, conn, err, why.text);
+        return false;
+    }
+    if (changed) { /* what its streams were told is of other rights: they begin anew */
+        send_error(self, conn,
+                   &(wire_refusal){.code = TW_E_FORBIDDEN,
+                                   .message = TW_STR("The rights are others than before."),
+                                   .hint = TW_STR("connect and subscribe again")});
+        websocket_close(self, conn, tw_err_number(TW_E_UNAVAILABLE), "rights changed");
+        return false;
+    }
+    return true;
+}
+
+static bool may_read(edge *self, const connection *conn, const catalog_collection *at)
+{
+    rights_grant grant;
+    return !at->read_denied &&
+           rights_of(conn->streams.rights, &self->arena, tw_str_of(at->database),
+                     tw_str_of(at->name), RIGHTS_READ, &grant) == TW_OK &&
+           grant.allowed;
+}
+
+static void start_changes(edge *self, connection *conn)
+{
+    static const uint8_t empty[] = {5, 0, 0, 0, 0};
+    conn->greets = false;
+    on_watch(self, conn, (tw_bson){empty, sizeof empty});
+}
+
 static void on_hello(edge *self, connection *conn, tw_bson message)
 {
-    (void)message; /* no auth is configured: a token is not looked at */
+    if (self->options->auth != NULL && !take_token(self, conn, message)) {
+        return;
+    }
     tw_buf *out = &self->text;
     tw_buf_clear(out);
     tw_buf_format(out, "{\"type\":\"welcome\",\"protocol\":1,\"srv_id\":%llu,\"head\":",
@@ -178,7 +235,7 @@ static void on_hello(edge *self, connection *conn, tw_bson message)
     const catalog *known = self->options->catalog;
     bool first = true;
     for (size_t i = 0; i < known->count; i++) {
-        if (!known->at[i].read_denied) {
+        if (may_read(self, conn, &known->at[i])) {
             if (!first) {
                 tw_buf_add_byte(out, ',');
             }
@@ -192,8 +249,15 @@ static void on_hello(edge *self, connection *conn, tw_bson message)
         tw_json_write_str(out, tw_str_of(known->databases[i].name));
         tw_buf_format(out, ",\"version\":%lld}", (long long)known->databases[i].version);
     }
-    tw_buf_add_str(out, TW_STR("]}"));
+    tw_buf_add_byte(out, ']');
+    if (conn->identity.expires_s != 0) {
+        tw_buf_format(out, ",\"expires\":%llu", (unsigned long long)conn->identity.expires_s);
+    }
+    tw_buf_add_byte(out, '}');
     send_text(self, conn);
+    if (conn->greets) {
+        start_changes(self, conn);
+    }
 }
 
 /* Pages cannot send the pings of websockets: this is theirs. */
@@ -249,7 +313,8 @@ static void on_action(edge *self, connection *conn, tw_bson message, tw_str acti
     } else {
         conn->bad_in_row = 0;
     }
-    request_run(self->requests, message, reply_arrived, self, conn->id); /* refuses by itself */
+    request_run(self->requests, conn->streams.rights, message, reply_arrived, self,
+                conn->id); /* refuses by itself */
     if (conn->bad_in_row >= TW_BAD_FRAMES_MAX) {
         websocket_close(self, conn, tw_err_number(TW_E_BAD_MESSAGE), "too many bad messages");
     }
@@ -279,7 +344,10 @@ static void on_message(edge *self, connection *conn, tw_str text)
     }
     tw_str type = tw_bson_get_str(message, TW_STR("type"));
     tw_str action = tw_bson_get_str(message, TW_STR("action"));
-    if (type.ptr != NULL) {
+    if (identity_missing(self, conn) && !tw_str_equal(type, TW_STR("hello"))) {
+        misunderstood(self, conn, message, TW_E_TOKEN, TW_STR("A token is needed here."),
+                      TW_STR("{\"type\":\"hello\",\"token\":...} comes first"));
+    } else if (type.ptr != NULL) {
         on_type(self, conn, message, type);
     } else if (action.ptr != NULL) {
         on_action(self, conn, message, action);
@@ -304,9 +372,12 @@ bool websocket_begin(edge *self, connection *conn, tw_str path)
     conn->reader = reader;
     conn->deadline_ms = 0;
     self->figures.websockets++;
-    if (tw_str_equal(path, TW_STR("/changes"))) {
-        static const uint8_t empty[] = {5, 0, 0, 0, 0};
-        on_watch(self, conn, (tw_bson){empty, sizeof empty});
+    conn->greets = tw_str_equal(path, TW_STR("/changes"));
+    if (identity_missing(self, conn)) {
+        uint64_t wait_ms = self->options->hello_ms;
+        conn->hello_ms = conn->heard_ms + (wait_ms != 0 ? wait_ms : TW_HELLO_MS);
+    } else if (conn->greets) {
+        start_changes(self, conn);
     }
     return true;
 }
@@ -325,6 +396,10 @@ static void on_event(edge *self, connection *conn, websocket_event event, tw_str
 {
     switch (event) {
     case WEBSOCKET_TEXT:
+        if (identity_missing(self, conn) && payload.len > TW_HELLO_MESSAGE_MAX) {
+            websocket_close(self, conn, tw_err_number(TW_E_TOO_BIG), "too big before hello");
+            break;
+        }
         on_message(self, conn, payload);
         break;
     case WEBSOCKET_BINARY:
@@ -362,6 +437,10 @@ void websocket_bytes(edge *self, connection *conn, uint8_t *bytes, size_t len)
         event = websocket_next(conn->reader, &bytes, end, &payload);
         on_event(self, conn, event, payload);
     }
+    if (identity_missing(self, conn) && !conn->closing &&
+        conn->reader->message.len + conn->reader->left > TW_HELLO_MESSAGE_MAX) {
+        websocket_close(self, conn, tw_err_number(TW_E_TOO_BIG), "too big before hello");
+    }
     if (!websocket_reader_inside(conn->reader)) {
         conn->message_ms = 0;
     } else if (conn->message_ms == 0) {
@@ -371,7 +450,12 @@ void websocket_bytes(edge *self, connection *conn, uint8_t *bytes, size_t len)
 
 void websocket_look_at(edge *self, connection *conn, uint64_t now_ms)
 {
-    if (conn->message_ms != 0 && now_ms - conn->message_ms >= EDGE_MESSAGE_MS) {
+    if (conn->hello_ms != 0 && now_ms >= conn->hello_ms) {
+        self->figures.timeouts++;
+        websocket_close(self, conn, tw_err_number(TW_E_INIT_TIMEOUT), "no hello in time");
+    } else if (identity_over(self, conn)) {
+        refuse_token(self, conn, TW_E_TOKEN, "The token has expired.");
+    } else if (conn->message_ms != 0 && now_ms - conn->message_ms >= EDGE_MESSAGE_MS) {
         self->figures.timeouts++;
         websocket_close(self, conn, tw_err_number(TW_E_INIT_TIMEOUT), "message not complete");
     } else if (conn->pinged && now_ms - conn->heard_ms >= TW_PING_MS + TW_PONG_MS) {

@@ -17,6 +17,7 @@ os.environ.setdefault("MONGOC_DISABLE_SHM", "1")
 
 # Scenarios that hold for every store: each of their tests that makes servers runs once for each.
 BOTH_STORES = {
+    "test_auth",
     "test_changes",
     "test_data_access",
     "test_database",

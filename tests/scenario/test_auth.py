@@ -1,0 +1,318 @@
+"""Tokens and rights, from outside: who comes in, until when, and what nobody may see.
+
+Tokens are signed here by Python's own hmac, except where the command line's verb is tested.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import time
+
+import pytest
+import websockets
+from clients import Client, connect, run
+from server import BINARY
+
+SECRET = "0123456789abcdef0123456789abcdef"
+VERBS = "[read, search, insert, update, remove, dispatch]"
+CONFIG = """
+auth:
+  issuer: https://id.example
+  leeway_s: {leeway}
+  hello_ms: {hello_ms}
+  keys:
+    - {{kid: main, alg: HS256, file: "{secret}"}}
+  rules:
+    - role: admin
+      database: "*"
+      collection: "*"
+      verbs: [read, search, insert, update, remove, dispatch, admin]
+    - role: own
+      collection: notes
+      verbs: {verbs}
+      filter: '{{"owner": "$claims.sub"}}'
+      hidden: [secret, deep.secret]
+    - {{role: guest, collection: news, verbs: [read]}}
+collections:
+  - name: notes
+    search: {{index: notes}}
+  - {{name: news}}
+  - {{name: others}}
+"""
+
+
+def encode(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def token(sub="ada", roles=("own",), seconds=600, secret=SECRET, **more):
+    claims = {"iss": "https://id.example", "sub": sub, "roles": list(roles)}
+    claims |= {"exp": time.time() + seconds} | more
+    text = ".".join(
+        encode(json.dumps(part).encode()) for part in ({"alg": "HS256", "kid": "main"}, claims)
+    )
+    return text + "." + encode(hmac.digest(secret.encode(), text.encode(), hashlib.sha256))
+
+
+@pytest.fixture
+def guarded(make_server, tmp_path):
+    def make(leeway=30, hello_ms=60000, flags=(), start=True):
+        secret = tmp_path / "secret.key"
+        secret.write_text(SECRET + "\n")
+        secret.chmod(0o600)
+        config = tmp_path / "tidewire.yaml"
+        config.write_text(
+            CONFIG.format(leeway=leeway, hello_ms=hello_ms, secret=secret, verbs=VERBS)
+        )
+        server = make_server(flags=["--config", str(config), *flags])
+        return server.start() if start else server
+
+    return make
+
+
+async def opened(server, path="/ws", **claims):
+    client = await Client.open(server.url(path))
+    await client.send(type="hello", token=token(**claims))
+    welcome = await client.next(30)
+    assert welcome["type"] == "welcome", welcome
+    return client
+
+
+async def closed_with(client, seconds=60):
+    """The number by which the server ends a connection, and what it said before."""
+    frames = []
+    try:
+        while True:
+            frames.append(await client.receive(seconds))
+    except websockets.exceptions.ConnectionClosed as closed:
+        return closed.rcvd.code, frames
+
+
+def test_auth_hello_comes_first(guarded):
+    server = guarded()
+
+    async def scenario():
+        async with await Client.open(server.url()) as client:
+            await client.send(type="subscribe", mux_id=1, notes="*")
+            refused = await client.next(30)
+            assert (refused["code"], refused["mux_id"]) == ("token", 1)
+            await client.send(action="find", reqID=2, collection="notes")
+            refused = await client.next(30)
+            assert (refused["code"], refused["reqID"]) == ("token", 2)
+            await client.send(type="hello", token=token())
+            welcome = await client.next(30)
+            assert welcome["type"] == "welcome" and welcome["collections"] == ["notes"]
+            assert 0 < welcome["expires"] - time.time() < 700
+            await client.send(type="subscribe", mux_id=1, notes="*")
+            assert (await client.next(30))["type"] == "sync"
+        for bad in (token(seconds=-60), token(secret="x" * 32), token(iss="other"), "a.b.c", 5):
+            async with await Client.open(server.url()) as client:
+                await client.send(type="hello", token=bad)
+                code, frames = await closed_with(client)
+                assert code == 4401 and frames[-1]["code"] == "token", frames
+        async with await Client.open(server.url()) as client:
+            await client.send(type="hello")
+            assert (await closed_with(client))[0] == 4401
+        async with await Client.open(server.url()) as client:
+            await client.socket.send('{"type":"hello","token":"' + "x" * 20000)
+            assert (await closed_with(client))[0] == 4413
+
+    run(scenario())
+    assert token()[-20:] not in server.tail(1000)
+
+
+def test_auth_token_by_the_handshake(guarded):
+    server = guarded()
+
+    async def scenario():
+        good = token()
+        offered = ["tidewire", good]
+        async with await connect(server.url(), subprotocols=offered) as socket:
+            assert socket.subprotocol == "tidewire"  # never the token
+            await socket.send('{"action":"count","reqID":1,"collection":"notes"}')
+            assert json.loads(await socket.recv())["count"] == 0
+        async with await connect(
+            server.url(), additional_headers={"Authorization": f"Bearer {good}"}
+        ) as socket:
+            await socket.send('{"type":"hello"}')
+            assert json.loads(await socket.recv())["type"] == "welcome"
+        for wrong in ({"Authorization": "Bearer abc"}, {"Authorization": f"Basic {good}"}):
+            with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+                await websockets.connect(server.url(), additional_headers=wrong)
+            assert refused.value.response.status_code == 401
+        assert good not in server.tail(1000)
+
+    run(scenario())
+    asks = {"Authorization": f"Bearer {token()}"}
+    assert server.http("/api/v1/notes")[0] == 401
+    assert server.http("/api/v1/notes", headers=asks)[0] == 200
+    assert server.http("/api/v1/others", headers=asks)[0] == 403
+    assert server.http("/healthz")[0] == 200
+
+
+def test_auth_ends_with_its_token(guarded):
+    server = guarded(leeway=0, hello_ms=200)
+
+    async def scenario():
+        async with await Client.open(server.url()) as client:
+            assert (await closed_with(client))[0] == 4408
+        async with await opened(server, seconds=2) as client:
+            await client.send(type="subscribe", mux_id=1, notes="*")
+            code, frames = await closed_with(client)
+            assert code == 4401 and frames[-1]["code"] == "token"
+        async with await opened(server, seconds=2) as client:  # refreshed: it lives on
+            await client.send(type="hello", token=token(seconds=600))
+            assert (await client.next(30))["type"] == "welcome"
+            await client.send(type="hello", token=token(sub="bob"))
+            code, frames = await closed_with(client)
+            assert code == 4401 and "subject" in frames[-1]["message"], frames
+        async with await opened(server) as client:  # other rights: it begins anew
+            await client.send(type="hello", token=token(roles=["guest"]))
+            code, frames = await closed_with(client)
+            assert code == 4503 and frames[-1]["code"] == "forbidden", frames
+
+    run(scenario())
+
+
+HIDDEN = "HIDDEN"
+
+
+def note(key, owner, n=0, shown="mine"):
+    mark = shown if owner == "ada" else HIDDEN
+    deep = {"secret": HIDDEN, "x": n}
+    return {"_id": key, "owner": owner, "n": n, "mark": mark, "secret": HIDDEN, "deep": deep}
+
+
+async def streams_of(server, **claims):
+    """Connections of every family that is told of changes, each with the frames it has heard."""
+    stream = await opened(server, **claims)
+    await stream.send(type="subscribe", mux_id=1, notes="*")
+    await stream.send(type="subscribe", mux_id=2, notes={"fields": ["secret", "deep", "mark"]})
+    changes = await opened(server, "/changes", **claims)
+    clients = {"stream": stream, "changes": changes}
+    if server.database == "main":  # with MongoDB a database must be declared to be listened to
+        clients["events"] = await opened(server, **claims)
+        await clients["events"].send(event="DB_SCHEMA", db="main")
+    heard = {name: [] for name in clients}
+    heard["stream"] += await stream.until_sync(1, 30)
+    heard["stream"] += await stream.until_sync(2, 30)
+    heard["changes"] += await changes.until_sync(None, 30)
+    if "events" in clients:
+        heard["events"] += await clients["events"].until(lambda f: f.get("event") == "DB_SYNC", 30)
+    return clients, heard
+
+
+def test_auth_no_row_and_no_field_outside_the_rights(guarded):
+    """Writes of an admin that ada may see in part: whatever she hears or asks, by whatever door."""
+    server = guarded()
+
+    async def scenario():
+        admin = await opened(server, "/db", sub="root", roles=["admin"])
+        for i in range(30):
+            await admin.one("put", collection="notes", doc=note(i, ["ada", "bob", "eve"][i % 3], i))
+        done = await admin.one("put", collection="others", doc={"_id": 1, "x": HIDDEN})
+        await log_reaches_as(server, admin, done["since"])
+        clients, heard = await streams_of(server)
+        seen = [f["key"] for f in heard["stream"] if f.get("op") == "put" and f["mux_id"] == 1]
+        assert sorted(seen) == list(range(0, 30, 3))
+        # live: hers change, leave and come; others' change
+        for i in (0, 1, 2):
+            await admin.one("update", collection="notes", id=i, fields={"secret": HIDDEN + "2"})
+        await admin.one("update", collection="notes", id=3, fields={"owner": "bob", "mark": HIDDEN})
+        await admin.one("update", collection="notes", id=4, fields={"owner": "ada", "mark": "new"})
+        await admin.one("remove", collection="notes", id=5)
+        await admin.one("remove", collection="notes", id=6)
+        await admin.one("put", collection="others", doc={"_id": 2, "x": HIDDEN})
+        last = await admin.one("put", collection="notes", doc=note(99, "ada", shown="last"))
+        assert last["version"] == 1
+        heard["stream"] += await clients["stream"].until(
+            lambda f: f.get("key") == 99 and f["mux_id"] == 1, 30
+        )
+        heard["changes"] += await clients["changes"].until(
+            lambda f: f.get("documentKey") == {"_id": 99}, 30
+        )
+        if "events" in clients:
+            heard["events"] += await clients["events"].until(lambda f: f.get("key") == 99, 30)
+        live = {
+            f["key"]: f.get("why", f.get("op"))
+            for f in heard["stream"]
+            if f.get("mux_id") == 1 and "key" in f
+        }
+        assert (live[3], live[4], live[6]) == ("left", "put", "deleted")
+        assert 1 not in live and 2 not in live and 5 not in live
+        ada = await opened(server, "/db")
+        answers = []
+        for words in (
+            {"action": "find"},
+            {"action": "find", "query": {"n": {"$gte": 0}}, "sort": {"n": -1}},
+            {"action": "find", "query": {"secret": HIDDEN}},
+            {"action": "getByIds", "ids": list(range(30))},
+            {"action": "count", "query": {"owner": "bob"}},
+            {"action": "detail", "id": 1},
+            {"action": "get_field", "id": 0, "field": "secret"},
+            {"action": "aggregate", "pipeline": [{"$sort": {"_id": 1}}]},
+            {"action": "find_one", "query": {"owner": "eve"}},
+            {"action": "schema"},
+            {"action": "sync", "manifests": {"notes": {"0": 1, "1": 1}}},
+            {"action": "update", "id": 1, "fields": {"n": 5}},
+            {"action": "update", "id": 0, "fields": {"owner": "bob"}},
+            {"action": "insert", "doc": {"_id": 1, "owner": "ada"}},
+            {"action": "remove", "id": 1},
+            {"action": "drop"},
+        ):
+            if words["action"] not in ("sync", "schema"):
+                words["collection"] = "notes"
+            answers += await ada.ask(**words, seconds=30)
+        for words in ({"action": "search", "query": "HIDDEN"}, {"action": "search", "body": {}}):
+            answers += await ada.ask(**words, index="notes", seconds=30)
+        answers += await ada.ask("find", collection="others")
+        told = json.dumps([heard, answers])
+        assert HIDDEN not in told.replace('"query": "HIDDEN"', "")
+        codes = [a.get("code") for a in answers if a.get("type") == "error"]
+        assert codes.count("forbidden") == 6 and codes.count("not_found") == 3, codes
+        asks = {"Authorization": f"Bearer {token()}"}
+        for path in ("notes", "notes/0", "notes/1", "others", "notes?limit=5"):
+            assert HIDDEN not in server.http(f"/api/v1/{path}", headers=asks)[1]
+        for client in (admin, ada, *clients.values()):
+            await client.socket.close()
+
+    run(scenario())
+
+
+async def log_reaches_as(server, admin, since):
+    """Waits until the log has what the store has acknowledged, as clients.log_reaches does."""
+    probe = await opened(server, sub="root", roles=["admin"])
+    wanted = dict(map(tuple, since))
+    while True:
+        await probe.send(type="subscribe", mux_id=0, since="now", collections={"none": "*"})
+        at = dict(map(tuple, (await probe.until_sync(0, 30))[-1]["since"]))
+        if all(at.get(srv, 0) >= seqno for srv, seqno in wanted.items()):
+            break
+        await probe.send(type="close", mux_id=0)
+        await probe.until(lambda f: f.get("type") == "closed", 30)
+    await probe.socket.close()
+
+
+@pytest.mark.embedded
+def test_auth_opens_the_door_beyond_loopback(guarded, tmp_path):
+    server = guarded(start=False)
+    server.flags += ["--listen", f"0.0.0.0:{server.port}"]
+    server.start()
+    assert server.http("/api/v1/notes")[0] == 401
+    made = subprocess.run(
+        [BINARY, "token", "--config", str(tmp_path / "tidewire.yaml"), "--role", "admin"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    env = dict(os.environ, TIDEWIRE_TOKEN=made.stdout.strip())
+    server.run("put", "notes", '{"_id":1,"owner":"ada"}', env=env)
+    assert '"owner":"ada"' in server.run("get", "notes", "1", env=env).stdout
+    assert server.run("get", "notes", "1", check=False).returncode != 0
+    kept = tmp_path / "token"
+    kept.write_text(made.stdout)
+    kept.chmod(0o600)
+    assert '"owner":"ada"' in server.run("get", "notes", "1", "--token", str(kept)).stdout
