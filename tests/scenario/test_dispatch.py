@@ -132,9 +132,8 @@ def test_dispatch_false_writes_are_stored_and_not_told(server):
             assert server.http("/api/v1/c/5?dispatch=false", "PATCH", {"a": 2})[0] == 200
             assert server.http("/api/v1/c/4?dispatch=false", "DELETE")[0] == 200
             assert server.http("/api/v1/c/5?dispatch=maybe", "PUT", {"a": 1})[0] == 400
-            await on.send(
-                event="DB_RECORD_PUT", db=server.database, collection="c", record={"_id": 6}, dispatch=False
-            )
+            record = {"db": server.database, "collection": "c", "record": {"_id": 6}}
+            await on.send(event="DB_RECORD_PUT", **record, dispatch=False)
             await on.until(lambda f: f.get("event") == "DB_DONE")
             assert (await on.one("count", collection="c"))["count"] == 5
             told = await on.one("update", collection="c", id=3, fields={"y": 2})

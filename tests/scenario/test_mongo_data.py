@@ -328,7 +328,7 @@ def test_concurrent_writers_lose_nothing(make, mongo, database):
     run(scenario(), 110)
     (document,) = stored(mongo, database)
     assert (document["n"], document["m"]) == (2 * each, each)
-    # the first of Tidewire's gives it the position at which it was read, and one more; each adds one
+    # the first of Tidewire's gives it one above the position at which it was read; each adds one
     assert document["_version"] - 2 * each >= at_begin
 
 
@@ -390,7 +390,7 @@ def test_if_version_takes_what_streams_tell(make, mongo, database):
                                 if_version=second)  # fmt: skip
             third = await told(3)
             assert third > second
-            assert done["version"] == third, "one number: in the answer, in streams, in the document"
+            assert done["version"] == third, "one number: in answer, streams and document"
             assert stored(mongo, database, "people")[0]["_version"] == third
             people.replace_one({"_id": 1}, {"n": 3.5, "_version": third})  # one who does not count
             same_field = await told(3.5)
