@@ -16,18 +16,26 @@ from server import Server  # noqa: E402
 os.environ.setdefault("MONGOC_DISABLE_SHM", "1")
 
 # Scenarios that hold for every store: each of their tests that makes servers runs once for each.
+# The others: of search, which reads the log alike whatever it follows; of what the embedded store
+# alone does (test_log_damage); of MongoDB alone (test_mongo_*); of programs that speak to what is
+# here (test_c_client, test_other_clients); of texts (test_readme, test_replaces).
 BOTH_STORES = {
     "test_auth",
+    "test_bad_input",
     "test_changes",
     "test_data_access",
     "test_database",
     "test_database_copies",
+    "test_dispatch",
+    "test_drop",
+    "test_filter_semantics",
     "test_history",
     "test_import_export",
     "test_processor",
     "test_service",
     "test_streams",
     "test_sync",
+    "test_virtool",
 }
 STORES = ["embedded", "mongo"]
 

@@ -32,10 +32,13 @@ def test_drop_is_one_record_on_every_edge(make_server, tmp_path):
                     last = await db.one("put", collection="temp", doc={"_id": i})
                 return last["since"][0][1]
 
+            def is_next(at, before):
+                return at > before if server.on_mongo else at == before + 1
+
             async def dropped(reply, before):
-                assert reply["count"] == 1 and reply["since"][0][1] == before + 1
+                assert reply["count"] == 1 and is_next(reply["since"][0][1], before)
                 frame = (await on.until(lambda f: f.get("type") == "drop"))[-1]
-                assert frame["collection"] == "temp" and frame["seqno"] == before + 1
+                assert frame["collection"] == "temp" and is_next(frame["seqno"], before)
                 assert (await db.one("count", collection="temp"))["count"] == 0
 
             before = await fill()
@@ -45,7 +48,8 @@ def test_drop_is_one_record_on_every_edge(make_server, tmp_path):
             assert status == 200
             reply = await db.one("count", collection="temp")
             assert reply["count"] == 0 and '"count":1' in body.replace(" ", ""), body
-            assert (await on.until(lambda f: f.get("type") == "drop"))[-1]["seqno"] == before + 1
+            at = (await on.until(lambda f: f.get("type") == "drop"))[-1]["seqno"]
+            assert is_next(at, before)
             before = await fill()
             with Service(service_url(server)) as service:
                 await dropped(service.one("drop", collection="temp"), before)

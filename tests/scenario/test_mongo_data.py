@@ -328,7 +328,7 @@ def test_concurrent_writers_lose_nothing(make, mongo, database):
     run(scenario(), 110)
     (document,) = stored(mongo, database)
     assert (document["n"], document["m"]) == (2 * each, each)
-    # the first of Tidewire's gives it the position at which it was read plus one; each adds one
+    # the first of Tidewire's gives it one above the position at which it was read; each adds one
     assert document["_version"] - 2 * each >= at_begin
 
 

@@ -411,6 +411,7 @@ def test_a_manifest_answers_a_since_that_cannot_be_served(make_server):
             for i in range(20):
                 await db.one("put", collection="things", doc={"_id": i, "a": i})
             put = await db.one("put", collection="things", doc={"_id": 3, "a": 33})
+            await log_reaches(server.url(), put["since"])
             old = [[put["since"][0][0], 2]]
             await compacted(db, old)
             copy = {i: 1 for i in range(10)} | {77: 1}

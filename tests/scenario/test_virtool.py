@@ -113,6 +113,7 @@ def test_virtool_coerce_query_and_coerce_list(server):
     run(scenario())
 
 
+@pytest.mark.embedded  # MongoDB does it itself: test_mongo_data.py
 def test_virtool_aggregate(filled):
     async def scenario():
         async with await Client.open(filled.url("/db")) as db:
@@ -144,6 +145,7 @@ def test_virtool_aggregate(filled):
     run(scenario())
 
 
+@pytest.mark.embedded  # MongoDB does it itself: test_mongo_data.py
 def test_virtool_aggregate_reads_more_than_a_page(server):
     async def scenario():
         async with await Client.open(server.url("/db")) as db:
@@ -168,6 +170,7 @@ def test_virtool_aggregate_reads_more_than_a_page(server):
     run(scenario())
 
 
+@pytest.mark.embedded  # MongoDB does it itself: test_mongo_data.py
 def test_virtool_aggregate_keeps_nobody_waiting(server):
     """Judged by order: while heavy pipelines run, another connection writes, is told of it live and
     reads; all of that has come before the last pipeline is done."""
