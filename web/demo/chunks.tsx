@@ -33,14 +33,15 @@ function isInUse(place: HTMLElement): boolean {
 function Chunk<Item>({ items, children, isFirst }: Props<Item> & { isFirst: boolean }) {
   const place = useRef<HTMLLIElement>(null);
   const [isNear, setNear] = useState(isFirst);
-  const height = useRef(items.length * GUESS_PX);
+  const each = useRef(GUESS_PX);
   useEffect(() => {
     const element = place.current as HTMLLIElement;
     const observer = new IntersectionObserver(
       ([seen]) => {
         if (seen?.isIntersecting) return setNear(true);
-        if (isInUse(element)) return;
-        height.current = element.offsetHeight;
+        if (isFirst || isInUse(element)) return;
+        const made = element.firstElementChild?.childElementCount ?? 0;
+        if (made > 0) each.current = element.offsetHeight / made;
         setNear(false);
       },
       { rootMargin: NEAR },
@@ -49,7 +50,7 @@ function Chunk<Item>({ items, children, isFirst }: Props<Item> & { isFirst: bool
     return () => observer.disconnect();
   }, []);
   return (
-    <li ref={place} class="chunk" style={isNear ? undefined : { height: `${height.current}px` }}>
+    <li ref={place} class="chunk" style={isNear ? undefined : { height: `${items.length * each.current}px` }}>
       {isNear && <ul class="rows">{items.map((item) => children(item))}</ul>}
     </li>
   );

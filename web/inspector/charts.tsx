@@ -116,7 +116,7 @@ function optionsOf(chart: Chart, element: HTMLElement): uPlot.Options {
         label: line.label,
         stroke: colour(COLOURS[i] as string),
         width: 2,
-        points: { show: false },
+        points: { show: (plot: uPlot) => plot.data[0].length < 4 }, // one alone draws no line
       })),
     ],
   };

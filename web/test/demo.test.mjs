@@ -107,7 +107,9 @@ test("a report of 600 rows: those near the screen are made, and what is being wr
 test("the report is empty: it says so; a narrow screen holds one pane below the other", async () => {
   const { page, pane } = await openDemo({ width: 390, height: 844 });
   const rows = pane("Ada").locator("li.entry");
-  await rows.first().waitFor();
+  for (const name of ["Ada", "Grace"]) {
+    await until(async () => (await pane(name).locator("li.entry").count()) === 4, `the rows of ${name}`);
+  }
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, "no sideways scrolling");
   await shoot(page, "demo-narrow");
   while ((await rows.count()) > 0) {
