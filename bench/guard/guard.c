@@ -86,7 +86,8 @@ tw_bson guard_query(const catalog *known, const char *subscribe)
     guard_must(tw_json_read(&guard_kept, tw_str_of(subscribe), TW_DEPTH_MAX, &message, NULL) ==
                    TW_OK,
                "the subscribe");
-    guard_must(topic_query_of_subscribe(known, &guard_kept, message, &canonical, &why) == TW_OK,
+    guard_must(topic_query_of_subscribe(known, NULL, &guard_kept, message, &canonical, &why) ==
+                   TW_OK,
                "the query");
     return canonical;
 }
