@@ -563,10 +563,10 @@ static void print_listeners(const struct program *program)
     if (program->service.url != NULL) {
         printf("  service    %s\n", program->service_url);
     }
-    const auth_options *auth = &program->config.auth;
+    const auth_options *given = &program->config.auth;
     if (program->auth != NULL) {
-        printf("  auth       %zu keys, %zu rules; all else is refused\n", auth->keys_count,
-               auth->rules.count);
+        printf("  auth       %zu keys, %zu rules; all else is refused\n", given->keys_count,
+               given->rules.count);
     }
     const char *cluster = program->config.option.search_urls;
     printf("  search     %s\n", cluster[0] != '\0' ? cluster : "embedded");

@@ -22,7 +22,7 @@ typedef struct named {
 } named;
 
 /* A name, or {"db":..., "coll":...} as in ns. */
-static tw_err read_named(const catalog *known, const rights *rights, tw_arena *arena,
+static tw_err read_named(const catalog *known, const rights *whose, tw_arena *arena,
                          tw_bson_value value, named *out, broker_why *why)
 {
     char shown[BROKER_SHOWN_MAX];
@@ -44,7 +44,7 @@ static tw_err read_named(const catalog *known, const rights *rights, tw_arena *a
         return broker_refuse(why, TW_E_BAD_MESSAGE, "\"%s\" is not a collection's name", shown);
     }
     out->rules = catalog_rules(known, out->db, out->name);
-    tw_err err = rights_of(rights, arena, out->db, out->name, RIGHTS_READ, &out->read);
+    tw_err err = rights_of(whose, arena, out->db, out->name, RIGHTS_READ, &out->read);
     if (err == TW_OK && (out->rules == NULL || out->rules->read_denied || !out->read.allowed)) {
         return broker_refuse(why, TW_E_FORBIDDEN, "there is no collection %s", shown);
     }
@@ -79,8 +79,8 @@ static void write_named(tw_bson_builder *b, const named *item)
 }
 
 /* The collections that were named, in order and each once. */
-static tw_err write_listed(const catalog *known, const rights *rights, tw_arena *arena,
-                           tw_bson list, tw_bson_builder *b, broker_why *why)
+static tw_err write_listed(const catalog *known, const rights *whose, tw_arena *arena, tw_bson list,
+                           tw_bson_builder *b, broker_why *why)
 {
     named items[TW_COLLECTIONS_PER_TOPIC_MAX];
     size_t count = 0;
@@ -91,7 +91,7 @@ static tw_err write_listed(const catalog *known, const rights *rights, tw_arena 
             return broker_refuse(why, TW_E_TOO_MANY, "over %d collections",
                                  TW_COLLECTIONS_PER_TOPIC_MAX);
         }
-        tw_err err = read_named(known, rights, arena, iter.value, &items[count], why);
+        tw_err err = read_named(known, whose, arena, iter.value, &items[count], why);
         if (err != TW_OK) {
             return err;
         }
@@ -110,7 +110,7 @@ static tw_err write_listed(const catalog *known, const rights *rights, tw_arena 
     return TW_OK;
 }
 
-tw_err topic_query_write_all(const catalog *known, const rights *rights, tw_arena *arena, tw_str db,
+tw_err topic_query_write_all(const catalog *known, const rights *whose, tw_arena *arena, tw_str db,
                              tw_bson_builder *b)
 {
     tw_err err = TW_OK;
@@ -121,17 +121,17 @@ tw_err topic_query_write_all(const catalog *known, const rights *rights, tw_aren
         if (at->read_denied || (db.len > 0 && !tw_str_equal(db, item.db))) {
             continue;
         }
-        err = rights_of(rights, arena, item.db, item.name, RIGHTS_READ, &item.read);
+        err = rights_of(whose, arena, item.db, item.name, RIGHTS_READ, &item.read);
         if (err == TW_OK && item.read.allowed) {
             write_named(b, &item);
         }
     }
     named item = {.rules = &catalog_undeclared}; /* those that rules name, not the catalog */
-    for (size_t i = 0; err == TW_OK && rights_named(rights, i, &item.db, &item.name); i++) {
+    for (size_t i = 0; err == TW_OK && rights_named(whose, i, &item.db, &item.name); i++) {
         bool told = false; /* by a rule before */
         named before = {0};
         for (size_t k = 0; k < i && !told; k++) {
-            told = rights_named(rights, k, &before.db, &before.name) &&
+            told = rights_named(whose, k, &before.db, &before.name) &&
                    tw_str_equal(before.db, item.db) && tw_str_equal(before.name, item.name);
         }
         if (told || (db.len > 0 && !tw_str_equal(db, item.db)) ||
@@ -139,7 +139,7 @@ tw_err topic_query_write_all(const catalog *known, const rights *rights, tw_aren
             continue;
         }
         item.read = (rights_grant){0};
-        err = rights_of(rights, arena, item.db, item.name, RIGHTS_READ, &item.read);
+        err = rights_of(whose, arena, item.db, item.name, RIGHTS_READ, &item.read);
         if (err == TW_OK && item.read.allowed) {
             write_named(b, &item);
         }
@@ -148,15 +148,15 @@ tw_err topic_query_write_all(const catalog *known, const rights *rights, tw_aren
 }
 
 /* What of all that is not declared may be read: "any", and what limits it. db empty: wherever. */
-tw_err topic_query_write_any(const rights *rights, tw_arena *arena, tw_str default_database,
+tw_err topic_query_write_any(const rights *whose, tw_arena *arena, tw_str default_database,
                              tw_str db, bool any, tw_bson_builder *b)
 {
     rights_grant read;
     tw_str within = db;
-    tw_err err = rights_of(rights, arena, db, TW_STR(""), RIGHTS_READ, &read);
+    tw_err err = rights_of(whose, arena, db, TW_STR(""), RIGHTS_READ, &read);
     if (err == TW_OK && !read.allowed && db.len == 0) { /* not everywhere, but perhaps here */
         within = default_database;
-        err = rights_of(rights, arena, within, TW_STR(""), RIGHTS_READ, &read);
+        err = rights_of(whose, arena, within, TW_STR(""), RIGHTS_READ, &read);
     }
     if (err != TW_OK) {
         return err;
@@ -174,7 +174,7 @@ tw_err topic_query_write_any(const rights *rights, tw_arena *arena, tw_str defau
     return TW_OK;
 }
 
-tw_err topic_query_of_watch(const catalog *known, const rights *rights, tw_arena *arena,
+tw_err topic_query_of_watch(const catalog *known, const rights *whose, tw_arena *arena,
                             tw_bson watch, tw_bson *out, broker_why *why)
 {
     tw_bson_value list = tw_bson_get(watch, TW_STR("collections"));
@@ -190,17 +190,17 @@ tw_err topic_query_of_watch(const catalog *known, const rights *rights, tw_arena
     tw_bson_begin(&b, &buf);
     tw_bson_add_i64(&b, TW_STR("v"), 1);
     tw_bson_add_str(&b, TW_STR("k"), TW_STR("changes"));
-    tw_err err = topic_query_write_any(rights, arena, tw_str_of(known->default_database),
-                                       TW_STR(""), all, &b);
+    tw_err err = topic_query_write_any(whose, arena, tw_str_of(known->default_database), TW_STR(""),
+                                       all, &b);
     tw_bson_open_array(&b, TW_STR("c"));
     if (err == TW_OK && all) {
-        err = topic_query_write_all(known, rights, arena, TW_STR(""), &b);
+        err = topic_query_write_all(known, whose, arena, TW_STR(""), &b);
     } else if (err == TW_OK) {
-        err = write_listed(known, rights, arena, tw_bson_value_doc(list), &b, why);
+        err = write_listed(known, whose, arena, tw_bson_value_doc(list), &b, why);
     }
     tw_bson_close(&b);
     tw_bson canonical = tw_bson_end(&b);
-    if (err == TW_OK && buf.err == TW_OK && rights != NULL &&
+    if (err == TW_OK && buf.err == TW_OK && whose != NULL &&
         !tw_bson_get_bool_or(canonical, TW_STR("any"), false) &&
         tw_bson_count(tw_bson_get_doc(canonical, TW_STR("c"))) == 0) {
         err = broker_refuse(why, TW_E_FORBIDDEN, "your rights show no collection");

@@ -26,7 +26,7 @@ static bool may_be(const catalog *known, tw_str db)
     return found;
 }
 
-tw_err topic_query_of_database(const catalog *known, const rights *rights, tw_arena *arena,
+tw_err topic_query_of_database(const catalog *known, const rights *whose, tw_arena *arena,
                                tw_str db, tw_bson *out, broker_why *why)
 {
     char shown[BROKER_SHOWN_MAX];
@@ -47,9 +47,9 @@ tw_err topic_query_of_database(const catalog *known, const rights *rights, tw_ar
     tw_bson_add_str(&b, TW_STR("k"), TW_STR("events"));
     bool any = !known->strict && catalog_database_find(known, db) == NULL;
     tw_err err =
-        topic_query_write_any(rights, arena, tw_str_of(known->default_database), db, any, &b);
+        topic_query_write_any(whose, arena, tw_str_of(known->default_database), db, any, &b);
     tw_bson_open_array(&b, TW_STR("c"));
-    err = err == TW_OK ? topic_query_write_all(known, rights, arena, db, &b) : err;
+    err = err == TW_OK ? topic_query_write_all(known, whose, arena, db, &b) : err;
     tw_bson_close(&b);
     tw_bson canonical = tw_bson_end(&b);
     err = err == TW_OK ? buf.err : err;

@@ -458,11 +458,11 @@ static int compare_asked(const void *a, const void *b)
     return order != 0 ? order : compare_texts(left->name, right->name);
 }
 
-tw_err topic_query_of_subscribe(const catalog *known, const rights *rights, tw_arena *arena,
+tw_err topic_query_of_subscribe(const catalog *known, const rights *whose, tw_arena *arena,
                                 tw_bson subscribe, tw_bson *out, broker_why *why)
 {
     reader self = {
-        .catalog = known, .rights = rights, .arena = arena, .subscribe = subscribe, .why = why};
+        .catalog = known, .rights = whose, .arena = arena, .subscribe = subscribe, .why = why};
     bool archived;
     TW_ASSERT(known != NULL && known->magic == CATALOG_MAGIC);
     TW_ASSERT(subscribe.len >= 5);

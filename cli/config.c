@@ -183,11 +183,11 @@ static void schema_make(struct schema *schema)
                       .string = {.min = 0, .max = TEXT_MAX}},
         };
     }
-    size_t auth = schema_section(schema, "auth");
-    schema->fields[auth][schema->counts[auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+    size_t of_auth = schema_section(schema, "auth");
+    schema->fields[of_auth][schema->counts[of_auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
         "keys", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, keys,
         &config_auth_key_value, 0, TW_AUTH_KEYS_MAX);
-    schema->fields[auth][schema->counts[auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+    schema->fields[of_auth][schema->counts[of_auth]++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
         "rules", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_content, rules,
         &config_auth_rule_value, 0, TW_RIGHTS_RULES_MAX);
     schema->sections[schema->sections_count] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(

@@ -173,16 +173,16 @@ static void write_rule(const rights_rule *rule, tw_buf *out)
     tw_buf_format(out, "%s", rule->hidden_count == 0 ? "" : "]\n");
 }
 
-void config_auth_write(const auth_options *auth, tw_buf *out)
+void config_auth_write(const auth_options *given, tw_buf *out)
 {
-    for (size_t i = 0; i < auth->keys_count; i++) {
-        tw_buf_format(out, "%s    - {alg: %s", i == 0 ? "  keys:\n" : "", auth->keys[i].alg);
-        write_text(out, ", kid: ", auth->keys[i].kid);
-        write_text(out, ", file: ", auth->keys[i].file);
+    for (size_t i = 0; i < given->keys_count; i++) {
+        tw_buf_format(out, "%s    - {alg: %s", i == 0 ? "  keys:\n" : "", given->keys[i].alg);
+        write_text(out, ", kid: ", given->keys[i].kid);
+        write_text(out, ", file: ", given->keys[i].file);
         tw_buf_format(out, "}\n");
     }
-    for (size_t i = 0; i < auth->rules.count; i++) {
+    for (size_t i = 0; i < given->rules.count; i++) {
         tw_buf_format(out, "%s", i == 0 ? "  rules:\n" : "");
-        write_rule(&auth->rules.at[i], out);
+        write_rule(&given->rules.at[i], out);
     }
 }

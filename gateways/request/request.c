@@ -675,7 +675,7 @@ static tw_err prepare(request *self, tw_bson asked, request_why *why)
     return err;
 }
 
-void request_run(request_engine *engine, rights *rights, tw_bson asked, request_emit emit,
+void request_run(request_engine *engine, rights *whose, tw_bson asked, request_emit emit,
                  void *context, uint64_t tag)
 {
     TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
@@ -688,7 +688,7 @@ void request_run(request_engine *engine, rights *rights, tw_bson asked, request_
     }
     self->emit = emit;
     self->context = context;
-    self->rights = rights_hold(rights);
+    self->rights = rights_hold(whose);
     request_why why = {0};
     request_enter(self);
     tw_err err = prepare(self, asked, &why);

@@ -732,7 +732,7 @@ static tw_err read_manifests(const streams *self, tw_bson message, wish *out, br
     return err;
 }
 
-static tw_err read_wish(const streams *self, const rights *rights, tw_arena *arena, tw_bson message,
+static tw_err read_wish(const streams *self, const rights *whose, tw_arena *arena, tw_bson message,
                         bool changes, wish *out, broker_why *why)
 {
     *out = (wish){.form = changes ? TOPIC_CHANGES : TOPIC_RECORDS, .mux = TW_STR("")};
@@ -748,7 +748,7 @@ static tw_err read_wish(const streams *self, const rights *rights, tw_arena *are
     }
     if (err == TW_OK) {
         err = (changes ? topic_query_of_watch : topic_query_of_subscribe)(
-            self->catalog, rights, arena, message, &out->canonical, why);
+            self->catalog, whose, arena, message, &out->canonical, why);
     }
     if (err == TW_OK) {
         wish_compare_query(message, out);

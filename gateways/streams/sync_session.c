@@ -59,7 +59,7 @@ struct sync_session {
 
 /* ---- life ---- */
 
-tw_err sync_session_new(sync_session **out, const catalog *known, const rights *rights,
+tw_err sync_session_new(sync_session **out, const catalog *known, const rights *whose,
                         tw_bson asked, tw_str db)
 {
     TW_ASSERT(db.len <= TW_NAME_MAX);
@@ -70,7 +70,7 @@ tw_err sync_session_new(sync_session **out, const catalog *known, const rights *
     }
     self->magic = SYNC_SESSION_MAGIC;
     self->catalog = known;
-    self->rights = rights;
+    self->rights = whose;
     self->asked = asked;
     tw_format(self->db, sizeof self->db, "%.*s", (int)db.len, db.ptr);
     tw_arena_init(&self->arena, 4 * (size_t)TW_TOPIC_QUERY_MAX);

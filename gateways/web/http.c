@@ -751,9 +751,9 @@ static bool is_known(edge *self, connection *conn, const http_head *head, bool u
 {
     struct http_state *http = conn->http;
     broker_why why = {"", ""};
-    bool rest = conn->listener == EDGE_PUBLIC && starts_with(head->path, "/api/v1/");
+    bool is_rest = conn->listener == EDGE_PUBLIC && starts_with(head->path, "/api/v1/");
     bool brings = identity_token(head).ptr != NULL || head->authorization.ptr != NULL;
-    bool wanted = rest || (upgrades && brings);
+    bool wanted = is_rest || (upgrades && brings);
     if (upgrades && !wanted) {
         identity_gone(conn); /* of a request before */
     }

@@ -197,8 +197,10 @@ async def streams_of(server, **claims):
         clients["events"] = await opened(server, **claims)
         await clients["events"].send(event="DB_SCHEMA", db="main")
     heard = {name: [] for name in clients}
-    heard["stream"] += await stream.until_sync(1, 30)
-    heard["stream"] += await stream.until_sync(2, 30)
+    synced = set()  # in whatever order
+    while synced != {1, 2}:
+        heard["stream"] += await stream.until_sync(None, 30)
+        synced.add(heard["stream"][-1]["mux_id"])
     heard["changes"] += await changes.until_sync(None, 30)
     if "events" in clients:
         heard["events"] += await clients["events"].until(lambda f: f.get("event") == "DB_SYNC", 30)
