@@ -1,6 +1,7 @@
 /* aggregate_fuzz.c - a pipeline and documents from one input, {"pipeline": [...], "docs": [...]}.
  *
- * Nothing may crash, and what a pipeline gives must be documents. */
+ * Nothing may crash, and what a pipeline gives must be documents. The pipeline is judged, too, as
+ * one that goes to a MongoDB server. */
 #include "broker/aggregate.h"
 
 #include <stddef.h>
@@ -9,7 +10,15 @@
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
+#include "broker/pipeline.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool may_read(void *context, tw_str coll)
+{
+    (void)context;
+    return coll.len > 1;
+}
 
 static void run(tw_bson pipeline, tw_bson docs)
 {
@@ -17,6 +26,7 @@ static void run(tw_bson pipeline, tw_bson docs)
     broker_why why = {0};
     bool enough = false;
     tw_bson_iter iter;
+    TW_ASSERT(pipeline_check(pipeline, may_read, NULL, &why) == TW_OK || why.text[0] != '\0');
     tw_err err = aggregate_new(&self, pipeline, &why);
     tw_bson_iter_init(&iter, docs);
     while (err == TW_OK && !enough && tw_bson_iter_next(&iter)) {

@@ -1,9 +1,8 @@
 /* filter_fuzz.c - a filter and a document from one input: compiled, matched, used as an update.
  *
- * The input is JSON {"filter": ..., "doc": ..., "update": ...}, so that a mutation stays near the
- * language; what is no JSON is tried as BSON bytes. Nothing may crash, and a filter that was
- * accepted
- * must answer twice the same. */
+ * The input is JSON {"filter", "doc", "update", "operations": [["INC", "n", 1], ...]}, so that a
+ * mutation stays near the language; what is no JSON is tried as BSON bytes. Nothing may crash, and
+ * a filter that was accepted must answer twice the same. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void hold(tw_arena *arena, tw_bson filter, tw_bson update, tw_bson doc)
+static void hold(tw_arena *arena, tw_bson filter, tw_bson update, tw_bson operations, tw_bson doc)
 {
     query *compiled = NULL;
     broker_why why = {0};
@@ -24,6 +23,13 @@ static void hold(tw_arena *arena, tw_bson filter, tw_bson update, tw_bson doc)
         TW_ASSERT(query_match(compiled, doc) == query_match(compiled, doc));
     }
     query_free(&compiled);
+    tw_bson made;
+    if (update_of_operations(arena, operations, &made, &why) == TW_OK) {
+        TW_ASSERT(tw_bson_validate(made.ptr, made.len, 3 * TW_DEPTH_MAX, &made) == TW_OK);
+        if (update_apply(arena, doc, made, TW_STR("_id"), 1, &changed, &why) == TW_OK) {
+            doc = changed;
+        }
+    }
     if (update_apply(arena, doc, update, TW_STR("_id"), 1, &changed, &why) == TW_OK) {
         TW_ASSERT(tw_bson_validate(changed.ptr, changed.len, 3 * TW_DEPTH_MAX, &changed) == TW_OK);
     }
@@ -42,9 +48,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         TW_OK) {
         tw_bson doc = tw_bson_get_doc(all, TW_STR("doc"));
         hold(&arena, tw_bson_get_doc(all, TW_STR("filter")), tw_bson_get_doc(all, TW_STR("update")),
+             tw_bson_get_doc(all, TW_STR("operations")),
              doc.len > 0 ? doc : (tw_bson){empty, sizeof empty});
     } else if (tw_bson_validate(data, size, TW_DEPTH_MAX, &all) == TW_OK) {
-        hold(&arena, all, all, all);
+        hold(&arena, all, all, all, all);
     }
     tw_arena_fini(&arena);
     return 0;
