@@ -89,9 +89,9 @@ static void on_ended(void *state, void *context, uint64_t tag, tw_err err, const
 
 static void run(asker *self, uint64_t id, tw_bson pipeline)
 {
-    const tw_msg_aggregate_run ask = {
+    const tw_msg_aggregate_run question = {
         .id = id, .db = TW_STR("main"), .coll = TW_STR("things"), .pipeline = pipeline};
-    tw_ask(self->actor, self->reader, TW_MSG_aggregate_run, &ask, WAIT_MS, on_run, NULL, 0);
+    tw_ask(self->actor, self->reader, TW_MSG_aggregate_run, &question, WAIT_MS, on_run, NULL, 0);
 }
 
 static tw_err on_topic_open(void *state, const tw_envelope *in)
@@ -214,16 +214,16 @@ static int teardown(void **state)
 static uint64_t ask_asker(world *w, enum asker_does does, const char *pipeline)
 {
     const tw_envelope *in;
-    const tw_msg_topic_open ask = {.gateway = does, .query = bson_text(&w->arena, pipeline)};
-    assert_int_equal(tw_caller_ask(w->asker, TW_MSG_topic_open, &ask, WAIT_MS, &in), TW_OK);
+    const tw_msg_topic_open question = {.gateway = does, .query = bson_text(&w->arena, pipeline)};
+    assert_int_equal(tw_caller_ask(w->asker, TW_MSG_topic_open, &question, WAIT_MS, &in), TW_OK);
     return in->body->done.count;
 }
 
 static int64_t gauge(tw_caller *reader, const char *name)
 {
     const tw_envelope *in;
-    const tw_msg_actor_state_ask ask = {.reset = false};
-    assert_int_equal(tw_caller_ask(reader, TW_MSG_actor_state_ask, &ask, WAIT_MS, &in), TW_OK);
+    const tw_msg_actor_state_ask question = {.reset = false};
+    assert_int_equal(tw_caller_ask(reader, TW_MSG_actor_state_ask, &question, WAIT_MS, &in), TW_OK);
     const tw_list_gauge *gauges = &in->body->actor_state.gauges;
     for (size_t i = 0; i < gauges->count; i++) {
         if (tw_str_equal(gauges->at[i].name, tw_str_of(name))) {
@@ -267,9 +267,9 @@ static void test_aggregate_result_comes_in_pages(void **state)
 {
     world *w = *state;
     const tw_envelope *in;
-    const tw_msg_aggregate_run ask =
+    const tw_msg_aggregate_run question =
         run_of(w, "{'pipeline':[{'$match':{}},{'$sort':{'_id':-1}},{'$limit':5000}]}");
-    tw_msg_aggregate_run narrowed = ask;
+    tw_msg_aggregate_run narrowed = question;
     narrowed.match = bson_text(&w->arena, "{'_id':{'$lt':20000}}");
     tw_err err = ask_run(w, &narrowed, &in);
     size_t count = 0, pages = 0;
@@ -306,13 +306,13 @@ static void test_aggregate_ends_at_its_deadline(void **state)
 {
     world *w = *state;
     const tw_envelope *in;
-    tw_msg_aggregate_run ask = run_of(w, "{'pipeline':[{'$group':{'_id':'$_id'}}]}");
-    ask.time_ms = 1;
-    assert_int_equal(ask_run(w, &ask, &in), TW_E_TOO_COSTLY);
+    tw_msg_aggregate_run question = run_of(w, "{'pipeline':[{'$group':{'_id':'$_id'}}]}");
+    question.time_ms = 1;
+    assert_int_equal(ask_run(w, &question, &in), TW_E_TOO_COSTLY);
     assert_non_null(strstr(in->body->error.why.ptr, "longer than 1 ms"));
-    ask.time_ms = 0; /* the id is free again, and nothing else suffers */
-    ask.match = bson_text(&w->arena, "{'_id':{'$lt':3}}");
-    assert_int_equal(ask_run(w, &ask, &in), TW_OK);
+    question.time_ms = 0; /* the id is free again, and nothing else suffers */
+    question.match = bson_text(&w->arena, "{'_id':{'$lt':3}}");
+    assert_int_equal(ask_run(w, &question, &in), TW_OK);
     assert_int_equal(in->body->aggregated.items.count, 3);
 }
 
@@ -320,10 +320,11 @@ static void test_aggregate_result_nobody_fetches_is_forgotten(void **state)
 {
     world *w = *state;
     const tw_envelope *in;
-    tw_msg_aggregate_run ask = run_of(w, "{'pipeline':[{'$skip':1},{'$limit':5000}]}");
+    tw_msg_aggregate_run question = run_of(w, "{'pipeline':[{'$skip':1},{'$limit':5000}]}");
     int64_t before = gauge(w->impatient, "aggregates_ended_total");
-    ask.match = bson_text(&w->arena, "{'_id':{'$lt':6000}}");
-    assert_int_equal(tw_caller_ask(w->impatient, TW_MSG_aggregate_run, &ask, WAIT_MS, &in), TW_OK);
+    question.match = bson_text(&w->arena, "{'_id':{'$lt':6000}}");
+    assert_int_equal(tw_caller_ask(w->impatient, TW_MSG_aggregate_run, &question, WAIT_MS, &in),
+                     TW_OK);
     assert_true(in->body->aggregated.more);
     uint64_t until_ms = run_clock_ms() + WAIT_MS;
     while (gauge(w->impatient, "aggregates_ended_total") == before) {
@@ -354,19 +355,19 @@ static void test_aggregate_refusals_have_their_cause(void **state)
         {"{'pipeline':[]}", TW_E_TOO_COSTLY}, /* more documents than are given at once */
     };
     for (size_t i = 0; i < TW_COUNT(cases); i++) {
-        const tw_msg_aggregate_run ask = run_of(w, cases[i].pipeline);
-        assert_int_equal(ask_run(w, &ask, &in), cases[i].err);
+        const tw_msg_aggregate_run question = run_of(w, cases[i].pipeline);
+        assert_int_equal(ask_run(w, &question, &in), cases[i].err);
         assert_true(in->body->error.why.len > 0);
     }
-    tw_msg_aggregate_run ask = run_of(w, "{'pipeline':[]}");
-    ask.match = bson_text(&w->arena, "{'a':{'$where':1}}");
-    assert_int_equal(ask_run(w, &ask, &in), TW_E_BAD_FILTER);
-    ask.match = (tw_bson){0};
-    ask.id = 0;
-    assert_int_equal(ask_run(w, &ask, &in), TW_E_BAD_MESSAGE);
-    ask.id = ID;
-    ask.coll = TW_STR("nothing");
-    assert_int_equal(ask_run(w, &ask, &in), TW_OK);
+    tw_msg_aggregate_run question = run_of(w, "{'pipeline':[]}");
+    question.match = bson_text(&w->arena, "{'a':{'$where':1}}");
+    assert_int_equal(ask_run(w, &question, &in), TW_E_BAD_FILTER);
+    question.match = (tw_bson){0};
+    question.id = 0;
+    assert_int_equal(ask_run(w, &question, &in), TW_E_BAD_MESSAGE);
+    question.id = ID;
+    question.coll = TW_STR("nothing");
+    assert_int_equal(ask_run(w, &question, &in), TW_OK);
     assert_int_equal(in->body->aggregated.items.count, 0);
 }
 

@@ -556,9 +556,9 @@ void curl_link_wait(curl_link *link, int timeout_ms)
 static bool is_near(const char *url)
 {
     static const char *const names[] = {"127.", "localhost:", "localhost/", "[::1]"};
-    const char *host = strstr(url, "://") + strlen("://");
+    const char *name = strstr(url, "://") + strlen("://");
     for (size_t i = 0; i < TW_COUNT(names); i++) {
-        if (strncmp(host, names[i], strlen(names[i])) == 0) {
+        if (strncmp(name, names[i], strlen(names[i])) == 0) {
             return true;
         }
     }
