@@ -61,7 +61,7 @@ const Steps = struct {
 /// Folders whose .c files, and those of the folders below them, are the program. main.c comes on
 /// top; it alone is not in the library.
 const program_roots = [_][]const u8{
-    "protocol", "broker", "actors", "gateways", "cli", "clients/c",
+    "protocol", "broker", "actors", "gateways", "cli", "clients/c", "bench/load",
 };
 
 /// What is embedded into the program: folder on disk, and the prefix of its paths in tw_assets.
@@ -104,7 +104,14 @@ const client_libraries = [_]Library{
     .{ .names = &.{ "msgpack", "msgpack-c" } },
     .{ .names = &.{ "libbson-1.0", "bson2" } },
 };
-const client_version = "0.1.0";
+/// Stands in protocol/version.h, for the program too.
+const version = version: {
+    const header = @embedFile("protocol/version.h");
+    const name = "#define TW_VERSION \"";
+    const begin = std.mem.indexOf(u8, header, name).? + name.len;
+    const end = std.mem.indexOfScalarPos(u8, header, begin, '"').?;
+    break :version header[begin..end];
+};
 const client_soname = "libtidewire.so.0";
 
 /// The main of a fuzz target that runs stored inputs only.
@@ -510,7 +517,7 @@ fn pkgConfig(b: *std.Build, libs: Resolved) []const u8 {
         \\Libs: -L${{libdir}} -ltidewire
         \\Libs.private:{s} -lm -pthread
         \\
-    , .{ client_version, private.items });
+    , .{ version, private.items });
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -814,8 +821,7 @@ fn toolSources(b: *std.Build) Strings {
 }
 
 fn benchShared(b: *std.Build) Strings {
-    const links = listFiles(b, "bench", .{ .end = "_link.c" });
-    return concat(b, links, listFiles(b, "bench/support", .{}));
+    return listFiles(b, "bench", .{ .end = "_link.c" });
 }
 
 /// Every C file of the tree that ends so.
@@ -826,8 +832,7 @@ fn allC(b: *std.Build, end: []const u8) Strings {
         pushAll(b, &all, listFiles(b, dir, .{ .end = end }));
     }
     const others = [_][]const u8{
-        "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/guard",
-        "bench/support",     "tools",
+        "clients/c/examples", "tests/regress", "tests/support", "bench", "bench/guard", "tools",
     };
     for (others) |dir| {
         pushAll(b, &all, listFiles(b, dir, .{ .end = end }));

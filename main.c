@@ -4,6 +4,7 @@
  *   tidewire serve        all actors as threads of this process
  *   tidewire actor NAME   one actor (the store brings its readers, the gateway its service and
  *                         processor)
+ *   tidewire version      its version, and those of the linked libraries
  *   tidewire VERB         see cli/verbs.c */
 #include <argp.h>
 #include <errno.h>
@@ -16,7 +17,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <curl/curl.h>
+#include <cyaml/cyaml.h>
+#include <libwebsockets.h>
+#include <mongoc/mongoc.h>
+#include <msgpack.h>
+#include <nng/nng.h>
+#include <openssl/crypto.h>
+#include <sqlite3.h>
+
 #include "protocol/limits.h"
+#include "protocol/version.h"
 
 #include "actors/runtime/log.h"
 
@@ -734,13 +745,37 @@ static void probe_store(const config *loaded, cli_doctor_report report, void *co
     mongo_link_library_end();
 }
 
+/* ---- versions ---- */
+static int show_versions(void)
+{
+    const struct {
+        const char *name, *version;
+    } linked[] = {
+        {"nng", nng_version()},
+        {"libwebsockets", lws_get_library_version()},
+        {"SQLite", sqlite3_libversion()},
+        {"libmongoc", mongoc_get_version()},
+        {"libbson", bson_get_version()},
+        {"libcurl", curl_version_info(CURLVERSION_NOW)->version},
+        {"msgpack-c", msgpack_version()},
+        {"libcyaml", cyaml_version_str},
+        {"OpenSSL", OpenSSL_version(OPENSSL_VERSION)},
+    };
+    printf("tidewire %s\n", TW_VERSION);
+    for (size_t i = 0; i < TW_COUNT(linked); i++) {
+        printf("  %-14s %s\n", linked[i].name, linked[i].version);
+    }
+    return 0;
+}
+
 /* ---- the table of verbs ---- */
 static int usage(FILE *out)
 {
     fprintf(out, "tidewire - records of a database as live, resumable streams\n\n"
                  "usage: tidewire VERB [OPTION...]     tidewire VERB --help tells more\n\n"
                  "  serve         serve everything from this process\n"
-                 "  actor         run one actor in a process of its own\n");
+                 "  actor         run one actor in a process of its own\n"
+                 "  version       this version, and those of the linked libraries\n");
     for (const cli_verb *verb = cli_verbs; verb->name != NULL; verb++) {
         fprintf(out, "  %-13s %s\n", verb->name, verb->summary);
     }
@@ -758,6 +793,9 @@ int main(int argc, char **argv)
     const char *verb = argv[1];
     if (strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0) {
         return usage(stdout);
+    }
+    if (strcmp(verb, "--version") == 0 || strcmp(verb, "-V") == 0 || strcmp(verb, "version") == 0) {
+        return show_versions();
     }
     tw_format(name, sizeof(name), "tidewire %s", verb);
     argv[1] = name;

@@ -1,4 +1,5 @@
 /* verbs.c - the one table of commands; serve and actor are added by main.c. */
+#include "cli/bench.h"
 #include "cli/changes.h"
 #include "cli/config_verbs.h"
 #include "cli/doctor.h"
@@ -23,6 +24,7 @@ const cli_verb cli_verbs[] = {
     {"sync", "bring a local copy to the server's state", cli_sync},
     {"token", "sign a token for trials and tests", cli_token},
     {"doctor", "look at what commonly goes wrong", cli_doctor},
+    {"bench", "measure a server: fan-out, snapshots, storms and others", cli_bench},
     {"config", "print the configuration, with comments", cli_config},
     {"check-config", "check a configuration file", cli_check_config},
     {"schema", "print the declared collections", cli_schema},

@@ -87,6 +87,7 @@ enum area {
     AREA_GATEWAYS,
     AREA_CLI,
     AREA_CLIENT,
+    AREA_LOAD,
     AREA_FREE,
     AREA_OUTSIDE,
 };
@@ -117,11 +118,12 @@ static const struct {
      TO(SERVICE) | TO(REQUEST) | TO(STREAMS) | TO(AUTH) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
     {"gateways/auth/", AREA_AUTH, TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
     {"gateways/", AREA_GATEWAYS, 0}, /* rooms only: no file stands here itself */
-    {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
+    {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(LOAD) | TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
     {"clients/c/examples/", AREA_FREE, ~0u}, /* programs of their own */
     {"clients/c/", AREA_CLIENT, TO(CLIENT) | TO(PROTOCOL)},
     {"main.c", AREA_FREE, ~0u},
     {"tests/", AREA_FREE, ~0u},
+    {"bench/load/", AREA_LOAD, TO(LOAD) | TO(PROTOCOL)}, /* a part of the program: tidewire bench */
     {"bench/", AREA_FREE, ~0u},
     {"tools/", AREA_FREE, ~0u},
 };
@@ -190,12 +192,12 @@ static const struct {
     {"strndup", "tw_arena", TO(BROKER) | TO(LOG) | TO(ACTORS)},
     {"asprintf", "tw_format", TO(BROKER) | TO(LOG) | TO(ACTORS)},
     {"pthread_*", "a message", PRODUCT & ~(TO(RUNTIME) | TO(CLIENT))},
-    {"printf", "tw_log", PRODUCT & ~TO(CLI)},
-    {"fprintf", "tw_log", PRODUCT & ~TO(CLI)},
-    {"vprintf", "tw_log", PRODUCT & ~TO(CLI)},
-    {"puts", "tw_log", PRODUCT & ~TO(CLI)},
-    {"putchar", "tw_log", PRODUCT & ~TO(CLI)},
-    {"perror", "tw_log", PRODUCT & ~TO(CLI)},
+    {"printf", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
+    {"fprintf", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
+    {"vprintf", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
+    {"puts", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
+    {"putchar", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
+    {"perror", "tw_log", PRODUCT & ~(TO(CLI) | TO(LOAD))},
 };
 
 /* The folders that the build lists; a C source elsewhere is in no program. */

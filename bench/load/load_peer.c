@@ -1,8 +1,9 @@
 /* load_peer.c - see load_peer.h. */
-#include "bench/support/load_peer.h"
+#include "bench/load/load_peer.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,7 +19,7 @@
 
 #include "protocol/base.h"
 
-enum { START_MS = 10000, NAP_MS = 20, PATH_BYTES = 256, NOT_INSTALLED = 77 };
+enum { START_MS = 30000, NAP_MS = 20, PATH_BYTES = 256, NOT_INSTALLED = 77 };
 
 static void nap(void)
 {
@@ -38,26 +39,26 @@ static void script_of(const char *name, char out[PATH_BYTES])
     tw_format(out, PATH_BYTES, "bench/peers/%s", name);
 }
 
-/* In the child: the script, its outputs to `output`. */
-static _Noreturn void become(const char *name, const char *first, const char *second, int output)
+/* In the child: the program, its outputs to `output`. */
+static _Noreturn void become(const char *const *arguments, int output)
 {
-    char path[PATH_BYTES];
-    script_of(name, path);
     dup2(output, 1);
     dup2(output, 2);
-    execl(path, path, first, second, (char *)NULL);
+    execv(arguments[0], (char *const *)(uintptr_t)arguments);
     _exit(NOT_INSTALLED);
 }
 
 bool load_peer_version(const char *name, char *out, size_t size)
 {
+    char path[PATH_BYTES];
     int ends[2];
+    script_of(name, path);
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return false;
     }
     int pid = fork();
     if (pid == 0) {
-        become(name, "version", NULL, ends[1]);
+        become((const char *const[]){path, "version", NULL}, ends[1]);
     }
     close(ends[1]);
     size_t len = 0;
@@ -101,15 +102,26 @@ static bool listens(int port)
 bool load_peer_start(load_peer *out, const char *name, int port, const char *folder)
 {
     char number[16], path[PATH_BYTES];
+    script_of(name, path);
     tw_format(number, sizeof(number), "%d", port);
+    return load_peer_spawn(out, (const char *const[]){path, number, folder, NULL}, port, folder,
+                           true);
+}
+
+bool load_peer_spawn(load_peer *out, const char *const *arguments, int port, const char *folder,
+                     bool pinned)
+{
+    char path[PATH_BYTES];
     tw_format(path, sizeof(path), "%s/log", folder);
     (void)mkdir(folder, 0700);
     *out = (load_peer){.group = fork()};
     if (out->group == 0) {
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        load_pin(LOAD_CORE_SERVER);
-        become(name, number, folder, open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+        if (pinned) {
+            load_pin(LOAD_CORE_SERVER);
+        }
+        become(arguments, open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
     }
     setpgid(out->group, out->group);
     for (int waited = 0; waited < START_MS; waited += NAP_MS) {
@@ -122,9 +134,34 @@ bool load_peer_start(load_peer *out, const char *name, int port, const char *fol
         }
         nap();
     }
-    fprintf(stderr, "%s does not listen; see %s\n", name, path);
+    fprintf(stderr, "%s does not listen; see %s\n", arguments[0], path);
     load_peer_stop(out);
     return false;
+}
+
+static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *where)
+{
+    (void)about, (void)kind, (void)where;
+    if (remove(path) != 0) {
+        fprintf(stderr, "%s is left\n", path);
+    }
+    return 0;
+}
+
+void load_remove_folder(const char *path)
+{
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int load_free_port(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool good = fd >= 0 && bind(fd, (struct sockaddr *)&at, len) == 0 &&
+                getsockname(fd, (struct sockaddr *)&at, &len) == 0;
+    close(fd);
+    return good ? ntohs(at.sin_port) : 0;
 }
 
 void load_peer_stop(load_peer *self)

@@ -1,5 +1,5 @@
 /* load_client.c - sockets, the websocket handshake, and frames in both directions. */
-#include "bench/support/load_client.h"
+#include "bench/load/load_client.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,13 +13,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/support/load_adapter.h"
+#include "bench/load/load_adapter.h"
 
 enum {
     EVENTS_MAX = 512,
     HEAD_ROOM = 1 << 18, /* for what is kept of a message that spans frames */
     READ_BYTES = 1 << 18,
     FRAME_MAX = 1 << 22, /* kept bytes and one read */
+    TICK_NS = 250000000, /* between two calls of tick */
 };
 
 uint64_t load_now_ns(void)
@@ -59,6 +60,7 @@ void load_bytes_add(load_bytes *self, const void *ptr, size_t len)
 
 void load_client_init(load_client *self)
 {
+    self->host = self->host == 0 ? INADDR_LOOPBACK : self->host;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->scratch = tw_alloc((size_t)HEAD_ROOM + FRAME_MAX);
     self->now_ns = load_now_ns();
@@ -100,17 +102,25 @@ static void bind_source(int fd, uint64_t number)
 
 void load_conn_open(load_client *self, load_conn *conn, bool publishes)
 {
-    *conn = (load_conn){.publishes = publishes, .stalled = conn->stalled};
+    *conn = (load_conn){.publishes = publishes,
+                        .stalled = conn->stalled,
+                        .next = self->first_seq,
+                        .first = self->first_seq,
+                        .slots = conn->slots,
+                        .slots_count = conn->slots_count,
+                        .opened_ns = load_now_ns()};
     conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0) {
         load_die("socket");
     }
     const int one = 1;
     (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    bind_source(conn->fd, self->opened++);
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons(self->port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (self->host >> 24 == IN_LOOPBACKNET) {
+        bind_source(conn->fd, self->opened);
+    }
+    self->opened++;
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(self->port), .sin_addr.s_addr = htonl(self->host)};
     if (connect(conn->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) {
         load_die("connect");
     }
@@ -139,7 +149,8 @@ void load_conn_close(load_client *self, load_conn *conn)
 static void lose(load_client *self, load_conn *conn)
 {
     self->refused += conn->state < LOAD_READY ? 1 : 0;
-    self->dropped += conn->state == LOAD_READY ? 1 : 0;
+    self->dropped += conn->state == LOAD_READY && !conn->stalled ? 1 : 0;
+    self->cut += conn->state == LOAD_READY && conn->stalled ? 1 : 0;
     load_conn_close(self, conn);
 }
 
@@ -152,6 +163,38 @@ void load_is_ready(load_client *self, load_conn *conn)
             watch(self, conn, EPOLL_CTL_MOD);
         }
     }
+}
+
+static void told(load_client *self, uint64_t answered_ns, uint64_t came_ns)
+{
+    if (answered_ns >= self->measure_from_ns && answered_ns < self->measure_to_ns) {
+        load_histogram_add(&self->told, came_ns > answered_ns ? came_ns - answered_ns : 0);
+    }
+}
+
+void load_seen(load_client *self, uint32_t seq)
+{
+    if (self->acked_at_ns != 0 && seq < self->acked_seq && seq >= self->seen_seq) {
+        told(self, self->acked_at_ns, self->now_ns);
+    }
+    self->seen_seq = seq + 1;
+    self->seen_at_ns = self->now_ns;
+}
+
+void load_acked(load_client *self, uint32_t first, uint64_t count)
+{
+    self->acked += count;
+    if (self->due_ns != NULL) {
+        uint64_t due = self->due_ns(self, first);
+        if (due >= self->measure_from_ns && due < self->measure_to_ns) {
+            load_histogram_add(&self->ack, self->now_ns > due ? self->now_ns - due : 0);
+        }
+    }
+    if (first < self->seen_seq && self->seen_seq <= first + count) {
+        told(self, self->now_ns, self->seen_at_ns);
+    }
+    self->acked_seq = first + (uint32_t)count;
+    self->acked_at_ns = self->now_ns;
 }
 
 void load_frame_begin(load_conn *conn, uint8_t opcode, size_t len)
@@ -207,16 +250,19 @@ static void on_connected(load_client *self, load_conn *conn)
         return;
     }
     const load_adapter *adapter = self->adapter;
-    char text[512];
+    const char *subprotocol =
+        conn->publishes && adapter->resumes_by_path ? NULL : adapter->subprotocol;
+    bool resumes = adapter->resumes_by_path && !conn->publishes && self->since[0] != '\0';
+    char text[1024];
     size_t size =
         tw_format(text, sizeof text,
-                  "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
+                  "GET %s%s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
                   "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
-                  conn->publishes ? adapter->publish_path : adapter->subscribe_path, self->port,
-                  adapter->subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-                  adapter->subprotocol != NULL ? adapter->subprotocol : "",
-                  adapter->subprotocol != NULL ? "\r\n" : "");
+                  conn->publishes ? adapter->publish_path : adapter->subscribe_path,
+                  resumes ? "?last_event_id=" : "", resumes ? self->since : "", self->port,
+                  subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                  subprotocol != NULL ? subprotocol : "", subprotocol != NULL ? "\r\n" : "");
     conn->state = LOAD_HANDSHAKE;
     watch(self, conn, EPOLL_CTL_MOD);
     load_bytes_add(&conn->out, text, size);
@@ -367,5 +413,9 @@ void load_client_turn(load_client *self, uint64_t ns, void (*between)(void *arg)
     }
     if (count <= 0 && between != NULL) {
         between(arg);
+    }
+    if (self->tick != NULL && self->now_ns >= self->next_tick_ns) {
+        self->next_tick_ns = self->now_ns + TICK_NS;
+        self->tick(self->tick_context);
     }
 }

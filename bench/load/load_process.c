@@ -1,5 +1,5 @@
 /* load_process.c - reads /proc/PID/stat, /proc/PID/statm, /proc/stat and /proc/meminfo. */
-#include "bench/support/load_process.h"
+#include "bench/load/load_process.h"
 
 #include <errno.h>
 #include <fcntl.h>

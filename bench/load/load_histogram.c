@@ -1,5 +1,5 @@
 /* load_histogram.c - the quantiles of what was counted. */
-#include "bench/support/load_histogram.h"
+#include "bench/load/load_histogram.h"
 
 double load_histogram_ms(const load_histogram *self, double share)
 {

@@ -1,18 +1,20 @@
 /* load_adapter.h - how each server is spoken to: hello, subscribe, publish, and what arrives.
  *
  * An event is the same text for all: a mark, its number, the time it was due, and padding, as many
- * bytes as asked for. No character of it needs an escape in JSON. */
+ * bytes as asked for, with the topic it belongs to. No character of it needs an escape in JSON. */
 #pragma once
 
-#include "bench/support/load_client.h"
+#include "bench/load/load_client.h"
 
 enum {
-    LOAD_PAYLOAD_MIN = 2 + 8 + 16, /* mark, number, time */
+    LOAD_PAYLOAD_MIN = 2 + 8 + 8 + 16, /* mark, topic, number, time */
     LOAD_PAYLOAD_MAX = 16384,
 };
 
 typedef struct load_event {
-    uint32_t seq;
+    uint32_t seq;       /* of all */
+    uint32_t topic;     /* 0 where there is one */
+    uint32_t topic_seq; /* within the topic: the same as seq where there is one */
     uint64_t due_ns;
 } load_event;
 
@@ -20,7 +22,8 @@ typedef struct load_adapter {
     const char *name;
     const char *subprotocol; /* or NULL */
     const char *subscribe_path, *publish_path;
-    bool is_stream; /* messages may span frames */
+    bool is_stream;       /* messages may span frames */
+    bool resumes_by_path; /* by ?last_event_id= */
     /* The handshake is done: says hello and subscribes. Calls load_is_ready, or the answer does. */
     void (*opened)(load_client *client, load_conn *conn);
     /* Returns the bytes that were understood; the rest comes again with more. */
@@ -29,5 +32,5 @@ typedef struct load_adapter {
     void (*publish)(load_client *client, load_conn *conn, const load_event *events, size_t count);
 } load_adapter;
 
-/* raw, nchan, nats, mqtt, tidewire; NULL: none of these. */
+/* raw, nchan, nchan-meta, nats, jetstream, mqtt, tidewire; NULL: none of these. */
 const load_adapter *load_adapter_find(const char *name);
