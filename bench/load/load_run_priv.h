@@ -9,8 +9,8 @@ enum {
     LOAD_AT_ONCE = 256,     /* connections in their handshake */
 };
 
-static const uint64_t LOAD_SECOND_NS = 1000000000;
-static const uint64_t LOAD_MS_NS = 1000000;
+#define LOAD_SECOND_NS UINT64_C(1000000000)
+#define LOAD_MS_NS     UINT64_C(1000000)
 
 typedef struct load_usage {
     uint64_t at_ns;
