@@ -11,6 +11,8 @@
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
+#include "tests/support/bson_text.h"
+
 static tw_arena arena;
 
 static int setup(void **state)
@@ -27,19 +29,6 @@ static int teardown(void **state)
     return 0;
 }
 
-/* JSON with ' for ". */
-static tw_bson read(const char *text)
-{
-    char json[4096];
-    size_t len = tw_format(json, sizeof json, "%s", text);
-    for (size_t i = 0; i < len; i++) {
-        json[i] = json[i] == '\'' ? '"' : json[i];
-    }
-    tw_bson doc;
-    assert_int_equal(tw_json_read(&arena, (tw_str){json, len}, TW_DEPTH_MAX, &doc, NULL), TW_OK);
-    return doc;
-}
-
 static const char *const docs[] = {
     "{'k':'a','n':1,'d':'2024-01-31','b':true}",
     "{'k':['a','b'],'n':[7,12],'d':'2024-03-01T12:00:00Z'}",
@@ -51,7 +40,7 @@ static const char *const docs[] = {
 static search_mapping mapping_of(const char *text)
 {
     search_mapping mapping;
-    assert_int_equal(search_mapping_init(&mapping, &arena, read(text)), TW_OK);
+    assert_int_equal(search_mapping_init(&mapping, &arena, bson_text(&arena, text)), TW_OK);
     return mapping;
 }
 
@@ -61,7 +50,7 @@ static tw_err compile(const char *aggs, search_aggs **out, broker_why *why)
     static const search_mapping *const mappings[] = {&mapping};
     mapping = mapping_of("{'properties':{'k':{'type':'keyword'},'n':{'type':'double'},"
                          "'d':{'type':'date'},'b':{'type':'boolean'},'t':{'type':'text'}}}");
-    return search_aggs_compile(&arena, read(aggs), mappings, 1, out, why);
+    return search_aggs_compile(&arena, bson_text(&arena, aggs), mappings, 1, out, why);
 }
 
 /* The result as JSON with ' for ". */
@@ -78,7 +67,8 @@ static const char *result_of(const char *asked)
     for (size_t i = 0; i < TW_COUNT(docs); i++) {
         char id[8];
         size_t len = tw_format(id, sizeof id, "d%zu", i);
-        assert_int_equal(search_aggs_take(aggs, read(docs[i]), (tw_str){id, len}), TW_OK);
+        assert_int_equal(search_aggs_take(aggs, bson_text(&arena, docs[i]), (tw_str){id, len}),
+                         TW_OK);
     }
     tw_buf_init(&built, 1 << 20);
     tw_buf_init(&json, 1 << 20);
@@ -187,7 +177,7 @@ static void test_aggs_over_the_bound_of_buckets_are_too_costly(void **state)
     for (; taken <= TW_SEARCH_BUCKETS_MAX && err == TW_OK; taken++) {
         char text[64];
         tw_format(text, sizeof text, "{'k':'w%zu'}", taken);
-        err = search_aggs_take(aggs, read(text), TW_STR("id"));
+        err = search_aggs_take(aggs, bson_text(&arena, text), TW_STR("id"));
     }
     assert_int_equal(err, TW_E_TOO_COSTLY);
     assert_true(taken >= TW_SEARCH_BUCKETS_MAX);

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "tests/support/bson_text.h"
 
 static tw_arena arena;
 
@@ -27,23 +28,10 @@ static int teardown(void **state)
     return 0;
 }
 
-/* JSON with ' for ". */
-static tw_bson read(const char *text)
-{
-    char json[4096];
-    size_t len = tw_format(json, sizeof json, "%s", text);
-    for (size_t i = 0; i < len; i++) {
-        json[i] = json[i] == '\'' ? '"' : json[i];
-    }
-    tw_bson doc;
-    assert_int_equal(tw_json_read(&arena, (tw_str){json, len}, TW_DEPTH_MAX, &doc, NULL), TW_OK);
-    return doc;
-}
-
 static search_mapping mapping_of(const char *text)
 {
     search_mapping mapping;
-    assert_int_equal(search_mapping_init(&mapping, &arena, read(text)), TW_OK);
+    assert_int_equal(search_mapping_init(&mapping, &arena, bson_text(&arena, text)), TW_OK);
     return mapping;
 }
 
@@ -85,8 +73,9 @@ static void test_mapping_learns_as_dynamic_mapping_does_and_keeps_it(void **stat
 {
     (void)state;
     search_mapping mapping = mapping_of("{'properties':{'n':{'type':'keyword'}}}");
-    tw_bson doc = read("{'_id':'x','n':5,'i':1,'f':1.5,'b':true,'s':'word','d':'2024-02-29',"
-                       "'null':null,'o':{'list':[{'p':'q'}]}}");
+    tw_bson doc =
+        bson_text(&arena, "{'_id':'x','n':5,'i':1,'f':1.5,'b':true,'s':'word','d':'2024-02-29',"
+                          "'null':null,'o':{'list':[{'p':'q'}]}}");
     assert_int_equal(search_mapping_learn(&mapping, doc), TW_OK);
     expect(&mapping, "n", SEARCH_KEYWORD, "n");
     expect(&mapping, "i", SEARCH_LONG, "i");
@@ -99,7 +88,8 @@ static void test_mapping_learns_as_dynamic_mapping_does_and_keeps_it(void **stat
     assert_null(search_mapping_find(&mapping, TW_STR("null")));
     assert_null(search_mapping_find(&mapping, TW_STR("_id")));
     size_t count = mapping.count;
-    assert_int_equal(search_mapping_learn(&mapping, read("{'i':'text now','s':3}")), TW_OK);
+    assert_int_equal(search_mapping_learn(&mapping, bson_text(&arena, "{'i':'text now','s':3}")),
+                     TW_OK);
     expect(&mapping, "i", SEARCH_LONG, "i");
     assert_int_equal(mapping.count, count);
 }
@@ -111,11 +101,11 @@ static void test_mapping_that_is_not_dynamic_learns_nothing(void **state)
                                            "{'dynamic':'false'}"};
     for (size_t i = 0; i < TW_COUNT(declared); i++) {
         search_mapping mapping = mapping_of(declared[i]);
-        assert_int_equal(search_mapping_learn(&mapping, read("{'a':1}")), TW_OK);
+        assert_int_equal(search_mapping_learn(&mapping, bson_text(&arena, "{'a':1}")), TW_OK);
         assert_int_equal(mapping.count, 0);
     }
     search_mapping mapping = mapping_of("{'dynamic':'true'}");
-    assert_int_equal(search_mapping_learn(&mapping, read("{'a':1}")), TW_OK);
+    assert_int_equal(search_mapping_learn(&mapping, bson_text(&arena, "{'a':1}")), TW_OK);
     assert_int_equal(mapping.count, 1);
 }
 
@@ -145,7 +135,7 @@ static bool count_and_stop(void *context, tw_str path, tw_bson_value value)
 static void test_walk_enters_lists_and_objects_and_ends_when_told(void **state)
 {
     (void)state;
-    tw_bson doc = read("{'a':[{'b':1},{'b':[2,3]},{'c':4},5],'a.b':6}");
+    tw_bson doc = bson_text(&arena, "{'a':[{'b':1},{'b':[2,3]},{'c':4},5],'a.b':6}");
     int seen = 0;
     search_walk(doc, TW_STR("a.b"), count_and_stop, &seen);
     assert_int_equal(seen, 3); /* 1, 2, 3, and then it ends */
@@ -230,7 +220,7 @@ static void test_numbers_and_keywords_of_values(void **state)
         assert_true(good == numbers[i].good);
         assert_true(!good || number == numbers[i].number);
     }
-    tw_bson doc = read("{'t':'x','b':false,'i':7,'f':0.5,'n':null}");
+    tw_bson doc = bson_text(&arena, "{'t':'x','b':false,'i':7,'f':0.5,'n':null}");
     static const struct {
         const char *name, *text; /* NULL: none */
     } keywords[] = {{"t", "x"}, {"b", "false"}, {"i", "7"}, {"f", "0.5"}, {"n", NULL}};

@@ -9,10 +9,11 @@
 
 #include <cmocka.h>
 
-#include "protocol/json.h"
 #include "protocol/limits.h"
 
 #include "broker/search_text.h"
+
+#include "tests/support/bson_text.h"
 
 static tw_arena arena;
 
@@ -28,19 +29,6 @@ static int teardown(void **state)
     (void)state;
     tw_arena_fini(&arena);
     return 0;
-}
-
-/* JSON with ' for ". */
-static tw_bson read(const char *text)
-{
-    char json[4096];
-    size_t len = tw_format(json, sizeof json, "%s", text);
-    for (size_t i = 0; i < len; i++) {
-        json[i] = json[i] == '\'' ? '"' : json[i];
-    }
-    tw_bson doc;
-    assert_int_equal(tw_json_read(&arena, (tw_str){json, len}, TW_DEPTH_MAX, &doc, NULL), TW_OK);
-    return doc;
 }
 
 static const char mapping_text[] =
@@ -111,7 +99,7 @@ static const struct {
 static search_mapping *mapping_of(tw_bson doc)
 {
     search_mapping *mapping = tw_arena_zero(&arena, 1, sizeof *mapping);
-    assert_int_equal(search_mapping_init(mapping, &arena, read(mapping_text)), TW_OK);
+    assert_int_equal(search_mapping_init(mapping, &arena, bson_text(&arena, mapping_text)), TW_OK);
     assert_int_equal(search_mapping_learn(mapping, doc), TW_OK);
     for (size_t i = 0; i < mapping->count; i++) {
         mapping->at[i].number = i + 1;
@@ -122,13 +110,13 @@ static search_mapping *mapping_of(tw_bson doc)
 static void test_query_cases_with_and_without_an_index(void **state)
 {
     (void)state;
-    tw_bson doc = read(doc_text);
+    tw_bson doc = bson_text(&arena, doc_text);
     search_mapping *mapping = mapping_of(doc);
     for (size_t i = 0; i < TW_COUNT(cases); i++) {
         broker_why why = {.text = ""};
         search_query *query = NULL;
         double score = 0;
-        tw_bson outer = read(tw_arena_format(&arena, "{'q':%s}", cases[i].query));
+        tw_bson outer = bson_text(&arena, tw_arena_format(&arena, "{'q':%s}", cases[i].query));
         tw_bson_value asked = tw_bson_get(outer, TW_STR("q"));
         tw_err err = search_query_compile(&arena, asked, mapping, &query, &why);
         if (err != TW_OK ||
@@ -169,11 +157,11 @@ static void test_query_refusals_name_the_clause(void **state)
         {"{'range':{'d':{'gte':'now-1d'}}}", "date math"},
         {"{'range':{'d':{'gte':'2024-13-01'}}}", "2024-13-01"},
     };
-    search_mapping *mapping = mapping_of(read("{}"));
+    search_mapping *mapping = mapping_of(bson_text(&arena, "{}"));
     for (size_t i = 0; i < TW_COUNT(refused); i++) {
         broker_why why = {.text = ""};
         search_query *query = NULL;
-        tw_bson outer = read(tw_arena_format(&arena, "{'q':%s}", refused[i].query));
+        tw_bson outer = bson_text(&arena, tw_arena_format(&arena, "{'q':%s}", refused[i].query));
         tw_err err =
             search_query_compile(&arena, tw_bson_get(outer, TW_STR("q")), mapping, &query, &why);
         if (err != TW_E_BAD_QUERY || strstr(why.text, refused[i].word) == NULL) {
@@ -221,7 +209,7 @@ static void test_wildcards_fit_letters_and_runs(void **state)
 static void test_index_terms_taken_out_are_those_put_in(void **state)
 {
     (void)state;
-    tw_bson doc = read(doc_text);
+    tw_bson doc = bson_text(&arena, doc_text);
     search_mapping *mapping = mapping_of(doc);
     tw_buf in;
     tw_buf out;

@@ -859,6 +859,22 @@ void stream_end(streams *self, struct stream *stream)
     send_scratch(self, conn);
 }
 
+tw_err stream_replace(streams *self, streams_conn *conn, struct stream *running, const wish *of,
+                      broker_why *why)
+{
+    if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
+        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
+                             TW_STREAMS_PER_CONNECTION_MAX);
+    }
+    if (running != NULL) {
+        stream_end(self, running);
+    }
+    tw_err err = stream_begin(self, conn, of);
+    topics_pump(self);
+    streams_pump(self);
+    return err;
+}
+
 tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson message,
                      broker_why *why)
 {
@@ -877,17 +893,7 @@ tw_err streams_watch(streams *self, streams_conn *conn, tw_arena *arena, tw_bson
         return broker_refuse(why, TW_E_MUX_IN_USE, "mux_id %.*s names an open stream",
                              (int)asked.mux.len, asked.mux.ptr);
     }
-    if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
-        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
-                             TW_STREAMS_PER_CONNECTION_MAX);
-    }
-    if (running != NULL) {
-        stream_end(self, running);
-    }
-    err = stream_begin(self, conn, &asked);
-    topics_pump(self);
-    streams_pump(self);
-    return err;
+    return stream_replace(self, conn, running, &asked, why);
 }
 
 tw_err streams_close(streams *self, streams_conn *conn, tw_bson message, broker_why *why)

@@ -44,17 +44,7 @@ tw_err streams_listen(streams *self, streams_conn *conn, tw_arena *arena, tw_bso
         asked.now = false;
     }
     struct stream *running = find_database(conn, db);
-    if (running == NULL && conn->count >= TW_STREAMS_PER_CONNECTION_MAX) {
-        return broker_refuse(why, TW_E_TOO_MANY, "a connection holds at most %d streams",
-                             TW_STREAMS_PER_CONNECTION_MAX);
-    }
-    if (running != NULL) {
-        stream_end(self, running);
-    }
-    err = stream_begin(self, conn, &asked);
-    topics_pump(self);
-    streams_pump(self);
-    return err;
+    return stream_replace(self, conn, running, &asked, why);
 }
 
 tw_err streams_unlisten(streams *self, streams_conn *conn, tw_str db, broker_why *why)

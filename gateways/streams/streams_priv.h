@@ -177,6 +177,9 @@ void wish_compare_query(tw_bson message, wish *of);
 tw_err stream_begin(streams *self, streams_conn *conn, const wish *of);
 /* Tells a stream's end, and how far it was told; frees it. */
 void stream_end(streams *self, struct stream *stream);
+/* Begins a stream where `running` was; NULL: a new one. TW_E_TOO_MANY: the connection is full. */
+tw_err stream_replace(streams *self, streams_conn *conn, struct stream *running, const wish *of,
+                      broker_why *why);
 /* Of a realtime database's stream: the database. Otherwise ptr NULL. */
 tw_str stream_database(const struct stream *stream);
 void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why);
