@@ -28,6 +28,7 @@
 #include "bench/load/load_run.h"
 
 enum {
+    EXCHANGES = 5000, /* for the machine's round trip */
     ROUNDS_MAX = 15,
     PEERS_MAX = 10,
     PORT_FIRST = 42100,
@@ -458,6 +459,7 @@ int main(int argc, char **argv)
     }
     show_machine(&self);
     (void)wait_idle();
+    printf("a round trip of 128 bytes from core to core: %.0f us\n", load_round_trip_us(EXCHANGES));
     bool good = true;
     for (size_t i = 0; i < TW_COUNT(workloads); i++) {
         if (listed(self.only, workloads[i].name)) {
