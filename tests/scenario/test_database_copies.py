@@ -60,14 +60,21 @@ class PythonApp:
         self.one, self.number, self.written, self.kinds = None, 0, 0, set()
 
     async def connected(self):
-        """Listens, from where it was."""
-        fresh = await Realtime.open(self.server.url("/ws"))
-        if self.one is not None:
-            fresh.copies, fresh.since = self.one.copies, self.one.since
-            fresh.schemas = self.one.schemas
-        since = fresh.since.get("crm")
-        await fresh.listen("crm", client="python", **({} if since is None else {"since": since}))
-        self.one = fresh
+        """Listens, from where it was; again where that, too, is cut off."""
+        while True:
+            fresh = await Realtime.open(self.server.url("/ws"))
+            if self.one is not None:
+                fresh.copies, fresh.since = self.one.copies, self.one.since
+                fresh.schemas = self.one.schemas
+            since = fresh.since.get("crm")
+            where = {} if since is None else {"since": since}
+            try:
+                await fresh.listen("crm", client="python", **where)
+            except GONE:
+                self.one = fresh
+                continue
+            self.one = fresh
+            return
 
     async def past(self, since):
         while True:
