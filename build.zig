@@ -872,7 +872,7 @@ fn stem(source: []const u8) []const u8 {
     return source[0 .. source.len - 2];
 }
 
-/// "bench/fanout.c" -> "fanout"
+/// "bench/wsload.c" -> "wsload"
 fn baseName(source: []const u8) []const u8 {
     return std.fs.path.stem(source);
 }
