@@ -57,10 +57,13 @@ static bool next_of(tw_str *list, tw_str *one)
            list->ptr[len] != '\t') {
         len++;
     }
+    if (len == 0) { /* the list may be of no bytes at no address */
+        return false;
+    }
     *one = (tw_str){list->ptr, len};
     list->ptr += len;
     list->len -= len;
-    return len > 0;
+    return true;
 }
 
 bool identity_speaks(tw_str protocols)
