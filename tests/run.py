@@ -396,8 +396,9 @@ def suite_scenario():
 def sanitized_scenarios(kind):
     """The scenarios marked `sanitize`, once more with a slower and stricter program."""
     binary = ROOT / "zig-out" / kind / "tidewire"
-    if not has_files("tests/scenario", "test_*.py") or not binary.exists():
-        return Counts()
+    if not binary.exists():
+        print(f"{binary} is missing: the suite {kind} builds it", flush=True)
+        return Counts(failed=1)
     extra = ["-m", "sanitize", "-o", "timeout=300"]
     more = dict(SANITIZER_ENV[kind], TIDEWIRE_SLOW="5")
     return run_pytest("scenario-" + kind, "tests/scenario", binary, extra, more)
@@ -517,6 +518,9 @@ def command_suites(args):
         except Exception as error:  # a runner's own fault is a failure, and the rest still runs
             print(f"{name}: {type(error).__name__}: {error}", flush=True)
             counts = Counts(failed=1)
+        if counts.passed + counts.failed + counts.skipped == 0:
+            print(f"{name}: nothing was tested", flush=True)
+            counts.failed = 1
         seconds = time.monotonic() - began
         total.add(counts)
         lines.append(f"  {name:14} {counts} ({seconds:.0f} s)")
@@ -525,9 +529,6 @@ def command_suites(args):
     print("\n".join(lines))
     if total.skipped and ON_CI:
         print("a skip is a failure on CI")
-    if total.passed == 0 and total.failed == 0:
-        print("nothing was tested")
-        total.failed = 1
     if total.flaky:
         print(f"flaky: {total.flaky} passed at the second try only")
     print(Counts(total.passed, total.failed, total.skipped), flush=True)
