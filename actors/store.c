@@ -213,10 +213,8 @@ static void publish_and_clear(struct store *self)
     tw_arena_reset(&self->rows);
 }
 
-tw_err store_on_turn(void *state)
+tw_err store_flush(struct store *self)
 {
-    struct store *self;
-    TW_CAST(self, state, STORE_MAGIC);
     if (self->waiting_count == 0 && self->appends_count == 0) {
         return TW_OK;
     }
@@ -345,7 +343,34 @@ static void on_step(void *state, uint64_t tag)
     (void)tag;
     struct store *self;
     TW_CAST(self, state, STORE_MAGIC);
-    bool more = log_store_prepared(self->log) == 0; /* a commit is due: it goes first */
+    self->step_due = true;
+}
+
+static void on_tick(void *state, uint64_t tag)
+{
+    (void)tag;
+    struct store *self;
+    TW_CAST(self, state, STORE_MAGIC);
+    tw_timer_set(self->actor, tw_now_ms(self->actor) + TICK_MS, on_tick, 0);
+    self->tick_due = true;
+}
+
+static void tick(struct store *self)
+{
+    if (log_store_is_damaged(self->log)) {
+        tw_actor_fail(self->actor, TW_E_CORRUPT, "a stored row was found damaged");
+        return;
+    }
+    tw_err err = log_store_raise_floor(self->log, tw_unix_ms(self->actor), UINT64_MAX);
+    if (err == TW_OK) {
+        err = log_store_tick(self->log, tw_unix_ms(self->actor));
+    }
+    self->step_due = may_go_on(self, err);
+}
+
+static void step(struct store *self)
+{
+    bool more = true;
     tw_err err = TW_OK;
     for (int i = 0; more && err == TW_OK && i < STEPS_A_TURN; i++) {
         err = log_store_step(self->log, &more);
@@ -355,33 +380,32 @@ static void on_step(void *state, uint64_t tag)
     }
 }
 
-static void on_tick(void *state, uint64_t tag)
+/* Housekeeping comes behind the commit, not instead of it: writers that never pause would otherwise
+ * keep the floor down, and the log growing, for as long as they write. */
+static tw_err on_turn(void *state)
 {
-    (void)tag;
     struct store *self;
     TW_CAST(self, state, STORE_MAGIC);
-    tw_timer_set(self->actor, tw_now_ms(self->actor) + TICK_MS, on_tick, 0);
-    if (log_store_is_damaged(self->log)) {
-        tw_actor_fail(self->actor, TW_E_CORRUPT, "a stored row was found damaged");
-        return;
+    tw_err err = store_flush(self);
+    if (err != TW_OK) {
+        return err;
     }
-    if (log_store_prepared(self->log) > 0) {
-        return; /* a commit is due in this turn */
+    if (self->tick_due) {
+        self->tick_due = false;
+        tick(self);
     }
-    tw_err err = log_store_raise_floor(self->log, tw_unix_ms(self->actor), UINT64_MAX);
-    if (err == TW_OK) {
-        err = log_store_tick(self->log, tw_unix_ms(self->actor));
+    if (self->step_due) {
+        self->step_due = false;
+        step(self);
     }
-    if (may_go_on(self, err)) {
-        tw_timer_set(self->actor, tw_now_ms(self->actor), on_step, 0);
-    }
+    return TW_OK;
 }
 
 static tw_err on_trim(void *state, const tw_envelope *in)
 {
     struct store *self;
     TW_CAST(self, state, STORE_MAGIC);
-    tw_err err = store_on_turn(self); /* what was prepared goes first */
+    tw_err err = store_flush(self); /* what was prepared goes first */
     uint64_t before = log_index_figures(log_store_index(self->log)).swept;
     if (err == TW_OK) {
         err = log_store_raise_floor(self->log, tw_unix_ms(self->actor), in->body->trim.keep_rows);
@@ -571,7 +595,7 @@ const tw_actor_class store_class = {
     .fini = store_fini,
     .handlers = handlers,
     .handlers_count = TW_COUNT(handlers),
-    .on_turn = store_on_turn,
+    .on_turn = on_turn,
     .on_drain = store_on_drain,
     .gauges = store_gauges,
     .publishes = true,

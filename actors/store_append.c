@@ -443,7 +443,7 @@ tw_err store_on_source_ask(void *state, const tw_envelope *in)
         tw_reply_error(in->actor, in->route, TW_E_UNSUPPORTED, "this log is no image");
         return TW_OK;
     }
-    tw_err err = store_on_turn(self); /* what was appended before goes first */
+    tw_err err = store_flush(self); /* what was appended before goes first */
     tw_msg_source answer = {.own = self->srv, .foreign = has_foreign(self, srv)};
     if (err != TW_OK) {
         return TW_OK; /* the actor ends */

@@ -54,8 +54,8 @@ struct store {
     size_t appends_count, appends_cap;
     size_t appends_open; /* the first that the next commit decides on */
     uint64_t appended, append_rows, append_skipped, append_refused; /* gauges */
-    bool has_more;                                                  /* housekeeping is to go on */
-    uint64_t commits, writes, refused, published, without_old;      /* gauges */
+    bool tick_due, step_due; /* housekeeping, behind the commit of this turn */
+    uint64_t commits, writes, refused, published, without_old; /* gauges */
 };
 
 /* One operation, and what it is done to. */
@@ -80,7 +80,7 @@ tw_err store_transact(struct store *store, const tw_item_write_op *ops, size_t c
 tw_err store_scope_of(struct store *store, const catalog_collection *rules, tw_bson doc,
                       uint32_t *code);
 /* Commits, answers and publishes what is due. */
-tw_err store_on_turn(void *state);
+tw_err store_flush(struct store *store);
 /* Ends the actor. What was found damaged is told to the log: the start that follows sets it aside
  * and rebuilds it, where it would otherwise be found again by each write. */
 void store_fail(struct store *store, tw_err err, const char *what);
