@@ -15,22 +15,7 @@
 #include "broker/query.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static const char *const sales[] = {
     "{'_id':1,'item':'a','price':10,'n':2,'day':{'m':1}}",
@@ -261,5 +246,5 @@ int main(void)
         cmocka_unit_test(test_aggregate_bounds_are_told),
         cmocka_unit_test(test_aggregate_without_memory_is_an_error),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

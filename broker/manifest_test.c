@@ -12,24 +12,9 @@
 #include "protocol/limits.h"
 
 #include "tests/support/bson_text.h"
+#include "tests/support/test_arena.h"
 
 enum { MANIFESTS = 10000, KEYS = 24 };
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 256 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
 
 static uint64_t draws = 88172645463325252ULL;
 static unsigned draw(unsigned below)
@@ -250,5 +235,5 @@ int main(void)
         cmocka_unit_test(test_memory_that_fails_loses_nothing),
         cmocka_unit_test(test_ranges_sum_whatever_the_width),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

@@ -19,22 +19,7 @@
 #include "broker/update.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 /* 1: matches, 0: does not, -1: the filter is refused. */
 static int matches(const char *filter, const char *doc)
@@ -376,5 +361,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_query_regex_out_of_steps_is_counted),
         cmocka_unit_test(test_query_without_memory_leaves_nothing),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

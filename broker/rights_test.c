@@ -16,22 +16,7 @@
 
 #include "tests/support/bson_text.h"
 #include "tests/support/random_doc.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 256 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static rights *made(const rights_rule *rules, size_t count, const char *claims)
 {
@@ -478,5 +463,5 @@ int main(void)
         cmocka_unit_test(test_rights_random_rules_show_what_the_model_shows),
         cmocka_unit_test(test_rights_equal_only_where_alike),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

@@ -12,22 +12,7 @@
 #include "protocol/limits.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static const char *const docs[] = {
     "{'k':'a','n':1,'d':'2024-01-31','b':true}",
@@ -186,12 +171,9 @@ static void test_aggs_over_the_bound_of_buckets_are_too_costly(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_aggs_of_known_documents_give_known_results, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_aggs_that_cannot_be_are_refused_by_name, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_aggs_over_the_bound_of_buckets_are_too_costly, setup,
-                                        teardown),
+        cmocka_unit_test(test_aggs_of_known_documents_give_known_results),
+        cmocka_unit_test(test_aggs_that_cannot_be_are_refused_by_name),
+        cmocka_unit_test(test_aggs_over_the_bound_of_buckets_are_too_costly),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

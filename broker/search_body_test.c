@@ -14,22 +14,7 @@
 #include "broker/search_doc.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 /* The rebuilt body and query as JSON, with ' for "; NULL: refused, with a cause. */
 static const char *rebuilt(const char *body, tw_err *err, broker_why *why)
@@ -228,5 +213,5 @@ int main(void)
         cmocka_unit_test(test_search_body_refused_by_name),
         cmocka_unit_test(test_search_body_bounds_hold),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

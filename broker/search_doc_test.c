@@ -11,22 +11,7 @@
 #include "broker/search_filter.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 16 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static void test_search_id_of_each_key_is_its_own_and_turns_back(void **state)
 {
@@ -172,5 +157,5 @@ int main(void)
         cmocka_unit_test(test_search_doc_is_plain_json),
         cmocka_unit_test(test_search_filter_becomes_clauses_or_is_refused),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

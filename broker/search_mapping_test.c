@@ -11,22 +11,7 @@
 #include "protocol/limits.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static search_mapping mapping_of(const char *text)
 {
@@ -235,17 +220,13 @@ static void test_numbers_and_keywords_of_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_mapping_declared_has_its_fields, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mapping_learns_as_dynamic_mapping_does_and_keeps_it,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mapping_that_is_not_dynamic_learns_nothing, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_mapping_is_bounded, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_walk_enters_lists_and_objects_and_ends_when_told,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(test_dates_are_read_and_written_as_engines_do, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_numbers_and_keywords_of_values, setup, teardown),
+        cmocka_unit_test(test_mapping_declared_has_its_fields),
+        cmocka_unit_test(test_mapping_learns_as_dynamic_mapping_does_and_keeps_it),
+        cmocka_unit_test(test_mapping_that_is_not_dynamic_learns_nothing),
+        cmocka_unit_test(test_mapping_is_bounded),
+        cmocka_unit_test(test_walk_enters_lists_and_objects_and_ends_when_told),
+        cmocka_unit_test(test_dates_are_read_and_written_as_engines_do),
+        cmocka_unit_test(test_numbers_and_keywords_of_values),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

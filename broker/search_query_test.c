@@ -14,22 +14,7 @@
 #include "broker/search_text.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 static const char mapping_text[] =
     "{'properties':{'t':{'type':'text','fields':{'raw':{'type':'keyword'}}},'n':{'type':'long'},"
@@ -230,13 +215,11 @@ static void test_index_terms_taken_out_are_those_put_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_query_cases_with_and_without_an_index, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_query_refusals_name_the_clause, setup, teardown),
+        cmocka_unit_test(test_query_cases_with_and_without_an_index),
+        cmocka_unit_test(test_query_refusals_name_the_clause),
         cmocka_unit_test(test_text_terms_are_those_of_a_standard_analyzer),
         cmocka_unit_test(test_wildcards_fit_letters_and_runs),
-        cmocka_unit_test_setup_teardown(test_index_terms_taken_out_are_those_put_in, setup,
-                                        teardown),
+        cmocka_unit_test(test_index_terms_taken_out_are_those_put_in),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

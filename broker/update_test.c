@@ -12,22 +12,7 @@
 #include "broker/regex.h"
 
 #include "tests/support/bson_text.h"
-
-static tw_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, 64 << 20);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
+#include "tests/support/test_arena.h"
 
 /* The changed document as JSON; NULL where it is refused. */
 static const char *changed(const char *doc, const char *update)
@@ -202,5 +187,5 @@ int main(void)
         cmocka_unit_test(test_regex_refuses_what_is_exponential),
         cmocka_unit_test(test_names_and_shown_input),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }

@@ -12,24 +12,9 @@
 
 #include "tests/support/bson_text.h"
 #include "tests/support/random_doc.h"
+#include "tests/support/test_arena.h"
 
 enum { MEMORY_MAX = 64 << 20, RANDOM_DOCS = 300, OIDS = 1000 };
-
-static tw_arena arena;
-
-static int set_up(void **state)
-{
-    (void)state;
-    tw_arena_init(&arena, MEMORY_MAX);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tw_arena_fini(&arena);
-    return 0;
-}
 
 /* The value of a JSON text, ' for ". */
 static tw_bson_value value_of(const char *json)
@@ -428,5 +413,5 @@ int main(void)
         cmocka_unit_test(test_key_in_a_document_is_small_again),
         cmocka_unit_test(test_oid_new_ids_differ_and_share_time_and_process),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
 }
