@@ -286,6 +286,9 @@ uint64_t log_table_bytes(log_table *table)
 tw_err log_table_begin(log_table *table)
 {
     TW_ASSERT(!table->in_transaction);
+    /* A look-up that still stands keeps a read transaction, and with it the WAL: that starts over
+     * only in a transaction that finds all of it in the file, else it grows without end. */
+    log_table_scan_end(table);
     tw_err err = run(table, log_table_statement(table, SQL_BEGIN));
     table->in_transaction = err == TW_OK;
     return err;
