@@ -15,6 +15,8 @@
 
 #include "protocol/codec.h"
 
+#include "clients/c/service_close.h"
+
 enum {
     RECONNECT_MIN_MS = 10,
     RECONNECT_MAX_MS = 250,
@@ -157,7 +159,7 @@ void service_client_close(service_client **out)
         return;
     }
     if (nng_socket_id(client->socket) > 0) {
-        (void)nng_close(client->socket);
+        (void)service_close_within(client->socket, TW_CLOSE_MS); /* its calls are closed */
     }
     tw_free(client->url);
     tw_free(client);

@@ -7,6 +7,8 @@
 
 #include "protocol/codec.h"
 
+#include "clients/c/service_close.h"
+
 enum {
     URL_MAX = 160,
     FEED_QUEUE = 256,    /* messages that wait for service_feed_next; what is beyond is replayed */
@@ -187,7 +189,7 @@ void service_feed_close(service_feed **out)
         return;
     }
     if (nng_socket_id(feed->socket) > 0) {
-        (void)nng_close(feed->socket);
+        (void)service_close_within(feed->socket, TW_CLOSE_MS); /* left: it has nothing to say */
     }
     if (feed->call.client != NULL) {
         service_call_fini(&feed->call);

@@ -21,6 +21,7 @@ typedef struct service_feed_options {
  * position cannot be served, open again at 0; otherwise as of service_call_ask. failure: why. */
 tw_err service_feed_open(service_feed **out, const char *url, const service_feed_options *options,
                          uint64_t deadline_ms, service_failure *failure);
+/* Ends within 2 * TW_CLOSE_MS, also while messages arrive (see service_close.h). */
 void service_feed_close(service_feed **feed);
 /* The next row {"n","op","key","version","srv_id","seqno","doc"}, each once, in order of n; what
  * was lost on the way is read again. A view until the next call. TW_E_TIMEOUT: none came until

@@ -23,7 +23,13 @@
  *            is valid until the next call with that handle.
  * Threads    A handle (client, publisher, feed) is used by one thread at a time; different handles
  *            by different threads at once. A publisher and a feed have connections of their own.
- *            No call depends on another handle. nng does not survive fork(): open after it. */
+ *            No call depends on another handle. nng does not survive fork(): open after it.
+ * Closing    Each close ends within 6 seconds, mostly at once. nng 1.5.2 can wait for ever where a
+ *            connection is closed while a message comes by it; a close that has waited 3 seconds for
+ *            one of its sockets leaves it to a thread, and returns. Nothing is lost by that: what was
+ *            acknowledged is on the server's disk. But nng then takes no connection of this process
+ *            apart any more: later closes do not wait, their memory and connections stay, and the
+ *            process should end soon. It ends by exit or by return from main as ever. */
 #pragma once
 
 #include <stdbool.h>
@@ -234,6 +240,7 @@ TIDEWIRE_API uint64_t tidewire_feed_srv_id(const tidewire_feed *feed);
 TIDEWIRE_API tidewire_result tidewire_feed_save(tidewire_feed *feed, tidewire_error *error);
 /* Times that the feed read the log instead of a message. */
 TIDEWIRE_API uint64_t tidewire_feed_replays(const tidewire_feed *feed);
+/* Ends it; the position is not saved. Sets *feed to NULL. NULL is allowed. See Closing above. */
 TIDEWIRE_API void tidewire_feed_close(tidewire_feed **feed);
 
 #ifdef __cplusplus

@@ -160,6 +160,70 @@ def test_a_server_that_stands_still_is_told_by_the_deadline(service_server, url,
         process.send_signal(signal.SIGCONT)
 
 
+CLOSE_FEEDS = """
+#include <stdio.h>
+#include <tidewire.h>
+#include <time.h>
+
+int main(int argc, char **argv) /* closes 100 feeds that hear something; the longest close in s */
+{
+    long longest_s = 0;
+    for (int i = 0; argc == 2 && i < 100; i++) {
+        tidewire_feed *feed;
+        tidewire_error error;
+        tidewire_row row;
+        struct timespec begun, ended;
+        tidewire_feed_options options = {.after = TIDEWIRE_NOW, .deadline_ms = 60000};
+        if (tidewire_feed_open(&feed, argv[1], "c", &options, &error) != TIDEWIRE_OK ||
+            tidewire_feed_next(feed, 60000, &row, &error) != TIDEWIRE_OK) {
+            fprintf(stderr, "feed %d: %s: %s\\n", i, error.code, error.message);
+            return 1;
+        }
+        (void)clock_gettime(CLOCK_MONOTONIC, &begun);
+        tidewire_feed_close(&feed);
+        (void)clock_gettime(CLOCK_MONOTONIC, &ended);
+        long took_s = ended.tv_sec - begun.tv_sec;
+        longest_s = took_s > longest_s ? took_s : longest_s;
+    }
+    printf("%ld\\n", longest_s);
+    return 0;
+}
+"""
+
+
+def test_feeds_close_while_messages_arrive(service_server, url, programs, tmp_path):
+    """nng 1.5.2 hangs in some of these closes: each ends in time even so, and so does the process."""
+    (tmp_path / "close.c").write_text(CLOSE_FEEDS)
+    close_feeds = compile_with("gcc", tmp_path / "close.c", tmp_path / "close")
+    publishers = [start(programs["publish"], url, "c", stdin=subprocess.PIPE) for _ in range(2)]
+    ended = threading.Event()
+
+    def publish(publisher, n=0):
+        try:
+            while not ended.is_set():
+                publisher.stdin.write(f'{{"_id":{n % 1000},"n":{n}}}\n')
+                n += 1
+        except BrokenPipeError:
+            pass
+
+    threads = [threading.Thread(target=publish, args=(each,)) for each in publishers]
+    try:
+        for thread in threads:
+            thread.start()
+        done = run(close_feeds, url, seconds=150)
+        assert done.returncode == 0, done.stderr
+        print(f"the longest close: {int(done.stdout)} s")
+        assert int(done.stdout) < 30, "6 s at most, on a machine that has time"
+        assert all(publisher.poll() is None for publisher in publishers), "messages came all along"
+    finally:
+        ended.set()
+        for publisher in publishers:
+            publisher.kill()
+        for publisher, thread in zip(publishers, threads):
+            thread.join(60)
+            publisher.communicate()
+
+
 class Feeder(threading.Thread):
     """Writes records to a publisher as fast as it takes them; `fed` of them are written."""
 

@@ -1,8 +1,8 @@
 """Changes that others make in MongoDB reach subscribers: against a real server, killed processes,
 and servers that fail.
 
-TIDEWIRE_LONG=1 kills 200 times while tailing, 200 times while copying, and the server 200 times;
-TIDEWIRE_FULL=1 runs all the full sizes: these, 100,000 documents, 10,000 subscriptions."""
+TIDEWIRE_LONG=1 kills 200 times (or TIDEWIRE_CYCLES) while tailing, as often while copying, and the
+server; TIDEWIRE_FULL=1 runs all the full sizes: these, 100,000 documents, 10,000 subscriptions."""
 
 import asyncio
 import datetime
@@ -23,7 +23,7 @@ FULL = os.environ.get("TIDEWIRE_FULL") == "1"
 LONG = FULL or os.environ.get("TIDEWIRE_LONG") == "1"
 DOCUMENTS = 100_000 if FULL else 10_000
 WRITES_A_SECOND = 1_000
-CYCLES = 200 if LONG else 12
+CYCLES = int(os.environ.get("TIDEWIRE_CYCLES", "200")) if LONG else 12
 SUBSCRIPTIONS = 10_000 if FULL else 1_000
 RECONNECTS = 1_000 if FULL else 200
 

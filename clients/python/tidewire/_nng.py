@@ -41,12 +41,19 @@ class Socket:
         raise NotImplementedError
 
 
+_left: list = []  # threads of closes that were left behind
+
+
 def close_within(close: Callable[[], object], seconds: float = CLOSE_S) -> None:
     """Closes on a thread that may be left behind: nng 1.5.2 can wait for ever where a connection is
-    closed while a message comes by it."""
+    closed while a message comes by it. It then closes nothing else either, so later closes are not
+    waited for until it has gone on."""
+    _left[:] = [thread for thread in _left if thread.is_alive()]
     thread = threading.Thread(target=close, name="nng_close", daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(0 if _left else seconds)
+    if thread.is_alive():
+        _left.append(thread)
 
 
 def check_url(url: str) -> None:
