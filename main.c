@@ -3,7 +3,7 @@
  *
  *   tidewire serve        all actors as threads of this process
  *   tidewire actor NAME   one actor (the store brings its readers, the gateway its service and
- *                         processor)
+ *                         processor; gateway.1 and others that share its port, nothing)
  *   tidewire version      its version, and those of the linked libraries
  *   tidewire VERB         see cli/verbs.c */
 #include <argp.h>
@@ -79,9 +79,10 @@ struct program {
     mongo_reader_options mongo_readers[READERS_MAX];
     subscription_manager_options manager;
     processor_options processor;
-    gateway_options gateway;
-    auth *auth;           /* own; NULL: there is no auth */
-    tw_buf configuration; /* own; JSON for the admin listener */
+    gateway_options gateway;                   /* with the admin listener */
+    gateway_options gateways[TW_GATEWAYS_MAX]; /* those beside it, from 1 on */
+    auth *auth;                                /* own; NULL: there is no auth */
+    tw_buf configuration;                      /* own; JSON for the admin listener */
     service_options service;
     char search_urls[PATH_LEN_MAX];
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
@@ -134,6 +135,7 @@ static bool is_served(const config_options *option, const char *name, const char
         {"log_reader.", option->readers},
         {"subscription_manager", 1},
         {"gateway", 1},
+        {"gateway.", option->gateways}, /* .0 is no name */
         {"service", 1},
         {"processor", 1},
         {"change_tailer", mongo},
@@ -175,7 +177,8 @@ static int fill_auth(struct program *program, const char *verb)
     return 0;
 }
 
-static int fill_gateway(struct program *program, const char *verb)
+/* with_admin: the listener of figures stands here; elsewhere it may have any port but 0. */
+static int fill_gateway(struct program *program, const char *verb, bool with_admin)
 {
     const config_options *option = &program->config.option;
     gateway_options *gateway = &program->gateway;
@@ -189,6 +192,7 @@ static int fill_gateway(struct program *program, const char *verb)
         .mongo_readers_count = mongo_readers(program),
         .search = search_actor(program),
         .search_ms = (uint32_t)option->search_timeout_ms,
+        .gateways_count = (size_t)option->gateways,
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
@@ -222,6 +226,10 @@ static int fill_gateway(struct program *program, const char *verb)
         if (!is_loopback(gateway->admin_address)) {
             return cli_fail(verb, "Use 127.0.0.1", "the admin listener is for loopback only");
         }
+    }
+    if (!with_admin) { /* whose pages may come all the same */
+        atomic_store(&program->ports.admin, gateway->admin_port);
+        gateway->admin_address = NULL;
     }
     char *rest = program->origins;
     for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
@@ -374,6 +382,39 @@ static int add_search(struct program *program, const char *verb, tw_err *err)
     return 0;
 }
 
+/* The wanted gateways. The first has the admin listener, and tells the figures of all. Returns
+ * their number, -1 when the configuration is wrong (told). */
+static int add_gateways(struct program *program, const char *verb, const char *named, tw_err *err)
+{
+    int count = 0;
+    int64_t last = program->config.option.gateways;
+    bool first = is_wanted(program, named, "gateway");
+    for (int i = 0; i < (int)last && *err == TW_OK; i++) {
+        char name[TW_NAME_MAX];
+        tw_format(name, sizeof(name), "gateway.%d", i);
+        if (i == 0 ? !first : !is_wanted(program, named, name)) {
+            continue;
+        }
+        if (count++ == 0 && fill_gateway(program, verb, first) != 0) {
+            return -1;
+        }
+        gateway_options *given = &program->gateway;
+        if (i > 0) {
+            given = &program->gateways[i];
+            *given = program->gateway;
+            given->admin_address = NULL;
+            given->actors = NULL;
+        }
+        *err = tw_system_add(program->system, &gateway_class, i == 0 ? -1 : i, given);
+    }
+    if (count > 0 && count < last && program->gateway.listen_port == 0) {
+        (void)cli_fail(verb, "Name a port: --listen 127.0.0.1:8090",
+                       "gateways of several processes cannot agree on a free port");
+        return -1;
+    }
+    return count;
+}
+
 /* Adds the wanted actors in the order of their start. Returns their number, 0 on an error
  * (told). */
 static int add_actors(struct program *program, const char *verb, const char *named)
@@ -400,13 +441,11 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         }
         count++;
     }
-    if (err == TW_OK && is_wanted(program, named, "gateway")) {
-        if (fill_gateway(program, verb) != 0) {
-            return 0;
-        }
-        err = tw_system_add(program->system, &gateway_class, -1, &program->gateway);
-        count++;
+    int gateways = err == TW_OK ? add_gateways(program, verb, named, &err) : 0;
+    if (gateways < 0) {
+        return 0;
     }
+    count += gateways;
     /* A named gateway brings them. */
     if (err == TW_OK && is_wanted(program, named, named == NULL ? "processor" : "gateway")) {
         program->processor = (processor_options){.catalog = &program->config.catalog,
@@ -433,7 +472,9 @@ static int add_actors(struct program *program, const char *verb, const char *nam
         return 0;
     }
     if (count == 0) {
-        (void)cli_fail(verb, "Actors: store subscription_manager es_proxy embedded_search gateway",
+        (void)cli_fail(verb,
+                       "Actors: store subscription_manager es_proxy embedded_search gateway; "
+                       "gateway.1 with --gateways 2, and so on",
                        "nothing to run: '%s'", named != NULL ? named : option->only);
     }
     return count;
@@ -546,8 +587,8 @@ static error_t parse_serve(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (given->wants_actor && given->actor == NULL) {
             argp_error(state,
-                       "name an actor: store, subscription_manager, es_proxy, embedded_search "
-                       "or gateway");
+                       "name an actor: store, subscription_manager, es_proxy, embedded_search, "
+                       "gateway or gateway.1");
         }
         return 0;
     default:
@@ -656,7 +697,7 @@ static int run_system(struct program *program, const char *verb, const char *act
     }
     print_start(program);
     int status = 0;
-    if (option->demo && program->gateway.catalog != NULL) {
+    if (option->demo && is_wanted(program, actor, "gateway")) {
         status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
     }
     wait_for_signal(&signals);
@@ -682,10 +723,14 @@ static int serve(int argc, char **argv, bool wants_actor)
                      "  tidewire actor store --actors ipc:///tmp/tide\n"
                      "  tidewire actor subscription_manager --actors ipc:///tmp/tide\n"
                      "  tidewire actor gateway --actors ipc:///tmp/tide\n"
+                     "Two gateways on one port:\n"
+                     "  tidewire actor gateway --gateways 2 --actors ipc:///tmp/tide\n"
+                     "  tidewire actor gateway.1 --gateways 2 --actors ipc:///tmp/tide\n"
                    : "Serves records as live, resumable streams.\vExamples:\n"
                      "  tidewire serve\n"
                      "  tidewire serve --demo\n"
-                     "  tidewire serve --listen 127.0.0.1:9000 --data /var/lib/tidewire\n",
+                     "  tidewire serve --listen 127.0.0.1:9000 --data /var/lib/tidewire\n"
+                     "  tidewire serve --gateways 4\n",
         .children = children,
     };
     struct serve_arguments given = {.wants_actor = wants_actor};

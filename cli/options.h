@@ -30,6 +30,8 @@
       "Names of the actors that this process runs, with commas; empty: all.")                      \
     O(number, readers, "actors", "readers", "readers", "2", 1, 4,                                  \
       "Readers of the log that work side by side.")                                                \
+    O(number, gateways, "actors", "gateways", "gateways", "1", 1, 8,                               \
+      "Gateways that share the port of websocket and HTTP, each a thread, or a process.")          \
     O(number, drop_every, "actors", "drop_every", "", "0", 0, 1000000,                             \
       "For tests: discard every k-th publication between actors; 0: none.")                        \
     O(number, srv_id, "store", "srv_id", "srv-id", "0", 0, 9007199254740991,                       \

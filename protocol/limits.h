@@ -31,6 +31,7 @@
     L(FIELDS_MAX, 256, "fields", "In a projection; error too_many.")                               \
     L(STREAMS_PER_CONNECTION_MAX, 1024, "streams", "On one websocket; error too_many.")            \
     L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
+    L(GATEWAYS_MAX, 8, "gateways", "That share one port and one log; more: refused at the start.") \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
     L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \
     L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; then others have their turn.")     \

@@ -305,17 +305,20 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
 /* The link to an actor that is asked for its state: the one that there is, or a new one. */
 static int link_of(edge *self, const gateway_options *options, const char *name)
 {
-    if (strcmp(name, "store") == 0) {
-        return self->store;
+    const struct {
+        const char *name; /* NULL: there is none */
+        int link;
+    } known[] = {
+        {"store", self->store},          {"subscription_manager", self->manager},
+        {"processor", self->processor},  {"mongo_writer", self->writer},
+        {options->search, self->search},
+    };
+    for (size_t i = 0; i < TW_COUNT(known); i++) {
+        if (known[i].name != NULL && strcmp(name, known[i].name) == 0) {
+            return known[i].link;
+        }
     }
-    if (strcmp(name, "subscription_manager") == 0) {
-        return self->manager;
-    }
-    if (strcmp(name, "processor") == 0) {
-        return self->processor;
-    }
-    bool search = options->search != NULL && strcmp(name, options->search) == 0;
-    return search ? self->search : tw_link(self->actor, name);
+    return tw_link(self->actor, name);
 }
 
 static tw_err make_links(edge *self, const gateway_options *options)
@@ -359,19 +362,28 @@ static tw_err listen_all(edge *self, const gateway_options *options)
 {
     const char *why = "";
     int bound = 0;
-    tw_err err = lws_link_listen(self->link, options->listen_address, options->listen_port,
-                                 EDGE_PUBLIC, &bound, &why);
+    lws_link_address at = {.host = options->listen_address,
+                           .port = options->listen_port,
+                           .tag = EDGE_PUBLIC,
+                           .shared = options->gateways_count > 1};
+    if (at.port == 0 && at.shared && options->ports != NULL) {
+        at.port = atomic_load(&options->ports->listen); /* any, but the same for all */
+    }
+    tw_err err = lws_link_listen(self->link, &at, &bound, &why);
     int admin = 0;
     if (err == TW_OK && options->admin_address != NULL) {
-        err = lws_link_listen(self->link, options->admin_address, options->admin_port, EDGE_ADMIN,
-                              &admin, &why);
+        at = (lws_link_address){
+            .host = options->admin_address, .port = options->admin_port, .tag = EDGE_ADMIN};
+        err = lws_link_listen(self->link, &at, &admin, &why);
     }
     if (err != TW_OK) {
         tw_actor_fail(self->actor, err, "%s", why);
         return err;
     }
     if (options->ports != NULL) {
-        atomic_store(&options->ports->admin, admin);
+        if (options->admin_address != NULL) {
+            atomic_store(&options->ports->admin, admin);
+        }
         atomic_store(&options->ports->listen, bound);
     }
     tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "listens at %s:%d", options->listen_address,
@@ -430,7 +442,8 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
     }
     lws_link_handler handler = edge_link_handler;
     handler.context = hub;
-    err = lws_link_new(&hub->link, &handler, TW_CONNECTIONS_MAX);
+    size_t all = options->gateways_count > 1 ? options->gateways_count : 1;
+    err = lws_link_new(&hub->link, &handler, TW_CONNECTIONS_MAX, all * TW_CONNECTIONS_MAX);
     return err == TW_OK ? lws_link_watch(hub->link, tw_actor_fd(hub->actor)) : err;
 }
 

@@ -13,7 +13,7 @@
 
 #include "gateways/auth/auth.h"
 
-/* What a gateway tells others of this process: the ports that it has bound. */
+/* What the gateways tell others of this process: the ports that they have bound. */
 typedef struct gateway_ports {
     atomic_int listen; /* 0: not yet */
     atomic_int admin;
@@ -23,6 +23,7 @@ typedef struct gateway_options {
     const catalog *catalog;     /* borrow */
     const char *listen_address; /* "127.0.0.1" */
     int listen_port;            /* 0: any; see ports */
+    size_t gateways_count;      /* that listen at the same address, with this one */
     const char *admin_address;  /* NULL: no admin listener */
     int admin_port;
     const char *const *origins; /* allowed Origins; "*" allows all */

@@ -301,7 +301,8 @@ static tw_err watch(lws_link *self, int fd, const char *protocol)
     return adopt_file(self, copy, protocol, NULL) == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
-tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max)
+tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max,
+                    size_t process_max)
 {
     lws_link *self = tw_alloc_zero(1, sizeof(*self));
     if (self == NULL) {
@@ -313,7 +314,7 @@ tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t conn
     LIST_INIT(&self->dead);
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->buffer = tw_alloc(LWS_LINK_BUFFER);
-    fit_descriptors(connections_max);
+    fit_descriptors(process_max);
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     struct lws_context_creation_info info;
     memset(&info, 0, sizeof(info));
@@ -361,23 +362,26 @@ void lws_link_free(lws_link **link)
     tw_free(self);
 }
 
-static int open_listening(const char *address, int port, int *bound)
+/* SO_REUSEPORT only where it is wanted: otherwise a second server on the port is to be refused. */
+static int open_listening(const lws_link_address *at, int *bound)
 {
     char service[16];
-    tw_format(service, sizeof(service), "%d", port);
+    tw_format(service, sizeof(service), "%d", at->port);
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    if (getaddrinfo(address, service, &hints, &found) != 0) {
+    if (getaddrinfo(at->host, service, &hints, &found) != 0) {
         errno = EADDRNOTAVAIL;
         return -1;
     }
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int on = 1;
+    int shared = at->shared ? 1 : 0;
     struct sockaddr_storage name;
     socklen_t name_len = sizeof(name);
     bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof(shared)) == 0 &&
                 bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
                 listen(fd, LWS_LINK_BACKLOG) == 0 &&
                 getsockname(fd, (struct sockaddr *)(void *)&name, &name_len) == 0;
@@ -395,19 +399,18 @@ static int open_listening(const char *address, int port, int *bound)
     return fd;
 }
 
-tw_err lws_link_listen(lws_link *self, const char *address, int port, int tag, int *bound,
-                       const char **why)
+tw_err lws_link_listen(lws_link *self, const lws_link_address *at, int *bound, const char **why)
 {
     TW_ASSERT(self->listeners_count < LWS_LINK_LISTENERS_MAX);
-    int fd = open_listening(address, port, bound);
+    int fd = open_listening(at, bound);
     if (fd < 0) {
-        tw_format(self->why, sizeof(self->why), "cannot listen at %.60s:%d: %s", address, port,
+        tw_format(self->why, sizeof(self->why), "cannot listen at %.60s:%d: %s", at->host, at->port,
                   strerror(errno));
         *why = self->why;
         return TW_E_UNAVAILABLE;
     }
     listener *one = &self->listeners[self->listeners_count];
-    *one = (listener){.link = self, .tag = tag};
+    *one = (listener){.link = self, .tag = at->tag};
     one->wsi = adopt_file(self, fd, "listener", one);
     if (one->wsi == NULL) {
         *why = "no memory to listen";

@@ -27,15 +27,22 @@ typedef struct lws_link_handler {
 } lws_link_handler;
 
 /* connections_max: beyond it accepting pauses and the kernel's backlog holds what comes.
- * Sets the process's soft limit of descriptors so that lws's tables fit it. */
-tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max);
+ * Sets the process's soft limit of descriptors to process_max connections, of all loops of the
+ * process, and some: lws's tables are as big. */
+tw_err lws_link_new(lws_link **out, const lws_link_handler *handler, size_t connections_max,
+                    size_t process_max);
 /* Closes all; on_close is called for each connection. Accepts NULL. */
 void lws_link_free(lws_link **link);
 
-/* Listens; port 0: any. *bound is the port. TW_E_UNAVAILABLE with *why: the address is taken or
- * wrong. */
-tw_err lws_link_listen(lws_link *link, const char *address, int port, int tag, int *bound,
-                       const char **why);
+typedef struct lws_link_address {
+    const char *host; /* borrow until the call returns */
+    int port;         /* 0: any */
+    int tag;          /* for on_accept */
+    bool shared;      /* others of this user listen here too: the kernel spreads connections */
+} lws_link_address;
+
+/* Listens; *bound is the port. TW_E_UNAVAILABLE with *why: the address is taken or wrong. */
+tw_err lws_link_listen(lws_link *link, const lws_link_address *at, int *bound, const char **why);
 void lws_link_stop_listening(lws_link *link);
 /* Wakes the loop when fd (not owned: it is duplicated) is readable. */
 tw_err lws_link_watch(lws_link *link, int fd);

@@ -35,7 +35,7 @@ PROCESSES = {
 # Ports are taken below those that the system gives to outgoing connections, in blocks, each locked
 # until this process ends: servers of tests that run side by side never meet, nor does a client's
 # connection sit on the port of a server that is being started again.
-PORTS_FIRST, PORTS_END, PORTS_BLOCK = 12000, 32000, 50
+PORTS_FIRST, PORTS_END, PORTS_BLOCK = 12000, 32000, 64
 _blocks = []  # (descriptor of the lock, next port, end)
 
 
@@ -91,8 +91,11 @@ def wait_until(condition, seconds, what):
 
 
 class Server:
-    def __init__(self, layout="one", flags=(), env=None, directory=None, wrapper=()):
-        """wrapper: words before the command, of a program that runs it in its place."""
+    def __init__(
+        self, layout="one", flags=(), env=None, directory=None, wrapper=(), more_actors=()
+    ):
+        """wrapper: words before the command, of a program that runs it in its place.
+        more_actors: with processes of their own, in another layout than `one`."""
         self.layout = layout
         self.flags = list(flags)
         self.on_mongo = "--mongo" in self.flags
@@ -107,13 +110,14 @@ class Server:
         self.base = {
             "one": "",
             "ipc": f"ipc://{self.directory}/actors",
-            "tcp": f"tcp://127.0.0.1:{free_port_run(40) if layout == 'tcp' else 0}",
+            "tcp": f"tcp://127.0.0.1:{free_port_run(56) if layout == 'tcp' else 0}",
         }[layout]
         if layout == "ipc":
             (self.directory / "actors").mkdir(exist_ok=True)
         self.actors = PROCESSES[layout] + (
             ["change_tailer"] if layout != "one" and self.on_mongo else []
         )
+        self.actors = self.actors + list(more_actors)
         self.processes = {}
         self.log = open(self.directory / "server.log", "ab")
 
