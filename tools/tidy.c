@@ -136,7 +136,7 @@ static const struct {
     {"msgpack", {"protocol/codec.c", "protocol/codec_*.[ch]", "clients/c/*.c"}},
     {"nng/",
      {"actors/runtime/transport.c", "actors/runtime/transport_*.[ch]", "gateways/service/*.[ch]",
-      "clients/c/*.c", "clients/c/service.h", "*nng_link.[ch]"}},
+      "clients/c/*.c", "clients/c/service*.h", "*nng_link.[ch]"}},
     {"libwebsockets", {"gateways/web/*.[ch]", "*lws_link.[ch]", "clients/c/*.c"}},
     {"mongoc/", {"actors/mongo/*.[ch]"}},
     {"bson/",

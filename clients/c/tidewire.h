@@ -25,11 +25,12 @@
  *            by different threads at once. A publisher and a feed have connections of their own.
  *            No call depends on another handle. nng does not survive fork(): open after it.
  * Closing    Each close ends within 6 seconds, mostly at once. nng 1.5.2 can wait for ever where a
- *            connection is closed while a message comes by it; a close that has waited 3 seconds for
- *            one of its sockets leaves it to a thread, and returns. Nothing is lost by that: what was
- *            acknowledged is on the server's disk. But nng then takes no connection of this process
- *            apart any more: later closes do not wait, their memory and connections stay, and the
- *            process should end soon. It ends by exit or by return from main as ever. */
+ *            connection is closed while a message comes by it; a close that has waited 3 seconds
+ *            for one of its sockets leaves it to a thread, and returns. Nothing is lost by that:
+ *            what was acknowledged is on the server's disk. But nng then takes no connection of
+ *            this process apart any more: later closes do not wait, their memory and connections
+ *            stay, and the process should end soon. It ends by exit or by return from main as
+ *            ever. */
 #pragma once
 
 #include <stdbool.h>

@@ -192,7 +192,7 @@ int main(int argc, char **argv) /* closes 100 feeds that hear something; the lon
 
 
 def test_feeds_close_while_messages_arrive(service_server, url, programs, tmp_path):
-    """nng 1.5.2 hangs in some of these closes: each ends in time even so, and so does the process."""
+    """nng 1.5.2 hangs in some of these closes: each ends in time, and so does the process."""
     (tmp_path / "close.c").write_text(CLOSE_FEEDS)
     close_feeds = compile_with("gcc", tmp_path / "close.c", tmp_path / "close")
     publishers = [start(programs["publish"], url, "c", stdin=subprocess.PIPE) for _ in range(2)]
