@@ -33,6 +33,10 @@ ON_CI = os.environ.get("CI", "") == "true"
 # (docs/decisions/0031), and that cannot be mended here. Each is shown and counted as flaky.
 SECOND_TRIES_MAX = 2
 
+# Scenarios wait more than they work: one worker more than there are cores. Each may have a server
+# of MongoDB and one of OpenSearch, about 1.5 GB.
+WORKERS = min(4, (os.cpu_count() or 1) + 1)
+
 # Seconds until a test program is ended; the sanitizers make programs 5 to 15 times slower.
 DEADLINE_S = {"unit": 120, "tidy": 60, "asan": 300, "tsan": 600}
 GUARD_DEADLINE_S = 300
@@ -268,26 +272,44 @@ def test_env(binary):
     return env
 
 
-def run_pytest(suite, folder, binary, extra, env_more=None):
-    """pytest over one folder. Its output is shown as it comes; the counts are taken from JUnit."""
-    report = RESULTS / suite / "junit.xml"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.unlink(missing_ok=True)
+def run_pytest(suite, folder, binary, extra, env_more=None, marks=""):
+    """pytest over one folder, of the tests with these marks. Its output is shown as it comes; the
+    counts are taken from JUnit. Whoever gives words of his own (extra) has it in one process."""
     pytest = [test_python(), "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", str(ROOT)]
     pytest += ["-q", "-ra", "--tb=short"]
-    command = [*pytest, f"--junitxml={report}", folder, *extra]
     env = dict(test_env(binary), **(env_more or {}))
     began = time.monotonic()
-    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
-    if code == 5 and not report_has_tests(report):  # nothing was collected
-        return Counts()
-    counts = count_junit(report)
-    if code != 0 and counts.failed == 0:
-        counts.failed = 1
-    if failed := failed_tests(report):
+    counts, failed = Counts(), []
+    for part, words in parts_of(marks, extra).items():
+        report = RESULTS / suite / f"{part}.xml"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.unlink(missing_ok=True)
+        command = [*pytest, f"--junitxml={report}", folder, *words]
+        code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+        if code == 5 and not report_has_tests(report):  # nothing was collected
+            continue
+        told = count_junit(report)
+        if code != 0 and told.failed == 0:
+            told.failed = 1
+        counts.add(told)
+        failed += failed_tests(report)
+    if failed:
         second_try([*pytest, *extra], failed, env, counts)
     record(RESULTS / suite, suite, counts, time.monotonic() - began)
     return counts
+
+
+def parts_of(marks, extra):
+    """{name: words} of the runs of pytest that make a suite: by several workers, then what must
+    not have others beside it."""
+    if extra:
+        return {"junit": extra}
+    of = f"{marks} and " if marks else ""
+    spread = ["-n", str(WORKERS), "--dist=loadscope", "--no-loadscope-reorder"]
+    return {
+        "junit": [*spread, "-m", f"{of}not alone"],
+        "alone": ["-m", f"{of}alone"],
+    }
 
 
 def failed_tests(report):
@@ -297,7 +319,9 @@ def failed_tests(report):
     failed = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
-            failed[f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}"] = True
+            name = case.get("name")
+            path = case.get("classname").replace(".", "/")
+            failed[f"{path}.py::{name}" if path else name.replace(".", "/") + ".py"] = True
     return list(failed)
 
 
@@ -399,9 +423,9 @@ def sanitized_scenarios(kind):
     if not binary.exists():
         print(f"{binary} is missing: the suite {kind} builds it", flush=True)
         return Counts(failed=1)
-    extra = ["-m", "sanitize", "-o", "timeout=300"]
-    more = dict(SANITIZER_ENV[kind], TIDEWIRE_SLOW="5")
-    return run_pytest("scenario-" + kind, "tests/scenario", binary, extra, more)
+    return run_pytest(
+        "scenario-" + kind, "tests/scenario", binary, [], SANITIZER_ENV[kind], marks="sanitize"
+    )
 
 
 def suite_scenario_asan():
@@ -443,33 +467,57 @@ def suite_node():
         counts = Counts(failed=1)
         record(RESULTS / "node", "node", counts, time.monotonic() - began)
         return counts
-    flags = ["--test", "--test-force-exit", "--test-timeout=180000", "--test-reporter=tap"]
-    command = ["node", *flags, *map(str, sorted(files))]
-    env = test_env(ROOT / "zig-out/bin/tidewire")
-    counts = run_node(command, env)
-    if 0 < counts.failed <= SECOND_TRIES_MAX and os.environ.get("TIDEWIRE_SECOND_TRY"):
-        print("second try: all of them", flush=True)
-        failed = counts.failed
-        counts = run_node(command, env)
-        counts.flaky = failed if counts.failed == 0 else 0
+    counts = run_node_twice(sorted(map(str, files)), test_env(ROOT / "zig-out/bin/tidewire"))
     record(RESULTS / "node", "node", counts, time.monotonic() - began)
     return counts
 
 
-def run_node(command, env):
-    """Runs node's test runner; its output is shown when a test fails."""
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+def run_node_twice(files, env):
+    """node's test runner; files with a failure once more, where these are few, one at a time."""
+    counts, failed_files = run_node(files, env, WORKERS)
+    is_little = 0 < counts.failed <= SECOND_TRIES_MAX and failed_files
+    if is_little and os.environ.get("TIDEWIRE_SECOND_TRY"):
+        print("second try:", *failed_files, sep="\n  ", flush=True)
+        again, _ = run_node(failed_files, env, 1)
+        if again.failed == 0:
+            print("second try: all of them passed; the first failure is above", flush=True)
+            counts.passed, counts.flaky = counts.passed + counts.failed, counts.failed
+            counts.failed = 0
+    return counts
+
+
+def run_node(files, env, workers):
+    """(counts, files with a failure). A dot is shown for each test, all output when one fails."""
+    flags = ["--test", "--test-force-exit", "--test-timeout=600000", "--test-reporter=tap"]
+    command = ["node", *flags, f"--test-concurrency={workers}", *files]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.match(r"(not )?ok \d", line):
+                print("F" if found.group(1) else ".", end="", flush=True)
+    print(flush=True)
+    out = "".join(lines)
+    counts = count_node(process.returncode, out)
+    if counts.failed:
+        print(out)
+    failed = re.findall(r"^ +location: '(.+?):\d+:\d+'$", out, re.MULTILINE)
+    return counts, sorted(set(failed) & set(files))
+
+
+def count_node(code, out):
     counts = Counts()
     for word, key in (("passed", "pass"), ("failed", "fail"), ("skipped", "skipped")):
-        found = re.findall(rf"^# {key} (\d+)$", done.stdout, re.MULTILINE)
+        found = re.findall(rf"^# {key} (\d+)$", out, re.MULTILINE)
         setattr(counts, word, int(found[-1]) if found else 0)
-    cancelled = re.findall(r"^# cancelled (\d+)$", done.stdout, re.MULTILINE)
+    cancelled = re.findall(r"^# cancelled (\d+)$", out, re.MULTILINE)
     counts.failed += int(cancelled[-1]) if cancelled else 0
-    if done.returncode != 0 and counts.failed == 0:
+    if code != 0 and counts.failed == 0:
         counts.failed = 1
-    if counts.failed:
-        print(done.stdout + done.stderr)
     return counts
+
 
 def suite_guard():
     """Instructions of the hot paths against the table, and that the guard sees what it should."""

@@ -8,7 +8,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
+from deployment import Starting  # noqa: E402
 from mongo import Mongo, MongoMissing  # noqa: E402
+from parallel import (  # noqa: E402, F401: hooks
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from server import Server  # noqa: E402
 
 # libmongoc keeps counters in shared memory by the number of the process, and says so on stderr
@@ -45,6 +50,10 @@ def pytest_generate_tests(metafunc):
         name = metafunc.module.__name__.rsplit(".", 1)[-1]
         both = name in BOTH_STORES and not metafunc.definition.get_closest_marker("embedded")
         metafunc.parametrize("store", STORES if both else STORES[:1])
+
+
+def pytest_sessionfinish():
+    Starting.end_spare()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A real MongoDB-wire server of a test's own, and followers whose set is compared with it."""
 
 import asyncio
-import atexit
 import json
 import os
 import random
@@ -51,15 +50,16 @@ class Starting:
     @classmethod
     def take_spare(cls):
         taken = cls.spare or cls()
-        if cls.spare is None:
-            atexit.register(cls.end_spare)
         cls.spare = cls()
         return taken
 
     @classmethod
     def end_spare(cls):
-        cls.spare.process.communicate()
-        subprocess.run([SCRIPT, "stop"], env=cls.spare.env, capture_output=True)
+        """At the end of the session; an end of the process would be too late for its worker."""
+        if cls.spare is not None:
+            spare, cls.spare = cls.spare, None
+            spare.process.communicate()
+            subprocess.run([SCRIPT, "stop"], env=spare.env, capture_output=True)
 
 
 class Deployment:
@@ -71,7 +71,7 @@ class Deployment:
         starting = Starting(arguments) if self.given or arguments else Starting.take_spare()
         self.env = starting.env
         self.uri = starting.uri()
-        self.client = pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=30000)
+        self.client = pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=PATIENCE_S * 1000)
         self.clear()
 
     def _run(self, verb):

@@ -9,6 +9,10 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "clients" / "python"))
 
+from parallel import (  # noqa: E402, F401: hooks
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from server import Server  # noqa: E402
 
 from tidewire import Client  # noqa: E402
