@@ -60,7 +60,7 @@ same_kind() { # a running instance of another kind is not what was asked for
 launch() { # command...: detached, own process group, log in $RUN/log; sets PID
   local detach=()
   command -v setsid >/dev/null && detach=(setsid)
-  "${detach[@]}" "$@" </dev/null >>"$RUN/log" 2>&1 8>&- 9>&- &
+  "${detach[@]}" "$@" </dev/null >>"$RUN/log" 2>&1 7>&- 8>&- 9>&- &
   PID=$!
   printf '%s\n%s\n' "$PID" "$(proc_birth "$PID")" >"$RUN/pid"
 }
@@ -89,23 +89,33 @@ kill_server() { # KILL at once; data stay, the next start reopens them on the sa
   rm -f "$RUN/pid"
 }
 
-free_port() { # [first last]: a loopback port nobody listens on; without arguments the kernel chooses
-  "$PYTHON" - "$@" <<'PY'
-import random, socket, sys
-def free(p):
-    for fam, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            s = socket.socket(fam); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind((host, p)); s.close()
-        except OSError:
-            if fam == socket.AF_INET: return False
-    return True
-if len(sys.argv) > 2:
-    ports = list(range(int(sys.argv[1]), int(sys.argv[2]) + 1)); random.shuffle(ports)
-    for p in ports:
-        if free(p): print(p); sys.exit(0)
-    sys.exit("no free port between %s and %s" % tuple(sys.argv[1:3]))
-s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])
+is_free() { # port: nobody listens on it on loopback
+  "$PYTHON" - "$1" <<'PY'
+import socket, sys
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    try:
+        s = socket.socket(family); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((host, int(sys.argv[1]))); s.close()
+    except OSError:
+        if family == socket.AF_INET: sys.exit(1)
 PY
+}
+
+# Sets PORT to one in a range. It is no other instance's, be that one killed at the moment, and until this script ends, by
+# a lock on descriptor 7, no other start takes it: a server that loses its port is perhaps found by the probe of another.
+# The range lies below the ports that the system gives to outgoing connections, which would sit on that of a killed server.
+take_port() { # first last
+  local i at=$RANDOM count=$(($2 - $1 + 1))
+  for ((i = 0; i < count; i++)); do
+    PORT=$(($1 + (at + i) % count))
+    if command -v flock >/dev/null; then
+      exec 7>"$CACHE/run/port-$PORT.lock"
+      flock -n 7 || continue
+    fi
+    grep -qsx "$PORT" "$CACHE"/run/*/port && continue
+    is_free "$PORT" && return 0
+  done
+  die "no free port between $1 and $2"
 }
 
 venv() { # folder package...: a virtual environment with exactly these packages, made once, safe to interrupt

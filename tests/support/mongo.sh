@@ -72,7 +72,8 @@ start_locked() {
   mkdir -p "$RUN/data"; : >"$RUN/secantusd.toml"
   local port
   for _ in 1 2 3; do
-    port=${TIDEWIRE_MONGO_PORT:-$(cat "$RUN/port" 2>/dev/null || free_port)}
+    port=${TIDEWIRE_MONGO_PORT:-$(cat "$RUN/port" 2>/dev/null || true)}
+    if [[ -z $port ]]; then take_port 10000 11999; port=$PORT; fi
     server_command "$port"
     : >"$RUN/log"
     launch "${COMMAND[@]}"

@@ -147,7 +147,7 @@ start_locked() {
   local again
   for _ in 1 2 3; do
     again=0
-    if [[ -s $RUN/port ]]; then PORT=$(<"$RUN/port"); else PORT=$(free_port 9202 $((9300 - NODES))); fi
+    if [[ -s $RUN/port ]]; then PORT=$(<"$RUN/port"); else take_port 9202 $((9300 - NODES)); fi
     server_command
     : >"$RUN/log"
     launch "${COMMAND[@]}"

@@ -13,7 +13,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../.
 const binary = process.env.TIDEWIRE_BIN ?? path.join(root, "zig-out/bin/tidewire");
 
 /** Resolves with the first true result of `condition`, asked every few milliseconds. */
-export async function until(condition, what, seconds = 20) {
+export async function until(condition, what, seconds = 120) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const result = await condition();
@@ -23,12 +23,20 @@ export async function until(condition, what, seconds = 20) {
   }
 }
 
+/** A port that nobody listens on, below those that the system gives to outgoing connections: one of
+ * these would sit on the port of a server that is down. */
 export async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await new Promise((done) => server.once("listening", done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
+  for (;;) {
+    const port = 5000 + Math.floor(Math.random() * 4000);
+    const server = net.createServer();
+    const isFree = await new Promise((done) => {
+      server.once("error", () => done(false));
+      server.listen(port, "127.0.0.1", () => done(true));
+    });
+    if (!isFree) continue;
+    await new Promise((done) => server.close(done));
+    return port;
+  }
 }
 
 export class Server {

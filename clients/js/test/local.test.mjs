@@ -224,7 +224,7 @@ async function compacted(tide, since) {
     stream.close();
     if (!isReset) await tide.db.put("other", { _id: 1 });
     return isReset;
-  }, "a position that is compacted", 60);
+  }, "a position that is compacted");
 }
 
 test("a position that is too old: only what differs travels, asked before or told by a reset", async () => {
@@ -344,7 +344,7 @@ test("partitions: no write lost, none applied twice, all copies equal", async ()
       copies[who] = await clients[who].open("crm");
     }
   }
-  for (const copy of copies) await until(async () => (await copy.outbox()).length === 0, "the outbox", 60);
+  for (const copy of copies) await until(async () => (await copy.outbox()).length === 0, "the outbox");
   const wanted = async () =>
     JSON.stringify((await direct.db.find("person", {}, { database: "crm", sort: { _id: 1 } })).filter(isOurs));
   const isOurs = ({ _id }) => /^(left|right|both) /.test(_id);

@@ -13,7 +13,9 @@ const root = path.resolve(here, "../../../..");
 /** The client's own name, for esbuild. */
 export const client = { "@tidewire/client": path.join(root, "clients/js/dist") };
 
+const PATIENCE_MS = 120_000; // for what must come: a deadline says nothing about how fast a machine is
 const options = {
+  timeout: PATIENCE_MS,
   executablePath: process.env.TIDEWIRE_CHROMIUM ?? "/usr/bin/chromium",
   args: [
     "--no-sandbox",
@@ -26,15 +28,23 @@ const options = {
   ],
 };
 
-/** A browser; its `newContext()` is a profile of its own. */
-export function launch() {
-  return chromium.launch(options);
+/** A browser; its `newPage()` has a profile of its own. */
+export async function launch() {
+  const browser = await chromium.launch(options);
+  const newPage = browser.newPage.bind(browser);
+  browser.newPage = async (...words) => {
+    const page = await newPage(...words);
+    page.setDefaultTimeout(PATIENCE_MS);
+    return page;
+  };
+  return browser;
 }
 
 /** A profile on disk, as a person's: with Web Locks, BroadcastChannel and IndexedDB between its tabs. */
 export async function profile() {
   const directory = mkdtempSync(path.join(tmpdir(), "tidewire-chromium-"));
   const context = await chromium.launchPersistentContext(directory, options);
+  context.setDefaultTimeout(PATIENCE_MS);
   const close = context.close.bind(context);
   context.close = async () => {
     await close();

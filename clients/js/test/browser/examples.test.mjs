@@ -33,7 +33,7 @@ async function runScript(contents, loader) {
       bundle: true, format: "esm", platform: "node", external: ["ws"], alias: client, write: false, logLevel: "error",
     });
     writeFileSync(path.join(folder, "script.mjs"), outputFiles[0].contents);
-    return (await run("node", [path.join(folder, "script.mjs"), server.url], { timeout: 20_000 })).stdout;
+    return (await run("node", [path.join(folder, "script.mjs"), server.url], { timeout: 120_000 })).stdout;
   } finally {
     rmSync(folder, { recursive: true });
   }
