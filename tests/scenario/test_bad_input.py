@@ -216,7 +216,7 @@ def test_ten_thousand_subscribes_stop_at_the_limit(server):
         assert (await other.until(lambda f: f.get("type") == "record"))[-1]["key"] == 1
         await other.socket.close()
 
-    run(scenario(), 100)
+    run(scenario())
 
 
 def resident_kb(process):

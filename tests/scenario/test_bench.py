@@ -4,9 +4,7 @@ import json
 import subprocess
 
 import pytest
-from server import BINARY
-
-DEADLINE_S = 120
+from server import BINARY, PATIENCE_S, RUN_S
 
 # Workload, its smallest form, deliveries of an event (None: any), figures that must be there.
 SMALL = [
@@ -27,7 +25,7 @@ WRONG = ["lost", "missing", "repeated", "undecoded", "rejected", "refused", "dro
 
 def bench(*arguments, status=0):
     done = subprocess.run(
-        [BINARY, "bench", *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE_S
+        [BINARY, "bench", *map(str, arguments)], capture_output=True, text=True, timeout=RUN_S
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
@@ -64,11 +62,11 @@ def test_compare_tells_ratios(tmp_path):
     saved = tmp_path / "saved.json"
     done = bench("write", "--rate", 50, "--seconds", 1, "--json", saved)
     document = json.loads(saved.read_text())
-    document["figures"]["published_s"] /= 2
+    document["figures"]["published_s"] = 5  # of the 50 asked for
     saved.write_text(json.dumps(document))
     done = bench("write", "--rate", 50, "--seconds", 1, "--compare", saved)
     row = next(line for line in done.stdout.splitlines() if "published_s" in line)
-    assert "was 25" in row and "x, better" in row, row
+    assert "was 5" in row and "x, better" in row, row
     (tmp_path / "none.json").write_text("{}")
     done = bench("write", "--compare", tmp_path / "none.json", status=1)
     assert "--compare takes a file that --json wrote" in done.stderr
@@ -100,7 +98,7 @@ def test_what_cannot_be_run_is_told(tmp_path):
 
 def test_version():
     for verb in ["version", "--version"]:
-        done = subprocess.run([BINARY, verb], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([BINARY, verb], capture_output=True, text=True, timeout=PATIENCE_S)
         lines = done.stdout.splitlines()
         assert done.returncode == 0 and lines[0].startswith("tidewire 0."), done
         linked = dict(line.split() for line in lines[1:] if len(line.split()) == 2)

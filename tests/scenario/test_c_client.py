@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server import ROOT, free_port_run, wait_until
+from server import PATIENCE_S, ROOT, free_port_run, wait_until
 from services import Service
 
 EXAMPLES = ROOT / "clients" / "c" / "examples"
@@ -65,7 +65,7 @@ def start(*command, **options):  # its pipes are text
     return subprocess.Popen(command, env=env, text=True, stderr=subprocess.PIPE, **options)
 
 
-def run(*command, text=None, seconds=60):
+def run(*command, text=None, seconds=PATIENCE_S):
     env = dict(os.environ, LD_LIBRARY_PATH=LIBRARY_PATH)
     return subprocess.run(
         command, env=env, input=text, capture_output=True, text=True, timeout=seconds
@@ -117,7 +117,7 @@ def test_errors_are_told_in_words(service_server, url, programs, tmp_path):
     begun = time.monotonic()
     done = run(programs["publish"], f"tcp://127.0.0.1:{free_port_run(2)}", "c", "1", "300")
     assert done.returncode == 1 and "nobody listens there" in done.stderr
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < PATIENCE_S
     done = run(programs["publish"], url, "c", text='{"_id":1}\n{"_id":\n')
     assert done.returncode == 1 and "bad_message" in done.stderr and "doc" in done.stderr
     done = run(programs["publish"], url, "$c", "1")
@@ -144,7 +144,7 @@ def test_a_replaced_log_is_told_and_not_read_from_a_position_of_before(
     assert run(programs["publish"], url, "c", "500").returncode == 0
     done = run(programs["follow"], url, "c", position, "1")
     assert (done.returncode, done.stdout) == (1, "") and "reset" in done.stderr, done
-    _, said = live.communicate(timeout=60)  # one that was open hears of it too
+    _, said = live.communicate(timeout=PATIENCE_S)  # one that was open hears of it too
     assert live.returncode == 1 and "reset" in said and "forget" in said, said
     os.remove(position)
     assert len(run(programs["follow"], url, "c", position, "500").stdout.splitlines()) == 500
@@ -225,16 +225,21 @@ def test_feeds_close_while_messages_arrive(service_server, url, programs, tmp_pa
 
 
 class Feeder(threading.Thread):
-    """Writes records to a publisher as fast as it takes them; `fed` of them are written."""
+    """Writes records to a publisher as fast as it takes them; `fed` of them are written. The last
+    quarter waits for leave, so that a kill before it comes while records are on their way."""
 
     def __init__(self, publisher):
         super().__init__(daemon=True)
         self.publisher, self.fed = publisher, 0
+        self.may_end = threading.Event()
         self.start()
 
     def run(self):
         with self.publisher.stdin as pipe:
             for self.fed in range(RECORDS):
+                if self.fed == RECORDS * 3 // 4:
+                    pipe.flush()
+                    self.may_end.wait()
                 pipe.write(f'{{"_id":{self.fed},"text":"record {self.fed}"}}\n')
         self.fed = RECORDS
 
@@ -257,15 +262,15 @@ def test_kills_lose_and_repeat_nothing(service_server, url, programs):
 
         wait_until(is_fed, 60, f"{part} records")
         service_server.kill()
-        assert feeder.fed < RECORDS, "the kill came while records were on their way"
         service_server.start()
-    feeder.join(60)
+    feeder.may_end.set()
+    feeder.join(PATIENCE_S)
     out, err = publisher.stdout.read(), publisher.stderr.read()
-    assert (publisher.wait(60), out) == (0, f"{RECORDS} acknowledged\n"), err
+    assert (publisher.wait(PATIENCE_S), out) == (0, f"{RECORDS} acknowledged\n"), err
     took = time.monotonic() - begun
-    reader.join(60)
-    assert follower.wait(60) == 0, follower.stderr.read()
-    with Service(url, 2) as service:
+    reader.join(PATIENCE_S)
+    assert follower.wait(PATIENCE_S) == 0, follower.stderr.read()
+    with Service(url) as service:
         count = service.until_ok(20, "count", collection="c")["count"]
         changed = service.one("count", collection="c", query={"_version": {"$ne": 1}})["count"]
     assert (count, changed) == (RECORDS, 0)

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from clients import Client, log_reaches, run
-from server import BINARY, wait_until
+from server import BINARY, PATIENCE_S, wait_until
 
 
 def without(doc):
@@ -210,7 +210,7 @@ def test_tidewire_changes_counts_and_survives_a_kill(make_server, tmp_path):
             server.start()
             for i in range(3, 6):
                 server.run("put", "people", f'{{"_id":{i},"n":{i}}}')
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=PATIENCE_S) == 0
         finally:
             process.kill()
             process.wait()

@@ -448,4 +448,4 @@ def test_database_any_value_in_any_field_is_answered(crm):
             assert count == len(base) * len(names) * len(values)
             assert (await client.ask("count", collection="c"))[-1]["count"] == 0
 
-    run(scenario(), 110)
+    run(scenario())

@@ -123,7 +123,6 @@ def cleaned(copy):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("layout", ["one", "ipc", "tcp"])
 def test_database_copies_are_equal_in_the_end(make_server, tmp_path, layout):
     if shutil.which("node") is None or "TIDEWIRE_NODE_MODULES" not in os.environ:
@@ -178,4 +177,4 @@ def test_database_copies_are_equal_in_the_end(make_server, tmp_path, layout):
             await app.close()
         await python.one.socket.close()
 
-    run(scenario(), 280)
+    run(scenario())

@@ -20,7 +20,7 @@ OTHER = {
 def settle(server, index):
     ask(server, index, "save", id="~fence", doc={})
     since = ask(server, index, "delete", id="~fence")["since"]
-    ask(server, index, "keys", min_since=since, deadline_ms=20000)
+    ask(server, index, "keys", min_since=since, deadline_ms=60000)
 
 
 def start(directory, *flags, config=None, layout="one"):
@@ -34,7 +34,7 @@ def start(directory, *flags, config=None, layout="one"):
         search.collection("engine_old", "search", more="    key: id\n"),
         "  - name: hidden\n",
     )
-    made = Server(layout=layout, flags=["--config", config, "--search-timeout", "10000", *flags])
+    made = Server(layout=layout, flags=["--config", config, "--search-timeout", "60000", *flags])
     if layout != "one":
         made.actors = [*made.actors, "embedded_search"]
     return made
@@ -63,7 +63,7 @@ def test_function(world, index, case):
 def test_more_than_it_gathers_from_is_told(world):
     for part in range(11):
         plan = [["upsert", f"g{part}-{i}", {"group": f"v{i % 3}"}] for i in range(1000)]
-        ask(world, "many", "bulk", bulk_plan=plan, deadline_ms=20000)
+        ask(world, "many", "bulk", bulk_plan=plan, deadline_ms=60000)
         if part in (8, 10):  # 9,000 and 11,000
             settle(world, "many")
             reply = ask(world, "many", "grouped_search", group_field="group.keyword", query="*")
@@ -250,7 +250,7 @@ def test_min_since_of_the_future_times_out(world):
 
 # ---- faults ----
 def count(server, since):
-    found = ask(server, "many", "search", query="*", rows=0, min_since=since, deadline_ms=30000)
+    found = ask(server, "many", "search", query="*", rows=0, min_since=since, deadline_ms=60000)
     return found["total"]
 
 
@@ -272,7 +272,7 @@ def test_kill_at_any_moment_loses_nothing(tmp_path):
             server.kill()
             server.start()
         assert count(server, since) == len(wanted)
-        found = ask(server, "many", "keys", query="t:word", min_since=since, deadline_ms=30000)
+        found = ask(server, "many", "keys", query="t:word", min_since=since, deadline_ms=60000)
         assert set(found["docs"]) == wanted and len(found["docs"]) == len(wanted)
         assert ask(server, "many", "facet", field="n", rows=1)["counts"].keys() == {"0"}
     finally:
@@ -312,7 +312,7 @@ def test_another_mapping_makes_the_index_anew(tmp_path):
         mapping = {"properties": {"title": {"type": "long"}}}
         search.write_config(tmp_path, search.collection("logged", mapping=mapping))
         server.start()
-        found = ask(server, "logged", "keys", query="title:>6", min_since=since, deadline_ms=20000)
+        found = ask(server, "logged", "keys", query="title:>6", min_since=since, deadline_ms=60000)
         assert found["docs"] == ["a"]
     finally:
         server.close()

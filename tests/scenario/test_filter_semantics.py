@@ -25,25 +25,10 @@ DOCS = 60
 
 
 @pytest.fixture(scope="module")
-def oracle_server():
+def oracle_server(mongo_session):
     """A client of the server that is compared with."""
-    uri = os.environ.get("TEST_MONGO_URI")
-    script = ROOT / "tests" / "support" / "mongo.sh"
-    started = False
-    if not uri:
-        if not script.exists():
-            pytest.skip("no MongoDB server: TEST_MONGO_URI is not set")
-        done = subprocess.run([script, "start"], stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode == 77:
-            pytest.skip("tests/support/mongo.sh cannot start a server here")
-        assert done.returncode == 0
-        uri, started = done.stdout.strip().splitlines()[-1], True
-    client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
-    yield client
-    client.drop_database("tw_oracle")
-    client.close()
-    if started:
-        subprocess.run([script, "stop"], check=False)
+    yield mongo_session.client
+    mongo_session.client.drop_database("tw_oracle")
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +180,7 @@ def refusals(coll, docs, update):
     return {}
 
 
+@pytest.mark.slow
 def test_updates_change_what_the_server_changes(oracle_server, probe):
     rng = oracle.seeded(20240602)
     docs = [dict(oracle.document(rng), _id=i) for i in range(20)]

@@ -27,7 +27,7 @@ CYCLES = int(os.environ.get("TIDEWIRE_CYCLES", "200")) if LONG else 12
 SUBSCRIPTIONS = 10_000 if FULL else 1_000
 RECONNECTS = 1_000 if FULL else 200
 
-pytestmark = pytest.mark.timeout(7200 if LONG else 180)
+pytestmark = pytest.mark.timeout(7200 if LONG else 900)
 
 POINTS = [
     "tailer_read_before_commit",
@@ -113,7 +113,7 @@ def test_writes_of_others_reach_subscribers(make_server, deployment):
         for each in (everything, some):
             await each.close()
 
-    run(scenario(), 120)
+    run(scenario())
 
 
 def test_transaction_is_told_whole_and_marked(make_server, deployment):
@@ -155,7 +155,7 @@ def test_transaction_above_the_limit_comes_in_pieces(make_server, deployment):
         assert tailer(server)[1]["tailer_transaction_pieces_total"] > 0
         await follower.close()
 
-    run(scenario(), 120)
+    run(scenario())
 
 
 # ---- the first copy ----
@@ -199,7 +199,7 @@ def test_copy_while_writes_go_on(make_server, deployment):
         for follower in followers:
             await follower.close()
 
-    run(scenario(), 400)
+    run(scenario())
 
 
 def tailer_or_none(server):
@@ -431,7 +431,7 @@ def test_failed_get_more_is_resumed(make_server, deployment, failure):
         )
         await follower.close()
 
-    run(scenario(), 200)
+    run(scenario())
 
 
 LOST = {"history_lost": 286, "oversize": 10334, "token_refused": 280}
@@ -577,7 +577,8 @@ def test_answers_that_come_at_once_are_slowed(make_server, deployment):
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 2, 5, "two seconds of an idle stream")
     commands = tailer(server)[1]["tailer_commands_total"] - before
-    assert commands < 2 * 60, f"{commands} commands in 2 s"
+    seconds = time.monotonic() - begun
+    assert commands < seconds * 60, f"{commands} commands in {seconds:.1f} s"
 
 
 # ---- what belongs to another ----
@@ -630,4 +631,4 @@ def test_one_cursor_and_no_reads_for_subscribers(make_server, deployment):
         for client in [*connections, since]:
             await client.socket.close()
 
-    run(scenario(), 300)
+    run(scenario())

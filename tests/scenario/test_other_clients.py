@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from server import ROOT
+from server import PATIENCE_S, ROOT
 
 
 def node(script, *words):
@@ -16,7 +16,7 @@ def node(script, *words):
         ["node", str(ROOT / "tests" / "node" / script), *words],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0 and done.stdout.strip() == "good", done.stdout + done.stderr
 

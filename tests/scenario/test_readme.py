@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from server import BINARY, ROOT, wait_until
+from server import BINARY, PATIENCE_S, ROOT, wait_until
 
 
 def tour():
@@ -32,7 +32,7 @@ def test_every_line_of_the_tour(make_server, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}\n{server.tail()}"
@@ -59,7 +59,7 @@ class Watcher:
 
     def close(self):
         self.process.terminate()
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=PATIENCE_S)
         self.out.close()
         assert code == 0
 

@@ -11,10 +11,10 @@ import pytest
 import search
 from clients import Client, run
 from fault_search import Faults
-from server import wait_until
+from server import PATIENCE_S, wait_until
 
 DEADLINE_S = 1.5
-SLACK_S = 3.0  # a busy machine
+SLACK_S = 15.0  # a busy machine
 MODES = ["slow", "hang", "429", "503", "half_json", "wrong_type", "huge", "cut"]
 
 
@@ -33,7 +33,7 @@ def names(cluster):
 
 
 def http(server, index, function, **fields):
-    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=60)
+    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 
@@ -92,7 +92,7 @@ def test_only_searches_fail_and_all_goes_on(make_server, tmp_path, cluster, name
                         wait_until, lambda: found(server, query="title:first"), 30, f"after {mode}"
                     )
 
-        run(scenario(), 300)
+        run(scenario())
         assert server.metric("tidewire_cluster_circuit_opened_total") >= 1
         assert server.metric("tidewire_cluster_circuit_open") == 0
         # what was written meanwhile is in the index too
@@ -136,7 +136,7 @@ def documents(cluster, names):
 
 def fill(server, plan):
     status, text = server.http(
-        "/api/v1/search/c/bulk", "POST", {"bulk_plan": plan, "deadline_ms": 20000}, timeout=60
+        "/api/v1/search/c/bulk", "POST", {"bulk_plan": plan, "deadline_ms": 60000}, timeout=PATIENCE_S
     )
     assert status == 200, text
     assert not [item for item in json.loads(text)["items"] if item.get("code")]
@@ -156,7 +156,8 @@ def count(cluster, names):
 @pytest.mark.slow
 def test_index_is_equal_after_an_outage_and_kills(make_server, tmp_path, cluster, names):
     """A tenth is there before the outage, the rest comes in it; of both a tenth is deleted in it.
-    The server dies in the outage, and three times while the index is being put right."""
+    The server dies in the outage, and three times while the index is being put right: the door lets
+    few bulks of 1,000 changes through in each of these lives, so that none comes to its end."""
     total, deletes = OUTAGE
     early, half = total // 10, deletes // 2
     with Faults(cluster.url) as door:
@@ -179,22 +180,19 @@ def test_index_is_equal_after_an_outage_and_kills(make_server, tmp_path, cluster
         wanted.update({f"k{i}": -i for i in range(half, 2 * half)})
         for i in [*range(half), *range(early, early + half)]:
             del wanted[f"k{i}"]
-        door.set("pass")
         begun = time.monotonic()
-        caught = 0
-        for _ in range(3):
-            before = count(cluster, names)
-            wait_until(
-                lambda: (now := count(cluster, names)) != before or now == len(wanted), 60, "more"
-            )
+        for bulks in (1, 2, 1):
+            door.bulks_left = bulks
+            door.set("pass")
+            wait_until(lambda: door.bulks_left == 0, 60, "bulks")
             server.kill()
-            caught += count(cluster, names) != len(wanted)
+            assert count(cluster, names) != len(wanted)
             server.start()
+        door.bulks_left = None
         wait_until(lambda: count(cluster, names) == len(wanted), 60, "as many documents")
         wait_until(lambda: documents(cluster, names) == wanted, 60, "equality")
         took = time.monotonic() - begun
-        print(f"{total} documents, equal {took:.1f} s after the return, {caught} kills on the way")
-        assert caught >= 1, "the kills came too late to show anything"
+        print(f"{total} documents, equal {took:.1f} s after the return, 3 kills on the way")
         if os.environ.get("TIDEWIRE_LONG"):
             assert took < 60
 
@@ -230,7 +228,7 @@ def test_as_of_and_min_since(make_server, tmp_path, cluster, names):
         status, text = server.http(f"/api/v1/c/w{i}", "PUT", {"n": i})
         since = json.loads(text)["since"]
         reply = wait_until(
-            lambda: found(server, query=f"n:{i}", min_since=since, deadline_ms=20000), 60, "a reply"
+            lambda: found(server, query=f"n:{i}", min_since=since, deadline_ms=60000), 60, "a reply"
         )
         assert reply["total"] == 1, "a read of one's own write"
         assert reply["as_of"][0][1] >= since[0][1]

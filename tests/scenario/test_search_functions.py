@@ -12,7 +12,7 @@ import pytest
 
 import search
 from clients import Client, run
-from server import Server
+from server import PATIENCE_S, Server
 from services import Service
 
 DOCS = [
@@ -70,7 +70,7 @@ def world(cluster, tmp_path_factory):
 
 
 def http(server, index, function, **fields):
-    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=60)
+    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 
@@ -88,7 +88,7 @@ def settle(server, index):
     """Until a search sees all that was written."""
     if is_log(index):
         since = last_since(server, index)
-        ask(server, index, "keys", min_since=since, deadline_ms=20000)
+        ask(server, index, "keys", min_since=since, deadline_ms=60000)
     else:
         ask(server, index, "commit")
 
@@ -327,7 +327,7 @@ def test_by_query_changes_are_told_to_streams(world, index):
             replies = []
             await db.send(
                 action="update_by_query", reqID="u", index=index, query="group:q AND n:<600",
-                operations=[["INC", "n", 1000]], min_since=end["since"], deadline_ms=20000,
+                operations=[["INC", "n", 1000]], min_since=end["since"], deadline_ms=60000,
             )  # fmt: skip
             told = set()
             while not replies or "count" not in replies[-1]:
@@ -349,7 +349,7 @@ def test_by_query_changes_are_told_to_streams(world, index):
                 await db.one("commit", index=index)
             await db.send(
                 action="delete_by_query", reqID="d", index=index, query="group:q",
-                min_since=replies[-1]["since"], deadline_ms=20000,
+                min_since=replies[-1]["since"], deadline_ms=60000,
             )  # fmt: skip
             removed, last = set(), None
             while last is None or len(removed) < 700:
@@ -381,7 +381,7 @@ def test_require_waits_until_the_document_comes(world):
         async with await Client.open(world.url("/search")) as db:
             for index in ("scratch_log", "scratch"):
                 await db.send(
-                    action="require", reqID="r", index=index, id="late", deadline_ms=20000
+                    action="require", reqID="r", index=index, id="late", deadline_ms=60000
                 )
                 await db.one("save", index=index, id="late", doc={"n": 1})
                 frames = [*db.kept]

@@ -9,7 +9,7 @@ import pytest
 
 import search
 from fault_search import Faults
-from server import Server, wait_until
+from server import PATIENCE_S, Server, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def mapping(**types):
 
 
 def ask(server, index, function, **fields):
-    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=60)
+    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import search
-from server import wait_until
+from server import PATIENCE_S, wait_until
 
 FRONT = Path(__file__).resolve().parent.parent / "support" / "tls_front.mjs"
 
@@ -84,7 +84,7 @@ class Front:
 
 
 def ask(server, function, **fields):
-    status, text = server.http(f"/api/v1/search/c/{function}", "POST", fields, timeout=60)
+    status, text = server.http(f"/api/v1/search/c/{function}", "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 

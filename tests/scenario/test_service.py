@@ -237,6 +237,7 @@ def test_a_local_socket_is_for_its_user_alone(make_server, tmp_path):
         assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_an_answer_holds_ten_thousand_documents(service):
     for first in range(0, 12000, 4000):
         service.one("batch", collection="c", ops=ops_of(range(first, first + 4000), t="y" * 50))
@@ -493,6 +494,7 @@ class Publishing:
         assert not alive, (len(self.acknowledged), len(self.rows))
 
 
+@pytest.mark.slow
 def test_records_are_published_once_and_the_feed_resumes_under_kills(service_server, url):
     """The server is killed while a service publishes; the follower misses each second kill, and
     comes back when more was published."""

@@ -170,10 +170,17 @@ def test_virtool_aggregate_reads_more_than_a_page(server):
     run(scenario())
 
 
+def reads_of_a_pipeline(order):
+    """The most reads that were answered between the ends of two pipelines."""
+    parts = " ".join(order).split("pipeline")
+    return max([part.count("read") for part in parts[1:-1]], default=0)
+
+
 @pytest.mark.embedded  # MongoDB does it itself: test_mongo_data.py
 def test_virtool_aggregate_keeps_nobody_waiting(server):
-    """Judged by order: while heavy pipelines run, another connection writes, is told of it live and
-    reads; all of that has come before the last pipeline is done."""
+    """Judged by order: while heavy pipelines run, one behind the other, another connection reads;
+    of one that a pipeline keeps waiting no more than two reads come in the time of one, that before
+    it and that behind it. And it writes and is told of it live."""
 
     async def scenario():
         stages = [{"$project": {"g": 1, "text": 1, f"x{i}": "$text"}} for i in range(13)]
@@ -188,7 +195,7 @@ def test_virtool_aggregate_keeps_nobody_waiting(server):
                 await db.one("batch", collection="many", ops=ops)
 
             async def heavy():
-                for _ in range(3):
+                while not is_over.is_set():
                     replies = await db.ask(
                         "aggregate", collection="many", pipeline=pipeline, seconds=60
                     )
@@ -207,14 +214,15 @@ def test_virtool_aggregate_keeps_nobody_waiting(server):
                         )
                         frames = [await client.next(60), await client.next(60)]
                         assert {f.get("type", "put") for f in frames} == {"record", "put"}, frames
-                        replies = await client.ask(
-                            "getByIds", seconds=60, collection="many", ids=[n]
-                        )
-                        assert docs(replies)[0]["_id"] == n
-                        order.append("round")
+                    while reads_of_a_pipeline(order) < 5:
+                        replies = await client.ask("getByIds", collection="many", ids=[7])
+                        assert docs(replies)[0]["_id"] == 7
+                        order.append("read")
+                        assert order.count("pipeline") < 50, order
+                is_over.set()
 
+            is_over = asyncio.Event()
             await asyncio.gather(heavy(), others())
-            assert order.index("round") < len(order) - 1 and order[-1] == "pipeline", order
             (error,) = await db.ask(
                 "aggregate", collection="many", pipeline=pipeline, maxTimeMS=1, seconds=60
             )

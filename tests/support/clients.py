@@ -8,12 +8,12 @@ import json
 import websockets
 import websockets.exceptions
 
-CONNECT_S = 30
+from server import PATIENCE_S, RUN_S
 
 
 async def connect(url, **more):
     """Connects, waiting for a server that is being started again."""
-    end = asyncio.get_running_loop().time() + CONNECT_S
+    end = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         try:
             return await websockets.connect(
@@ -30,10 +30,10 @@ async def connect(url, **more):
             await asyncio.sleep(0.02)  # the poll of a condition: nobody listens yet
 
 
-async def log_reaches(url, since, seconds=60):
+async def log_reaches(url, since, seconds=PATIENCE_S):
     """Waits until streams that begin now are at since or behind it: a store that is not the log
     itself acknowledges a write before the log has it."""
-    end = asyncio.get_running_loop().time() + seconds
+    end = asyncio.get_running_loop().time() + max(seconds, PATIENCE_S)
     wanted = {srv: seqno for srv, seqno in since}
     async with await Client.open(url) as probe:
         while True:
@@ -47,7 +47,7 @@ async def log_reaches(url, since, seconds=60):
                 pass
 
 
-async def settled(server, seconds=30):
+async def settled(server, seconds=PATIENCE_S):
     """Waits until the log has all that was acknowledged before: by a write that is behind it."""
     async with await Client.open(server.url("/db")) as db:
         done = await db.one("put", collection="settled", doc={"_id": 1})
@@ -76,12 +76,22 @@ class Client:
         await self.socket.send(json.dumps(message))
 
     async def receive(self, seconds):
+        """The frame that must come next: however few seconds, a busy machine has its time."""
+        seconds = max(seconds, PATIENCE_S)
         return json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
 
-    async def next(self, seconds=60):
+    async def is_silent(self, seconds):
+        """Whether nothing comes for so long."""
+        try:
+            await asyncio.wait_for(self.socket.recv(), seconds)
+        except asyncio.TimeoutError:
+            return not self.kept
+        return False
+
+    async def next(self, seconds=PATIENCE_S):
         return self.kept.popleft() if self.kept else await self.receive(seconds)
 
-    async def ask(self, action, seconds=60, **fields):
+    async def ask(self, action, seconds=PATIENCE_S, **fields):
         """All replies of a request up to its end: [reply, ...]. A stream of the same socket may
         tell of a write before its reply comes: such frames are kept for next."""
         number = next(self.numbers)
@@ -103,7 +113,7 @@ class Client:
         assert reply.get("type") != "error", reply
         return reply
 
-    async def until(self, condition, seconds=60):
+    async def until(self, condition, seconds=PATIENCE_S):
         """Frames up to the first that fulfils the condition."""
         frames = []
         while True:
@@ -112,12 +122,12 @@ class Client:
             if condition(frame):
                 return frames
 
-    async def until_sync(self, mux_id=None, seconds=60):
+    async def until_sync(self, mux_id=None, seconds=PATIENCE_S):
         return await self.until(
             lambda f: f.get("type") == "sync" and mux_id in (None, f.get("mux_id")), seconds
         )
 
 
-def run(coroutine, seconds=600):
+def run(coroutine, seconds=RUN_S):
     """Runs a scenario with a deadline."""
-    return asyncio.run(asyncio.wait_for(coroutine, seconds))
+    return asyncio.run(asyncio.wait_for(coroutine, max(seconds, RUN_S)))

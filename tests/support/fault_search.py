@@ -17,10 +17,12 @@ class Faults:
         self.target = target
         self.mode = "pass"
         self.calls = 0
+        self.bulks_left = None  # so many are let through, then it is as in mode cut; None: all
         self.wanted = None  # an Authorization; others get 401
         self.lifecycles = False  # play the part that the test servers lack
         self.policies = []
         self.released = threading.Event()
+        self.lock = threading.Lock()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -67,7 +69,7 @@ class Faults:
         if handler.headers.get("Content-Type"):
             request.add_header("Content-Type", handler.headers["Content-Type"])
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return answer.status, answer.headers.get("Content-Type", ""), answer.read()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.headers.get("Content-Type", ""), answer.read()
@@ -101,6 +103,10 @@ class Faults:
         body, answered = self.play_lifecycle(handler, body)
         if answered:
             return
+        if self.bulks_left is not None and "_bulk" in handler.path:
+            with self.lock:
+                mode = mode if self.bulks_left > 0 else "cut"
+                self.bulks_left = max(0, self.bulks_left - 1)
         if mode in ("429", "503"):
             self.send(handler, int(mode), "application/json", b'{"error":"too busy"}')
         elif mode == "cut":

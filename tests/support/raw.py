@@ -5,13 +5,15 @@ import os
 import socket
 import struct
 
+from server import PATIENCE_S
+
 
 def handshake(server, path="/ws", extra="", receive_bytes=0):
     """(socket, answer) of an upgrade; receive_bytes: the size of the kernel's queue."""
     raw = socket.socket()
     if receive_bytes:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    raw.settimeout(5)
+    raw.settimeout(PATIENCE_S)
     raw.connect(("127.0.0.1", server.port))
     raw.sendall(
         (
@@ -59,7 +61,7 @@ class Raw:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def frame(self, seconds=60):
+    def frame(self, seconds=PATIENCE_S):
         """(opcode, payload) of the next frame."""
         self.socket.settimeout(seconds)
         first, size = self.take(2)
@@ -69,7 +71,7 @@ class Raw:
             (size,) = struct.unpack(">Q", self.take(8))
         return first & 15, self.take(size)
 
-    def next(self, seconds=60):
+    def next(self, seconds=PATIENCE_S):
         """The next message; pings are not answered."""
         while True:
             opcode, payload = self.frame(seconds)

@@ -9,6 +9,7 @@ import itertools
 import json
 
 from clients import connect
+from server import PATIENCE_S
 
 SCHEMA = """
 databases:
@@ -92,7 +93,7 @@ class Realtime:
         else:
             raise AssertionError(frame)
 
-    async def next(self, seconds=60):
+    async def next(self, seconds=PATIENCE_S):
         """The next frame, applied to the copies."""
         frame = json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
         self.events.append(frame)
@@ -101,13 +102,13 @@ class Realtime:
             self.answers[frame["reqID"]] = frame
         return frame
 
-    async def until(self, condition, seconds=60):
+    async def until(self, condition, seconds=PATIENCE_S):
         while True:
             frame = await self.next(seconds)
             if condition(frame):
                 return frame
 
-    async def heard(self, condition, seconds=60):
+    async def heard(self, condition, seconds=PATIENCE_S):
         """The first frame that fulfils the condition, heard before or not yet."""
         for frame in self.events:
             if condition(frame):
@@ -140,7 +141,7 @@ class Realtime:
         assert answer["message"] and answer["retry"], answer
         return answer
 
-    async def past(self, db, since, seconds=60):
+    async def past(self, db, since, seconds=PATIENCE_S):
         """Waits until a write's fence is passed."""
         while True:
             told = dict(map(tuple, self.since.get(db, [])))

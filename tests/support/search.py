@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from server import PATIENCE_S
+
 SCRIPT = Path(__file__).resolve().parent / "search.sh"
 
 
@@ -45,7 +47,7 @@ class Cluster:
             self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return answer.status, json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as answer:
             return answer.code, json.loads(answer.read() or b"{}")
@@ -91,5 +93,5 @@ def write_config(directory, *collections):
 def flags(url, of_prefix, config, *more):
     return [
         "--search", url, "--search-prefix", of_prefix, "--config", config, "--search-timeout",
-        "10000", *more,
+        "60000", *more,
     ]  # fmt: skip

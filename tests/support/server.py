@@ -21,10 +21,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("TIDEWIRE_BIN", str(ROOT / "zig-out" / "bin" / "tidewire"))
-READY_S = 60  # a sanitizer's program on a busy machine
 # No wait for something that must come gives up before: a deadline ends a test that hangs, it says
 # nothing about how fast a machine is on which others work too.
-PATIENCE_S = 60
+PATIENCE_S = 120
+READY_S = PATIENCE_S  # a sanitizer's program on a busy machine
+RUN_S = 600  # for a scenario, or a verb of the command line
 PROCESSES = {
     "one": [None],
     "ipc": ["store", "subscription_manager", "gateway"],
@@ -216,7 +217,7 @@ class Server:
     def url(self, path="/ws"):
         return f"ws://127.0.0.1:{self.port}{path}"
 
-    def http(self, path, method="GET", body=None, admin=False, headers=None, timeout=10):
+    def http(self, path, method="GET", body=None, admin=False, headers=None, timeout=PATIENCE_S):
         """(status, body as text) of an HTTP request; errors of HTTP are results too."""
         port = self.admin_port if admin else self.port
         data = None if body is None else json.dumps(body).encode()
@@ -244,7 +245,7 @@ class Server:
             [BINARY, *words, "--url", f"ws://127.0.0.1:{self.port}"],
             capture_output=True,
             text=True,
-            timeout=more.pop("timeout", 120),
+            timeout=more.pop("timeout", RUN_S),
             stdin=subprocess.DEVNULL,
             **more,
         )

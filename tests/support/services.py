@@ -32,7 +32,7 @@ def dial(socket, url):
 class Service:
     """One backend service: a request, its answer."""
 
-    def __init__(self, url, seconds=60):
+    def __init__(self, url, seconds=PATIENCE_S):
         self.socket = dial(pynng.Req0(resend_time=600000), url)
         self.socket.send_timeout = self.socket.recv_timeout = int(seconds * 1000)
         self.socket.recv_max_size = 0

@@ -9,7 +9,7 @@ import sys
 
 import clients as websockets_clients  # tests/support: a websocket client of its own
 import pytest
-from server import ROOT, wait_until
+from server import PATIENCE_S, ROOT, wait_until
 
 from tidewire import Client
 
@@ -27,7 +27,7 @@ def program(name, *words):
     try:
         yield process
         process.send_signal(signal.SIGTERM)  # to one that has ended it does nothing
-        out = process.communicate(timeout=30)[0]
+        out = process.communicate(timeout=PATIENCE_S)[0]
         assert process.returncode == 0, out
     finally:
         process.kill()

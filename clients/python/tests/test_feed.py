@@ -19,7 +19,7 @@ def take(feed, count):
 
 def test_what_is_stored_and_what_comes_then(client):
     client.put("c", {"_id": 1, "n": 1})
-    with client.feed("c", idle=20) as feed:
+    with client.feed("c", idle=120) as feed:
         (first,) = take(feed, 1)
         assert (first.op, first.key, first.version, first.doc["n"]) == ("put", 1, 1, 1)
         written = client.put("c", {"_id": 2})
@@ -31,10 +31,10 @@ def test_what_is_stored_and_what_comes_then(client):
         assert (third.op, third.key, third.doc) == ("remove", 1, None)
         assert feed.position == third.position > second.position > first.position
         position = feed.position
-    with client.feed("c", second.position, idle=20) as later:
+    with client.feed("c", second.position, idle=120) as later:
         assert take(later, 1)[0].op == "remove"
     client.put("c", {"_id": 5})
-    with client.feed("c", position, idle=20) as later:
+    with client.feed("c", position, idle=120) as later:
         assert take(later, 1)[0].key == 5
 
 
@@ -43,7 +43,7 @@ def test_an_idle_feed_ends_and_one_from_now_tells_nothing_old(client):
     with client.feed("c", NOW, idle=0.2) as feed:
         assert list(feed) == [] and feed.position.row > 0 and feed.position.srv_id > 0
         client.put("c", {"_id": 2})
-        assert feed.poll(20).key == 2
+        assert feed.poll(120).key == 2
         assert feed.poll(0.05) is None
 
 
@@ -60,7 +60,7 @@ def test_a_position_is_kept_in_a_file(server, url, backend, tmp_path):
     with Client(url, backend=backend) as client:
         for number in range(3):
             client.put("c", {"_id": number})
-            with client.feed("c", position_file=path, idle=20) as feed:
+            with client.feed("c", position_file=path, idle=120) as feed:
                 assert take(feed, 1)[0].key == number
                 feed.save()
         with client.feed("c", position_file=path, idle=0.2) as feed:
@@ -135,7 +135,7 @@ def test_the_feed_goes_on_over_kills(server, client):
         client.put_many("c", ops, batch_records=20)
         server.kill()
         server.start()
-    follower.join(60)
+    follower.join(120)
     assert not failures
     assert sorted(row.key for row in rows) == list(range(3000))
     assert [row.position for row in rows] == sorted({row.position for row in rows})
