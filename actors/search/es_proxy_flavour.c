@@ -1,7 +1,11 @@
 /* es_proxy_flavour.c - the one table of what differs between the engines, and GET / that finds the
  * row. OpenSearch names itself in version.distribution; Elasticsearch from 7.14 on sends the header
- * X-elastic-product with every answer; before, build_flavor tells whether it has more than the open
- * parts (points in time are not among those). */
+ * X-elastic-product with every answer.
+ *
+ * Where the rows come from: the scenarios of searching, run against servers (tests/support/search.sh
+ * starts each of them): OpenSearch 2.19.1, Elasticsearch 7.10.2 OSS, 7.17.29, 8.19.21 and 9.1.0.
+ * From their documentation alone: policies (lifecycle), _reindex and GET / of Elasticsearch 8 and
+ * 9, and that of 7.10 the default build has points in time. */
 #include "actors/runtime/log.h"
 
 #include "actors/search/es_proxy_priv.h"
@@ -14,7 +18,6 @@ static const es_flavour flavours[] = {
      .pit_close = "/_search/point_in_time",
      .pit_list = true,
      .tie = "_id",
-     .reindex = true,
      .lifecycle = "index.plugins.index_state_management.policy_id"},
     {.name = "Elasticsearch 7",
      .pit = true,
@@ -22,27 +25,30 @@ static const es_flavour flavours[] = {
      .pit_id = "id",
      .pit_close = "/_pit",
      .tie = "_id",
-     .reindex = true,
      .lifecycle = "index.lifecycle.name"},
-    {.name = "Elasticsearch 7 OSS", .tie = "_id", .reindex = true},
-    {.name = "Elasticsearch 8",
+    {.name = "Elasticsearch 7 OSS, or before 7.10", .tie = "_id"},
+    {.name = "Elasticsearch 8 or 9",
      .pit = true,
      .pit_open = "/_pit?keep_alive=",
      .pit_id = "id",
      .pit_close = "/_pit",
      .tie = "_shard_doc",
-     .reindex = true,
-     .lifecycle = "index.lifecycle.name"},
-    {.name = "Elasticsearch 9",
-     .pit = true,
-     .pit_open = "/_pit?keep_alive=",
-     .pit_id = "id",
-     .pit_close = "/_pit",
-     .tie = "_shard_doc",
-     .reindex = true,
      .lifecycle = "index.lifecycle.name"},
 };
-enum { OPENSEARCH, ELASTICSEARCH_7, ELASTICSEARCH_7_OSS, ELASTICSEARCH_8, ELASTICSEARCH_9 };
+enum { OPENSEARCH, ELASTICSEARCH_7, ELASTICSEARCH_7_OLD, ELASTICSEARCH_8_9 };
+
+/* Points in time came with 7.10 to all but its OSS build, the last one that there was. */
+static const es_flavour *flavour_of_7(tw_bson version, tw_str number)
+{
+    enum { FIRST_MINOR = 10 };
+    unsigned minor = 0;
+    for (size_t i = 2; i < number.len && number.ptr[i] >= '0' && number.ptr[i] <= '9'; i++) {
+        minor = minor * 10 + (unsigned)(number.ptr[i] - '0');
+    }
+    bool oss = tw_str_equal(tw_bson_get_str(version, TW_STR("build_flavor")), TW_STR("oss"));
+    bool has = minor > FIRST_MINOR || (minor == FIRST_MINOR && !oss);
+    return &flavours[has ? ELASTICSEARCH_7 : ELASTICSEARCH_7_OLD];
+}
 
 static const es_flavour *flavour_of(const es_reply *reply)
 {
@@ -53,19 +59,17 @@ static const es_flavour *flavour_of(const es_reply *reply)
         return &flavours[OPENSEARCH];
     }
     if (reply->status == 405 && reply->elastic) {
-        return &flavours[ELASTICSEARCH_8]; /* a bare one has no handler for GET / */
+        return &flavours[ELASTICSEARCH_8_9]; /* a bare one has no handler for GET / */
     }
     if (number.ptr == NULL || number.len == 0) {
         return NULL;
     }
-    bool oss = tw_str_equal(tw_bson_get_str(version, TW_STR("build_flavor")), TW_STR("oss"));
     switch (number.ptr[0]) {
     case '7':
-        return &flavours[oss ? ELASTICSEARCH_7_OSS : ELASTICSEARCH_7];
+        return flavour_of_7(version, number);
     case '8':
-        return &flavours[ELASTICSEARCH_8];
     case '9':
-        return &flavours[ELASTICSEARCH_9];
+        return &flavours[ELASTICSEARCH_8_9];
     default: /* a byte of the cluster's */
         return NULL;
     }

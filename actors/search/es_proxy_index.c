@@ -824,10 +824,6 @@ static void begin_copy(es_work *work, const char *what, bool copies, const fix *
     }
     *self = (copy){.what = what, .copies = copies, .fix = by, .done = done, .kept = work->state};
     work->state = self;
-    if (copies && !work->proxy->flavour->reindex) {
-        es_fail(work, TW_E_UNSUPPORTED, "%s cannot copy an index.", work->proxy->flavour->name);
-        return;
-    }
     const es_call call = {.method = "GET", .path = es_path(work, "/_alias"), .idempotent = true};
     es_call_send(work, &call, on_source);
 }

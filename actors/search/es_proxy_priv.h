@@ -42,7 +42,6 @@ typedef struct es_flavour {
     const char *pit_close; /* path */
     bool pit_list;         /* the close takes a list */
     const char *tie;       /* sort that tells any two documents apart */
-    bool reindex;          /* has _reindex and _tasks */
     const char *lifecycle; /* setting that names a policy; NULL: none known */
 } es_flavour;
 

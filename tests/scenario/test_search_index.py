@@ -55,6 +55,9 @@ def made(cluster, names, name):
 def test_a_mapping_makes_extends_and_is_refused_until_reindex(
     make_server, tmp_path, cluster, names
 ):
+    if cluster.call("GET", "/")[0] == 405:  # Elasticsearch 8 or 9 as the tests can have it
+        pytest.skip("a bare server cannot copy an index")
+
     def start(types, search_more=""):
         config = search.write_config(
             tmp_path,

@@ -70,29 +70,38 @@ class Faults:
             request.add_header("Content-Type", handler.headers["Content-Type"])
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, answer.headers.get("Content-Type", ""), answer.read()
+                return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as answer:
-            return answer.code, answer.headers.get("Content-Type", ""), answer.read()
+            return answer.code, answer.headers, answer.read()
 
     @staticmethod
     def send(handler, status, kind, body):
+        """kind: the type of the body, or the headers of the cluster's answer, of which the two
+        that the server reads are told."""
+        told = {"Content-Type": kind} if isinstance(kind, str) else kind
         handler.send_response(status)
-        handler.send_header("Content-Type", kind)
+        for name in ("Content-Type", "X-elastic-product"):
+            if told.get(name):
+                handler.send_header(name, told[name])
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)
 
     def play_lifecycle(self, handler, body):
-        """Index state management, which no server of the tests has: the setting is taken."""
-        name = b"index_state_management.policy_id"
-        if not self.lifecycles or handler.command != "PUT" or name not in (body or b""):
+        """Index state management, which no server of the tests has: the setting is taken, under
+        the name that either family of engines gives it."""
+        names = (b"index_state_management.policy_id", b"index.lifecycle.name")
+        named = any(name in (body or b"") for name in names)
+        if not self.lifecycles or handler.command != "PUT" or not named:
             return body, False
         told = json.loads(body)
         if handler.path.endswith("/_settings"):
             self.policies += told.values()
             self.send(handler, 200, "application/json", b'{"acknowledged":true}')
             return body, True
-        told["settings"] = {k: v for k, v in told["settings"].items() if "policy" not in k}
+        for name in names:
+            told["settings"].pop(name.decode(), None)
+            told["settings"].pop("index.plugins." + name.decode(), None)
         return json.dumps(told).encode(), False
 
     def answer(self, handler, body):

