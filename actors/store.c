@@ -24,7 +24,8 @@
 
 enum {
     TICK_MS = 1000,
-    STEPS_A_TURN = 4, /* of housekeeping: some ms at most between two turns */
+    STEPS_A_TURN = 4,  /* of housekeeping: some ms at most between two turns */
+    ROWS_A_STEP = 256, /* written in a turn: one step more, which looks at twice as many */
     STEPS_A_TRIM = 64,
 };
 
@@ -368,12 +369,14 @@ static void tick(struct store *self)
     self->step_due = may_go_on(self, err);
 }
 
-static void step(struct store *self)
+/* rows: written in this turn. Steps keep pace with them; a transaction of their own, and the wait
+ * for the disk that it costs, they have in turns without a commit alone. */
+static void step(struct store *self, uint64_t rows)
 {
     bool more = true;
     tw_err err = TW_OK;
-    for (int i = 0; more && err == TW_OK && i < STEPS_A_TURN; i++) {
-        err = log_store_step(self->log, &more);
+    for (uint64_t i = 0; more && err == TW_OK && i < STEPS_A_TURN + rows / ROWS_A_STEP; i++) {
+        err = log_store_step(self->log, rows == 0, &more);
     }
     if (may_go_on(self, err) && err == TW_OK && more) {
         tw_timer_set(self->actor, tw_now_ms(self->actor) + 1, on_step, 0);
@@ -394,9 +397,11 @@ static tw_err on_turn(void *state)
         self->tick_due = false;
         tick(self);
     }
+    uint64_t rows = self->writes - self->written_before;
+    self->written_before = self->writes;
     if (self->step_due) {
         self->step_due = false;
-        step(self);
+        step(self, rows);
     }
     return TW_OK;
 }
@@ -412,7 +417,7 @@ static tw_err on_trim(void *state, const tw_envelope *in)
     }
     bool more = true;
     for (int i = 0; err == TW_OK && more && i < STEPS_A_TRIM; i++) {
-        err = log_store_step(self->log, &more);
+        err = log_store_step(self->log, true, &more);
     }
     if (err == TW_OK && more) {
         tw_timer_set(self->actor, tw_now_ms(self->actor), on_step, 0);

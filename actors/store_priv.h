@@ -55,6 +55,7 @@ struct store {
     size_t appends_open; /* the first that the next commit decides on */
     uint64_t appended, append_rows, append_skipped, append_refused; /* gauges */
     bool tick_due, step_due; /* housekeeping, behind the commit of this turn */
+    uint64_t written_before; /* `writes` at the end of the turn before */
     uint64_t commits, writes, refused, published, without_old; /* gauges */
 };
 

@@ -93,7 +93,7 @@ static double run_log(const char *directory, write_plan plan)
         if (row % 16384 < plan.batch) {
             must(log_store_raise_floor(log, 0, KEPT_ROWS) == TW_OK, "floor");
         }
-        must(row % 512 >= plan.batch || log_store_step(log, &more) == TW_OK, "step");
+        must(row % 512 >= plan.batch || log_store_step(log, false, &more) == TW_OK, "step");
     }
     double took = now_s() - start;
     log_store_close(log);

@@ -652,7 +652,7 @@ static void tend(check_run *self, check_node *node)
     case 1:
     case 2:
         for (uint64_t i = draw(self, 6); more && i > 0; i--) {
-            CHECK(self, log_store_step(node->log, &more) == TW_OK);
+            CHECK(self, log_store_step(node->log, draw(self, 2) == 0, &more) == TW_OK);
         }
         break;
     default:

@@ -202,7 +202,7 @@ static void follow(damage_run *self, unsigned what)
     case THEN_TRIM:
         CHECK(self, log_store_raise_floor(self->log, NOW_MS, draw(self, 60)) == TW_OK);
         for (uint64_t i = draw(self, 12); more && i > 0; i--) {
-            CHECK(self, log_store_step(self->log, &more) == TW_OK);
+            CHECK(self, log_store_step(self->log, true, &more) == TW_OK);
         }
         break;
     case THEN_TICK:

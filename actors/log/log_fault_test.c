@@ -123,7 +123,7 @@ static tw_err tend(fault_run *self, size_t turn)
         err = log_store_raise_floor(self->log, self->now_ms, 8);
     }
     for (int i = 0; err == TW_OK && more && i < 4; i++) {
-        err = log_store_step(self->log, &more);
+        err = log_store_step(self->log, true, &more);
     }
     return err == TW_OK && turn % 4 == 3 ? log_store_tick(self->log, self->now_ms) : err;
 }

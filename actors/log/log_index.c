@@ -20,6 +20,8 @@ enum {
     SWEEP_NUMERATOR = 3, /* a chunk is swept when 3/4 of it are dead: LOG.md rule 7 */
     SWEEP_DENOMINATOR = 4,
     WORDS = LOG_CHUNK_ROWS / 64,
+    BLOCK_CHUNKS = 512,
+    BLOCK_ROWS = BLOCK_CHUNKS * LOG_CHUNK_ROWS,
 };
 
 typedef struct key_shard {
@@ -36,6 +38,14 @@ typedef struct row_chunk {
     uint16_t blocked;       /* dead rows that could not go */
     uint64_t blocked_floor; /* when the floor was this; looked at anew when it has risen */
 } row_chunk;
+
+/* Chunks are kept in blocks, which go with their last chunk: numbers only rise, so what old rows
+ * leave behind must cost next to nothing, in memory and for who looks for something to sweep. */
+typedef struct chunk_block {
+    row_chunk *at[BLOCK_CHUNKS];      /* own */
+    uint64_t ripe[BLOCK_CHUNKS / 64]; /* chunks of which enough is dead */
+    unsigned count;                   /* of chunks */
+} chunk_block;
 
 typedef struct scope_slot { /* value -> code */
     uint8_t *value;         /* own */
@@ -58,9 +68,9 @@ typedef struct silent_slot { /* of a silent row, and of the row that one superse
 
 struct log_index {
     key_shard shards[SHARDS];
-    row_chunk **chunks; /* own; by n / 256 - chunks_first */
-    uint64_t chunks_first;
-    size_t chunks_count, chunks_cap;
+    chunk_block **blocks; /* own; by n / BLOCK_ROWS - blocks_first */
+    uint64_t blocks_first;
+    size_t blocks_count, blocks_cap;
     log_incarnation **incarnations; /* own; by slot */
     size_t incarnations_count, incarnations_cap;
     uint32_t incarnation_last;  /* highest id ever given */
@@ -142,10 +152,13 @@ void log_index_free(log_index **index)
         tw_free(self->shards[i].slots);
         tw_free(self->shards[i].keys);
     }
-    for (size_t i = 0; i < self->chunks_count; i++) {
-        tw_free(self->chunks[i]);
+    for (size_t i = 0; i < self->blocks_count; i++) {
+        for (size_t k = 0; self->blocks[i] != NULL && k < BLOCK_CHUNKS; k++) {
+            tw_free(self->blocks[i]->at[k]);
+        }
+        tw_free(self->blocks[i]);
     }
-    tw_free(self->chunks);
+    tw_free(self->blocks);
     for (size_t i = 0; i < self->incarnations_count; i++) {
         free_incarnation(self->incarnations[i]);
     }
@@ -627,34 +640,73 @@ static void entry_remove(key_shard *shard, uint32_t at)
 
 /* ---- chunks ---- */
 
+/* The place of a row's chunk in its block. */
+static size_t slot_of(uint64_t n)
+{
+    return n / LOG_CHUNK_ROWS % BLOCK_CHUNKS;
+}
+
+static chunk_block *block_of(const log_index *index, uint64_t n)
+{
+    uint64_t id = n / BLOCK_ROWS;
+    bool inside = id >= index->blocks_first && id - index->blocks_first < index->blocks_count;
+    return inside ? index->blocks[id - index->blocks_first] : NULL;
+}
+
 static row_chunk *chunk_of(const log_index *index, uint64_t n)
 {
-    uint64_t id = n / LOG_CHUNK_ROWS;
-    bool inside = id >= index->chunks_first && id - index->chunks_first < index->chunks_count;
-    return inside ? index->chunks[id - index->chunks_first] : NULL;
+    const chunk_block *block = block_of(index, n);
+    return block == NULL ? NULL : block->at[slot_of(n)];
 }
 
 static tw_err chunk_add(log_index *index, uint64_t n, row_chunk **out)
 {
-    uint64_t id = n / LOG_CHUNK_ROWS;
-    if (index->chunks_count == 0) {
-        index->chunks_first = id;
+    uint64_t id = n / BLOCK_ROWS;
+    if (index->blocks_count == 0) {
+        index->blocks_first = id;
     }
-    TW_ASSERT(id >= index->chunks_first); /* rows come in ascending order */
-    while (id - index->chunks_first >= index->chunks_count) {
-        tw_err err = grow((void **)&index->chunks, &index->chunks_cap, index->chunks_count,
-                          sizeof(*index->chunks));
+    TW_ASSERT(id >= index->blocks_first); /* rows come in ascending order */
+    while (id - index->blocks_first >= index->blocks_count) {
+        tw_err err = grow((void **)&index->blocks, &index->blocks_cap, index->blocks_count,
+                          sizeof(*index->blocks));
         if (err != TW_OK) {
             return err;
         }
-        index->chunks[index->chunks_count++] = NULL;
+        index->blocks[index->blocks_count++] = NULL;
     }
-    row_chunk **at = &index->chunks[id - index->chunks_first];
-    if (*at == NULL) {
+    chunk_block **block = &index->blocks[id - index->blocks_first];
+    if (*block == NULL) {
+        *block = tw_alloc_zero(1, sizeof **block);
+    }
+    row_chunk **at = *block == NULL ? NULL : &(*block)->at[slot_of(n)];
+    if (at != NULL && *at == NULL) {
         *at = tw_alloc_zero(1, sizeof **at);
+        (*block)->count += *at != NULL;
     }
-    *out = *at;
-    return *at == NULL ? TW_E_NO_MEMORY : TW_OK;
+    *out = at == NULL ? NULL : *at;
+    return *out == NULL ? TW_E_NO_MEMORY : TW_OK;
+}
+
+/* After a change of what is present or dead in a chunk. */
+static void note_ripe(log_index *index, uint64_t n, const row_chunk *chunk)
+{
+    uint64_t *word = &block_of(index, n)->ripe[slot_of(n) / 64];
+    uint64_t bit = 1ULL << slot_of(n) % 64;
+    bool is_ripe = chunk->dead_count > 0 &&
+                   chunk->dead_count * SWEEP_DENOMINATOR >= chunk->present_count * SWEEP_NUMERATOR;
+    *word = is_ripe ? *word | bit : *word & ~bit;
+}
+
+/* Frees a chunk without rows, and its block with the last. */
+static void chunk_remove(log_index *index, uint64_t n)
+{
+    chunk_block *block = block_of(index, n);
+    tw_free(block->at[slot_of(n)]);
+    block->at[slot_of(n)] = NULL;
+    if (--block->count == 0) {
+        index->blocks[n / BLOCK_ROWS - index->blocks_first] = NULL;
+        tw_free(block);
+    }
 }
 
 static bool bit_get(const uint64_t *words, uint64_t n)
@@ -698,12 +750,15 @@ bool log_index_dead(const log_index *index, uint64_t n)
 
 uint64_t log_index_next(const log_index *index, uint64_t n)
 {
-    uint64_t lowest = index->chunks_first * LOG_CHUNK_ROWS;
+    uint64_t lowest = index->blocks_first * BLOCK_ROWS;
     uint64_t at = n + 1 > lowest ? n + 1 : lowest;
     TW_ASSERT(n < UINT64_MAX);
-    while (at / LOG_CHUNK_ROWS - index->chunks_first < index->chunks_count) {
-        const row_chunk *chunk = chunk_of(index, at);
-        if (chunk == NULL) {
+    while (at / BLOCK_ROWS - index->blocks_first < index->blocks_count) {
+        const chunk_block *block = block_of(index, at);
+        const row_chunk *chunk = block == NULL ? NULL : block->at[slot_of(at)];
+        if (block == NULL) {
+            at = (at / BLOCK_ROWS + 1) * BLOCK_ROWS;
+        } else if (chunk == NULL) {
             at = (at / LOG_CHUNK_ROWS + 1) * LOG_CHUNK_ROWS;
         } else if (bit_get(chunk->present, at)) {
             return at;
@@ -721,6 +776,7 @@ static void mark_dead(log_index *index, uint64_t n)
         bit_set(chunk->dead, n);
         chunk->dead_count++;
         index->stats.dead++;
+        note_ripe(index, n, chunk);
     }
 }
 
@@ -1138,9 +1194,9 @@ void log_index_remove(log_index *index, const log_row *row)
     }
     bit_clear(chunk->covered, row->n);
     silent_remove(index, row->n);
+    note_ripe(index, row->n, chunk);
     if (chunk->present_count == 0) {
-        index->chunks[row->n / LOG_CHUNK_ROWS - index->chunks_first] = NULL;
-        tw_free(chunk);
+        chunk_remove(index, row->n);
     }
     if ((row->flags & TW_ROW_DROP) != 0) {
         remove_drop(index, row->n);
@@ -1161,24 +1217,47 @@ void log_index_remove(log_index *index, const log_row *row)
     }
 }
 
+/* The next ripe chunk of a block, from slot on; BLOCK_CHUNKS: none. */
+static size_t ripe_from(const chunk_block *block, size_t slot)
+{
+    for (size_t i = slot / 64; block != NULL && i < BLOCK_CHUNKS / 64; i++) {
+        uint64_t word = block->ripe[i] & (i == slot / 64 ? UINT64_MAX << slot % 64 : UINT64_MAX);
+        if (word != 0) {
+            return i * 64 + (size_t)__builtin_ctzll(word);
+        }
+    }
+    return BLOCK_CHUNKS;
+}
+
+/* False where rows that could not go when the floor was this leave too few of a ripe chunk. */
+static bool is_worth(const log_index *index, const row_chunk *chunk)
+{
+    unsigned blocked = chunk->blocked_floor == index->floor ? chunk->blocked : 0;
+    unsigned ready = chunk->dead_count > blocked ? chunk->dead_count - blocked : 0;
+    return ready > 0 && ready * SWEEP_DENOMINATOR >= chunk->present_count * SWEEP_NUMERATOR;
+}
+
 bool log_index_next_sweep(log_index *index, uint64_t *at, size_t steps)
 {
-    steps = steps < index->chunks_count ? steps : index->chunks_count; /* each one once */
-    for (; steps > 0 && index->chunks_count > 0 && index->stats.dead > 0; steps--) {
-        uint64_t last = index->chunks_first + index->chunks_count - 1;
-        if (*at < index->chunks_first || *at > last) {
-            *at = index->chunks_first;
+    uint64_t first = index->blocks_first * BLOCK_CHUNKS;
+    uint64_t end = first + index->blocks_count * BLOCK_CHUNKS;
+    for (uint64_t left = end - first; left > 0 && steps > 0;) { /* each one once */
+        *at = *at < first || *at >= end ? first : *at;
+        const chunk_block *block = index->blocks[(*at - first) / BLOCK_CHUNKS];
+        size_t slot = *at % BLOCK_CHUNKS;
+        size_t ripe = ripe_from(block, slot);
+        uint64_t passed = ripe - slot;
+        *at += passed;
+        if (ripe == BLOCK_CHUNKS || passed >= left) {
+            left -= passed < left ? passed : left;
+            continue;
         }
-        row_chunk *chunk = index->chunks[*at - index->chunks_first];
-        if (chunk != NULL && chunk->dead_count > 0) {
-            bool is_known = chunk->blocked_floor == index->floor;
-            unsigned blocked = is_known ? chunk->blocked : 0;
-            unsigned ready = chunk->dead_count > blocked ? chunk->dead_count - blocked : 0;
-            if (ready > 0 && ready * SWEEP_DENOMINATOR >= chunk->present_count * SWEEP_NUMERATOR) {
-                return true;
-            }
+        if (is_worth(index, block->at[ripe])) {
+            return true;
         }
         ++*at;
+        left -= passed + 1;
+        steps--;
     }
     return false;
 }
@@ -1209,10 +1288,28 @@ uint64_t log_index_floor(const log_index *index)
     return index->floor;
 }
 
+/* Forgets samples below the floor when they are half of all; the newest of them stays, since rows
+ * above the floor are found from it. */
+static void trim_samples(log_origin *origin, uint64_t floor)
+{
+    size_t gone = 0;
+    while (gone + 1 < origin->samples_count && origin->samples[gone + 1].n <= floor) {
+        gone++;
+    }
+    if (gone * 2 > origin->samples_count) {
+        origin->samples_count -= gone;
+        memmove(origin->samples, origin->samples + gone,
+                origin->samples_count * sizeof *origin->samples);
+    }
+}
+
 void log_index_set_floor(log_index *index, uint64_t floor)
 {
     TW_ASSERT(floor >= index->floor);
     index->floor = floor;
+    for (size_t i = 0; i < index->origins_count; i++) {
+        trim_samples(&index->origins[i], floor);
+    }
 }
 
 log_index_stats log_index_figures(const log_index *index)

@@ -297,7 +297,10 @@ static tw_err make_directory(log_store *store, const log_store_options *options,
 
 static tw_err allocate(log_store *store)
 {
-    tw_buf_init(&store->swept_keys, (size_t)LOG_CHUNK_ROWS * LOG_KEY_BYTES_MAX);
+    size_t swept_max = (size_t)LOG_SWEEP_CHUNKS * LOG_CHUNK_ROWS;
+    tw_buf_init(&store->swept_keys, swept_max * LOG_KEY_BYTES_MAX);
+    store->swept = tw_alloc(swept_max * sizeof *store->swept);
+    store->swept_key_at = tw_alloc(swept_max * sizeof *store->swept_key_at);
     store->prepared = tw_alloc(LOG_PREPARED_MAX * sizeof *store->prepared);
     store->overlay = tw_alloc_zero(LOG_OVERLAY_SLOTS, sizeof *store->overlay);
     store->overlay_slots = LOG_OVERLAY_SLOTS_FIRST;
@@ -307,7 +310,8 @@ static tw_err allocate(log_store *store)
     store->opid_chains = tw_alloc_zero(LOG_OPID_CHAINS, sizeof *store->opid_chains);
     store->opid_gone_sizes = tw_alloc(LOG_OPID_GROUPS_GONE * sizeof *store->opid_gone_sizes);
     if (store->prepared == NULL || store->overlay == NULL || store->opids == NULL ||
-        store->opid_chains == NULL || store->opid_gone_sizes == NULL) {
+        store->opid_chains == NULL || store->opid_gone_sizes == NULL || store->swept == NULL ||
+        store->swept_key_at == NULL) {
         return TW_E_NO_MEMORY;
     }
     return log_ring_init(&store->ring, RING_BYTES);
@@ -435,7 +439,7 @@ void log_store_close(log_store *store)
     }
     tw_rwlock_write(&store->lock);
     log_index_free(&store->index);
-    store->sweeping = 0;
+    store->sweeping_count = 0;
     tw_rwlock_done(&store->lock);
     log_table_close(&store->table);
     log_guard_close(&store->guard);
@@ -454,6 +458,10 @@ void log_store_close(log_store *store)
     tw_buf_fini(&store->opids_gone);
     tw_free(store->marks);
     tw_buf_fini(&store->swept_keys);
+    tw_free(store->swept);
+    tw_free(store->swept_key_at);
+    store->swept = NULL;
+    store->swept_key_at = NULL;
     store->scopes = NULL;
     store->scopes_count = store->scopes_cap = 0;
     store->prepared = NULL;
@@ -503,7 +511,12 @@ const char *log_store_path(const log_store *store)
 
 bool log_store_sweeping(const log_store *store, uint64_t n)
 {
-    return store->sweeping == n / LOG_CHUNK_ROWS + 1;
+    for (size_t i = 0; i < store->sweeping_count; i++) {
+        if (store->sweeping[i] == n / LOG_CHUNK_ROWS) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void log_store_report_damage(log_store *store)

@@ -117,7 +117,9 @@ tw_err log_store_checkpoint(log_store *store);
 /* Raises the floor as age and size allow, and to head - keep_rows at least (UINT64_MAX: as they
  * allow). */
 tw_err log_store_raise_floor(log_store *store, uint64_t unix_ms, uint64_t keep_rows);
-tw_err log_store_step(log_store *store, bool *more);
+/* may_sweep: in a transaction of its own; else sweeping is left to the next commits, which sweep
+ * twice what they write. */
+tw_err log_store_step(log_store *store, bool may_sweep, bool *more);
 /* Writes what tells a restored copy from this log; forgets old opids. Once a second. */
 tw_err log_store_tick(log_store *store, uint64_t unix_ms);
 const char *log_store_why(const log_store *store); /* of the last error */

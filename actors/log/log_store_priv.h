@@ -17,6 +17,9 @@ enum {
     LOG_OPID_GROUPS_GONE = LOG_PREPARED_MAX, /* forgotten in one transaction: an id each */
     LOG_OPID_GROUP_BYTES = 67108864,         /* of a full commit whose ids and keys are long */
     LOG_FLOOR_ROWS = 512,                    /* rows below the floor that are looked at in one go */
+    LOG_SWEEP_CHUNKS = 32, /* swept in one transaction at most: some 8 ms of deletes */
+    LOG_SWEEP_ROWS = 64,  /* swept by a commit beside twice what it writes, where so much is dead */
+    LOG_STEP_ROWS = 1024, /* swept by a transaction of its own: a millisecond */
 };
 
 static_assert((LOG_OPID_CHAINS & (LOG_OPID_CHAINS - 1)) == 0, "a mask picks the chain");
@@ -39,7 +42,8 @@ struct log_store {
     log_index *index; /* own; NULL: closed */
     uint64_t generation;
     char path[4096];
-    uint64_t sweeping; /* chunk + 1 whose rows are being deleted; 0: none */
+    uint64_t sweeping[LOG_SWEEP_CHUNKS]; /* chunks whose rows are being deleted */
+    size_t sweeping_count;
     atomic_bool damaged;
     atomic_bool whole;
 
@@ -81,16 +85,18 @@ struct log_store {
     uint32_t kill_coll;  /* incarnation whose rows are being marked; 0: none */
     uint64_t kill_upto;
     size_t kill_at;
-    uint64_t sweep_at;             /* chunk to look at next */
-    log_row swept[LOG_CHUNK_ROWS]; /* of the chunk being deleted; keys in swept_keys */
+    uint64_t sweep_at;      /* chunk to look at next */
+    log_row *swept;         /* own; LOG_SWEEP_CHUNKS chunks: being deleted; keys in swept_keys */
+    uint32_t *swept_key_at; /* own; of each, its key's place there */
     size_t swept_count;
+    uint64_t swept_bits[LOG_SWEEP_CHUNKS][LOG_CHUNK_ROWS / 64]; /* the same, by chunk and row */
     tw_buf swept_keys;
 };
 
 void log_store_overlay_clear(log_store *store);
-/* Deletes the dead rows of one chunk inside the open transaction; nothing where none is worth it.
- * */
-tw_err log_store_sweep(log_store *store);
+/* Deletes dead rows inside the open transaction, chunk by chunk until there are as many as asked
+ * for; fewer where no chunk is worth it, or LOG_SWEEP_CHUNKS were. */
+tw_err log_store_sweep(log_store *store, size_t rows);
 void log_store_swept(log_store *store, bool committed); /* after the transaction; takes the lock */
 /* Operation ids: saved in the open transaction, then known (or, not committed, as before). */
 tw_err log_store_save_opids(log_store *store, uint64_t unix_ms);

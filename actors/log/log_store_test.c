@@ -271,7 +271,7 @@ static void test_numbers_are_not_given_twice_after_all_rows_are_swept(void **sta
     assert_int_equal(log_store_raise_floor(f->log, NOW_MS, 0), TW_OK);
     bool more = true;
     while (more) {
-        assert_int_equal(log_store_step(f->log, &more), TW_OK);
+        assert_int_equal(log_store_step(f->log, true, &more), TW_OK);
     }
     assert_int_equal(rows_of(f), 1);
     close_log(f);
@@ -311,7 +311,7 @@ static void test_swept_tombstone_does_not_bring_its_key_back(void **state)
     assert_int_equal(log_store_raise_floor(f->log, NOW_MS, 0), TW_OK);
     bool more = true;
     while (more) {
-        assert_int_equal(log_store_step(f->log, &more), TW_OK);
+        assert_int_equal(log_store_step(f->log, true, &more), TW_OK);
     }
     assert_true(log_index_figures(log_store_index(f->log)).swept > 200);
     close_log(f);

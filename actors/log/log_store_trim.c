@@ -250,9 +250,10 @@ static tw_err pass_some(log_store *store)
 
 static bool was_swept(const log_store *store, uint64_t n)
 {
-    for (size_t i = 0; i < store->swept_count; i++) {
-        if (store->swept[i].n == n) {
-            return true;
+    for (size_t i = 0; i < store->sweeping_count; i++) {
+        if (store->sweeping[i] == n / LOG_CHUNK_ROWS) {
+            size_t bit = n % LOG_CHUNK_ROWS;
+            return (store->swept_bits[i][bit / 64] >> bit % 64 & 1) != 0;
         }
     }
     return false;
@@ -266,15 +267,16 @@ static bool may_go(const log_store *store, const log_row *row)
            was_swept(store, row->prev);
 }
 
-/* Collects the dead rows of a chunk that may go; those that may not are told to the index. */
-static tw_err collect(log_store *store, uint64_t chunk)
+/* Collects the dead rows of a chunk that may go; those that may not are told to the index. at: the
+ * chunk's place in `sweeping`. A key's pointer is its place in swept_keys until all is collected. */
+static tw_err collect(log_store *store, size_t at)
 {
+    uint64_t chunk = store->sweeping[at];
     uint64_t first = chunk * LOG_CHUNK_ROWS;
     unsigned blocked = 0;
     log_row row;
     tw_err err;
-    tw_buf_clear(&store->swept_keys);
-    size_t key_at[LOG_CHUNK_ROWS];
+    memset(store->swept_bits[at], 0, sizeof store->swept_bits[at]);
     for (uint64_t n = first == 0 ? 1 : first;
          (err = log_table_scan_head(store->table, n, first + LOG_CHUNK_ROWS - 1, &row)) == TW_OK;
          n = 0) {
@@ -285,22 +287,42 @@ static tw_err collect(log_store *store, uint64_t chunk)
             blocked++;
             continue;
         }
-        key_at[store->swept_count] = store->swept_keys.len;
+        size_t bit = row.n % LOG_CHUNK_ROWS;
+        store->swept_bits[at][bit / 64] |= 1ULL << bit % 64;
+        store->swept_key_at[store->swept_count] = (uint32_t)store->swept_keys.len;
         tw_buf_add(&store->swept_keys, row.key.ptr, row.key.len);
         store->swept[store->swept_count++] = row;
     }
     log_table_scan_end(store->table);
     if (err != TW_E_END || store->swept_keys.err != TW_OK) {
-        store->swept_count = 0;
         return err == TW_E_END ? store->swept_keys.err : err;
-    }
-    for (size_t i = 0; i < store->swept_count; i++) {
-        store->swept[i].key.ptr = (const uint8_t *)store->swept_keys.ptr + key_at[i];
     }
     if (blocked > 0) {
         log_index_blocked(store->index, chunk, blocked);
     }
     return TW_OK;
+}
+
+/* Collects chunks until there are so many rows; shows readers which they are. */
+static tw_err collect_chunks(log_store *store, size_t rows)
+{
+    tw_err err = TW_OK;
+    tw_buf_clear(&store->swept_keys);
+    while (err == TW_OK && store->swept_count < rows && store->sweeping_count < LOG_SWEEP_CHUNKS &&
+           log_index_next_sweep(store->index, &store->sweep_at, SWEEP_LOOK)) {
+        uint64_t chunk = store->sweep_at++;
+        if (log_store_sweeping(store, chunk * LOG_CHUNK_ROWS)) {
+            break; /* once around */
+        }
+        tw_rwlock_write(&store->lock);
+        store->sweeping[store->sweeping_count++] = chunk; /* who misses a row of it knows why */
+        tw_rwlock_done(&store->lock);
+        err = collect(store, store->sweeping_count - 1);
+    }
+    for (size_t i = 0; i < store->swept_count; i++) {
+        store->swept[i].key.ptr = (const uint8_t *)store->swept_keys.ptr + store->swept_key_at[i];
+    }
+    return err;
 }
 
 /* Versions of swept tombstones must not be given again: the collection's base goes with them. */
@@ -328,28 +350,23 @@ static tw_err save_bases(log_store *store)
     return TW_OK;
 }
 
-tw_err log_store_sweep(log_store *store)
+tw_err log_store_sweep(log_store *store, size_t rows)
 {
-    TW_ASSERT(store->swept_count == 0);
-    if (!log_index_next_sweep(store->index, &store->sweep_at, SWEEP_LOOK)) {
-        return TW_OK;
-    }
-    uint64_t chunk = store->sweep_at++;
-    tw_err err = collect(store, chunk);
+    TW_ASSERT(store->swept_count == 0 && store->sweeping_count == 0);
+    tw_err err = collect_chunks(store, rows);
     if (err != TW_OK || store->swept_count == 0) {
         return err;
     }
-    tw_rwlock_write(&store->lock);
-    store->sweeping = chunk + 1; /* a reader that misses a row of it knows why */
-    tw_rwlock_done(&store->lock);
+    uint64_t last = 0;
     for (size_t i = 0; err == TW_OK && i < store->swept_count; i++) {
         err = log_table_delete(store->table, store->swept[i].n);
+        last = store->swept[i].n > last ? store->swept[i].n : last;
     }
     tw_fault("store_sweep");
     if (err == TW_OK) {
         err = log_table_save_number(store->table, "swept", store->swept_rows + store->swept_count);
     }
-    if (err == TW_OK && chunk * LOG_CHUNK_ROWS + LOG_CHUNK_ROWS > log_index_head(store->index)) {
+    if (err == TW_OK && last / LOG_CHUNK_ROWS == log_index_head(store->index) / LOG_CHUNK_ROWS) {
         /* The newest rows go: what was numbered must stay known. */
         err = log_table_save_number(store->table, "head",
                                     log_index_head(store->index) + store->prepared_count);
@@ -373,14 +390,14 @@ static void retire(log_store *store, uint32_t coll)
 
 void log_store_swept(log_store *store, bool committed)
 {
-    if (store->swept_count == 0 && store->sweeping == 0) {
+    if (store->sweeping_count == 0) {
         return;
     }
     tw_rwlock_write(&store->lock);
     for (size_t i = 0; committed && i < store->swept_count; i++) {
         log_index_remove(store->index, &store->swept[i]);
     }
-    store->sweeping = 0;
+    store->sweeping_count = 0;
     store->swept_rows += committed ? store->swept_count : 0;
     for (size_t i = 0; committed && i < store->swept_count; i++) {
         if (i == 0 || store->swept[i].coll != store->swept[i - 1].coll) {
@@ -391,7 +408,7 @@ void log_store_swept(log_store *store, bool committed)
     store->swept_count = 0;
 }
 
-tw_err log_store_step(log_store *store, bool *more)
+tw_err log_store_step(log_store *store, bool may_sweep, bool *more)
 {
     TW_ASSERT(store->index != NULL && store->prepared_count == 0);
     *more = true;
@@ -408,9 +425,12 @@ tw_err log_store_step(log_store *store, bool *more)
         return TW_OK;
     }
     store->sweep_at = look;
+    if (!may_sweep) {
+        return TW_OK;
+    }
     tw_err err = log_table_begin(store->table);
     if (err == TW_OK) {
-        err = log_store_sweep(store);
+        err = log_store_sweep(store, LOG_STEP_ROWS);
         if (err == TW_OK) {
             err = log_table_commit(store->table);
         } else {

@@ -396,7 +396,7 @@ tw_err log_store_commit(log_store *store, uint64_t unix_ms)
         err = log_table_save_mark(store->table, &mark);
     }
     if (err == TW_OK) {
-        err = log_store_sweep(store);
+        err = log_store_sweep(store, LOG_SWEEP_ROWS + 2 * store->prepared_count);
     }
     tw_fault("store_before_commit");
     if (err == TW_OK) {
