@@ -81,6 +81,7 @@ struct program {
     processor_options processor;
     gateway_options gateway;                   /* with the admin listener */
     gateway_options gateways[TW_GATEWAYS_MAX]; /* those beside it, from 1 on */
+    network exempt[TW_EXEMPT_NETWORKS_MAX];    /* of their limits */
     auth *auth;                                /* own; NULL: there is no auth */
     tw_buf configuration;                      /* own; JSON for the admin listener */
     service_options service;
@@ -177,6 +178,47 @@ static int fill_auth(struct program *program, const char *verb)
     return 0;
 }
 
+/* The networks that may have any number of connections. */
+static int fill_exempt(struct program *program, const char *verb)
+{
+    char listed[PATH_LEN_MAX];
+    gateway_limits *limits = &program->gateway.limits;
+    tw_format(listed, sizeof listed, "%s", program->config.option.limit_exempt);
+    char *rest = listed;
+    limits->exempt = program->exempt;
+    limits->exempt_count = 0;
+    for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
+        if (limits->exempt_count == TW_EXEMPT_NETWORKS_MAX) {
+            return cli_fail(verb, "", "limits.exempt: at most %d networks", TW_EXEMPT_NETWORKS_MAX);
+        }
+        if (!network_read(each, &program->exempt[limits->exempt_count++])) {
+            return cli_fail(verb, "Write it as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32",
+                            "limits.exempt: '%.60s' is neither an address nor a network", each);
+        }
+    }
+    return 0;
+}
+
+static bucket_rate rate_of(int64_t per_s)
+{
+    return (bucket_rate){.per_s = (uint32_t)per_s, .burst = 2 * (uint32_t)per_s};
+}
+
+static gateway_limits limits_of(const config_options *option)
+{
+    return (gateway_limits){
+        .connections = (uint32_t)option->limit_connections,
+        .address_connections = (uint32_t)option->limit_address,
+        .user_connections = (uint32_t)option->limit_user,
+        .accepts = {.per_s = (uint32_t)option->limit_accepts,
+                    .burst = (uint32_t)option->limit_accepts},
+        .messages = rate_of(option->limit_messages),
+        .subscribes = rate_of(option->limit_subscribes),
+        .searches = rate_of(option->limit_searches),
+        .searches_at_once = (uint32_t)option->limit_searching,
+    };
+}
+
 /* with_admin: the listener of figures stands here; elsewhere it may have any port but 0. */
 static int fill_gateway(struct program *program, const char *verb, bool with_admin)
 {
@@ -193,6 +235,7 @@ static int fill_gateway(struct program *program, const char *verb, bool with_adm
         .search = search_actor(program),
         .search_ms = (uint32_t)option->search_timeout_ms,
         .gateways_count = (size_t)option->gateways,
+        .limits = limits_of(option),
         .ports = &program->ports,
         .actors = program->actors,
         .system = program->system,
@@ -211,7 +254,7 @@ static int fill_gateway(struct program *program, const char *verb, bool with_adm
     if (split_address(verb, program->listen, &gateway->listen_address, &gateway->listen_port)) {
         return 1;
     }
-    if (fill_auth(program, verb) != 0) {
+    if (fill_auth(program, verb) != 0 || fill_exempt(program, verb) != 0) {
         return 1;
     }
     if (!is_loopback(gateway->listen_address) && !option->insecure && program->auth == NULL) {

@@ -35,7 +35,7 @@ static const struct option_row {
 
 enum {
     ROWS = TW_COUNT(rows),
-    SECTIONS_MAX = 8,
+    SECTIONS_MAX = 10,
     TEXT_MAX = 4096,          /* bytes of any value in the file */
     CONFIG_MEMORY = 64 << 20, /* bytes: TW_COLLECTIONS_MAX declarations with their filters */
 };
@@ -281,8 +281,8 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
     for (size_t i = 0; database_fields[i].key != NULL; i++) {
         known[count++] = database_fields[i].key;
     }
-    static const char *const sections[] = {"server", "actors", "store",       "mongo",    "search",
-                                           "auth",   "demo",   "collections", "databases"};
+    static const char *const sections[] = {"server", "actors", "store", "mongo",       "search",
+                                           "limits", "auth",   "demo",  "collections", "databases"};
     for (size_t i = 0; i < TW_COUNT(sections); i++) {
         known[count++] = sections[i];
     }

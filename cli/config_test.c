@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "protocol/json.h"
+#include "protocol/limits.h"
 
 enum { WHY_MAX = 65536, OUT_MAX = 1 << 20 };
 
@@ -479,6 +480,25 @@ static int remove_file(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void test_config_limits_are_those_of_the_table(void **state)
+{
+    (void)state;
+    config loaded;
+    tw_buf why;
+    tw_buf_init(&why, 4096);
+    assert_int_equal(config_load(&loaded, NULL, NULL, &why), TW_OK);
+    const config_options *option = &loaded.option;
+    assert_int_equal(option->limit_address, TW_ADDRESS_CONNECTIONS);
+    assert_int_equal(option->limit_user, TW_USER_CONNECTIONS);
+    assert_int_equal(option->limit_accepts, TW_ACCEPTS_S);
+    assert_int_equal(option->limit_messages, TW_MESSAGES_S);
+    assert_int_equal(option->limit_subscribes, TW_SUBSCRIBES_S);
+    assert_int_equal(option->limit_searches, TW_SEARCHES_S);
+    assert_int_equal(option->limit_searching, TW_SEARCHES_AT_ONCE);
+    config_free(&loaded);
+    tw_buf_fini(&why);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +521,7 @@ int main(void)
         TEST(test_config_search_is_read_written_and_read_again),
         TEST(test_config_bad_search_is_refused),
         TEST(test_config_no_memory_is_an_error),
+        cmocka_unit_test(test_config_limits_are_those_of_the_table),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

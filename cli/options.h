@@ -77,6 +77,24 @@
       "Shards of an index that declares no other.")                                                \
     O(number, search_replicas, "search", "replicas", "", "0", 0, 64,                               \
       "Copies of an index that declares no other.")                                                \
+    O(number, limit_connections, "limits", "connections", "", "0", 0, 16384,                       \
+      "Connections of all at once; 0: what descriptors allow. The others wait unaccepted.")        \
+    O(number, limit_address, "limits", "connections_per_address", "", "100", 0, 16384,             \
+      "Connections of one address (of an IPv6 /64); 0: no limit. Beyond: HTTP 503.")               \
+    O(number, limit_user, "limits", "connections_per_user", "", "20", 0, 16384,                    \
+      "Websockets of one subject of tokens; 0: no limit. Beyond: close 4429.")                     \
+    O(number, limit_accepts, "limits", "accepts_s", "", "2000", 0, 1000000,                        \
+      "Connections accepted in a second; 0: no limit. The others wait unaccepted.")                \
+    O(number, limit_messages, "limits", "messages_s", "", "2000", 0, 1000000,                      \
+      "Messages and requests of one connection in a second; 0: no limit. The rest waits unread.")  \
+    O(number, limit_subscribes, "limits", "subscribes_s", "", "1000", 0, 1000000,                  \
+      "Streams that one connection asks for in a second; 0: no limit. Beyond: error rate.")        \
+    O(number, limit_searches, "limits", "searches_s", "", "50", 0, 1000000,                        \
+      "Searches of one connection in a second; 0: no limit. Beyond: error rate, HTTP 429.")        \
+    O(number, limit_searching, "limits", "searches", "", "8", 0, 4096,                             \
+      "Searches of one connection at once; 0: no limit. Beyond: error rate, HTTP 429.")            \
+    O(text, limit_exempt, "limits", "exempt", "", "127.0.0.0/8,::1", 0, 4000,                      \
+      "Networks whose addresses have no limit of connections, with commas: proxies.")              \
     O(text, auth_issuer, "auth", "issuer", "", "", 0, 255,                                         \
       "Who must have made a token (iss); empty: not looked at.")                                   \
     O(text, auth_audience, "auth", "audience", "", "", 0, 255,                                     \

@@ -85,6 +85,15 @@
     L(TOKEN_MAX, 8192, "bytes", "A token; longer ones are refused unread: 4401.")                  \
     L(AUTH_KEYS_MAX, 32, "keys", "That sign tokens; the start is refused.")                        \
     L(AUTH_LEEWAY_MAX_S, 300, "s", "The most that auth.leeway_s may be.")                          \
+    L(ADDRESS_CONNECTIONS, 100, "connections", "Of one address, unless exempt; HTTP 503.")         \
+    L(USER_CONNECTIONS, 20, "connections", "Websockets of one subject; error rate, close 4429.")   \
+    L(ACCEPTS_S, 2000, "per second", "Connections accepted; others wait in the backlog.")          \
+    L(MESSAGES_S, 2000, "per second",                                                              \
+      "Of one connection, burst twice that; then it waits unread.")                                \
+    L(SUBSCRIBES_S, 1000, "per second", "Of one connection, burst twice that; error rate.")        \
+    L(SEARCHES_S, 50, "per second", "Of one connection, burst twice that; error rate, HTTP 429.")  \
+    L(SEARCHES_AT_ONCE, 8, "searches", "Of one connection that run; error rate, HTTP 429.")        \
+    L(EXEMPT_NETWORKS_MAX, 64, "networks", "In limits.exempt; the start is refused.")              \
     L(RIGHTS_RULES_MAX, 1024, "rules", "Of the configuration; the start is refused.")              \
     L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
     L(AHEAD_WAIT_MS, 2000, "ms", "A since of another node is waited for; then reset: ahead.")      \

@@ -700,6 +700,28 @@ void request_run(request_engine *engine, rights *whose, tw_bson asked, request_e
     request_leave(self);
 }
 
+static bool is_engines(const request_action *action)
+{
+    return action != NULL && (action->search == SEARCH_ENGINE || action->search == SEARCH_ALL);
+}
+
+bool request_is_search(tw_bson asked)
+{
+    tw_str name = request_action_name(asked);
+    return name.ptr != NULL && is_engines(request_search_action(name));
+}
+
+size_t request_searches_of(const request_engine *engine, uint64_t tag)
+{
+    size_t count = 0;
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    for (const request *at = engine->tags[bucket_of(tag)]; at != NULL; at = at->next) {
+        bool runs = at->tag == tag && !at->finished && !at->forgotten;
+        count += runs && is_engines(at->action) ? 1 : 0;
+    }
+    return count;
+}
+
 void request_resume(request_engine *engine, uint64_t tag)
 {
     TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);

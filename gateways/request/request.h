@@ -55,6 +55,10 @@ void request_run(request_engine *engine, rights *rights, tw_bson request, reques
                  void *context, uint64_t tag);
 /* True when the action is one of the table. */
 bool request_knows(tw_str action);
+/* True when a request is to be answered by the search engine. */
+bool request_is_search(tw_bson asked);
+/* Searches of a tag that run. */
+size_t request_searches_of(const request_engine *engine, uint64_t tag);
 /* The verbs of all actions, index 0, 1, ...: what a test holds against its own list. False: no
  * more. */
 bool request_verb_at(size_t index, const char **action, unsigned *verb);

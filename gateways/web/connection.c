@@ -3,6 +3,7 @@
 
 #include "actors/runtime/log.h"
 
+#include "gateways/web/admission.h"
 #include "gateways/web/http.h"
 #include "gateways/web/identity.h"
 #include "gateways/web/websocket.h"
@@ -26,7 +27,6 @@ static void *on_accept(void *context, int tag, int fd)
 {
     edge *self;
     TW_CAST(self, context, EDGE_MAGIC);
-    (void)fd;
     connection *conn = self->unused_count > 0 ? tw_alloc_zero(1, sizeof(*conn)) : NULL;
     if (conn == NULL) {
         self->figures.refused++;
@@ -40,18 +40,38 @@ static void *on_accept(void *context, int tag, int fd)
     conn->heard_ms = tw_now_ms(self->actor);
     conn->moved_ms = conn->heard_ms;
     conn->deadline_ms = conn->heard_ms + EDGE_HEAD_MS;
+    admission entered = admission_enter(self, conn, fd);
+    if (entered == ADMISSION_DROPPED) {
+        admission_leave(self, conn);
+        self->unused[self->unused_count++] = index;
+        tw_free(conn);
+        self->figures.refused++;
+        return NULL;
+    }
+    conn->unwelcome = entered == ADMISSION_REFUSED;
     self->slots[index] = conn;
     self->connections++;
     self->figures.accepted++;
     return conn;
 }
 
+static bool may_accept(void *context, int tag)
+{
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
+    return admission_may_accept(self, tag);
+}
+
 static void on_open(void *context, void *arg, lws_socket *socket)
 {
-    (void)context;
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
     connection *conn;
     TW_CAST(conn, arg, CONNECTION_MAGIC);
     conn->socket = socket;
+    if (conn->unwelcome) { /* told before it asks: what it sends is not read any more */
+        http_refuse_address(self, conn);
+    }
 }
 
 static void on_close(void *context, void *arg)
@@ -68,6 +88,7 @@ static void on_close(void *context, void *arg)
         http_gone(conn);
     }
     identity_gone(conn);
+    admission_leave(self, conn);
     if (conn->streams.dirty) {
         STAILQ_REMOVE(&self->dirty, conn, connection, dirty);
     }
@@ -277,12 +298,14 @@ void edge_tick(edge *self, uint64_t tick)
         }
     }
     self->slice = (self->slice + 1) % EDGE_TICK_SLICES;
+    admission_tick(self);
     lws_link_resume(self->link);
 }
 
 /* ---- the whole ---- */
 
 const lws_link_handler edge_link_handler = {
+    .may_accept = may_accept,
     .on_accept = on_accept,
     .on_open = on_open,
     .on_bytes = on_bytes,
@@ -308,11 +331,12 @@ tw_err edge_init(edge *self, tw_actor *actor, const gateway_options *options)
         self->unused[i] = (uint32_t)(self->slots_count - 1 - i);
     }
     self->unused_count = self->slots_count;
-    return TW_OK;
+    return admission_init(self);
 }
 
 void edge_fini(edge *self)
 {
+    admission_fini(self);
     tw_free(self->slots);
     tw_free(self->unused);
     tw_arena_fini(&self->arena);

@@ -14,6 +14,7 @@
 #include "gateways/streams/streams.h"
 #include "gateways/web/gateway.h"
 #include "gateways/web/lws_link.h"
+#include "gateways/web/tally.h"
 #include "gateways/wire/websocket_frame.h"
 #include "gateways/wire/wire.h"
 
@@ -47,9 +48,14 @@ typedef struct connection {
     bool shut;          /* our side has ended; input is thrown away */
     bool dead;          /* lws_link_close was called */
     bool pinged;
-    bool paused; /* a reply waits for the queue to drain */
-    bool greets; /* /changes: its stream begins with the hello */
+    bool paused;    /* a reply waits for the queue to drain */
+    bool unwelcome; /* too many of its address */
+    bool throttled; /* it said too much: its socket is not read for a time */
+    bool greets;    /* /changes: its stream begins with the hello */
     STAILQ_ENTRY(connection) dirty;
+    STAILQ_ENTRY(connection) throttle;
+    bucket messages, subscribes, searches;
+    tally_key address, user; /* under which it is counted; 0: under none */
     uint64_t id;
     lws_socket *socket;
     uint64_t heard_ms;               /* bytes came */
@@ -73,6 +79,7 @@ enum edge_listener { EDGE_PUBLIC, EDGE_ADMIN };
 typedef struct edge_figures {
     uint64_t accepted, refused, websockets, messages, bad_messages, http_requests;
     uint64_t bytes_in, bytes_out, writes, blocked, stalled, timeouts;
+    uint64_t refused_address, refused_user, refused_rate, throttled;
 } edge_figures;
 
 typedef struct edge {
@@ -91,6 +98,10 @@ typedef struct edge {
     unsigned slice;
     bool draining;
     STAILQ_HEAD(, connection) dirty;
+    STAILQ_HEAD(, connection) throttled;
+    bucket accepts;
+    tally addresses, users; /* own */
+    uint64_t users_seed;
     uint64_t srv;                     /* of the store; 0: not known yet */
     bool partial;                     /* the store is to be an image and is not complete yet */
     tw_position head[TW_ORIGINS_MAX]; /* of the store when it was asked */

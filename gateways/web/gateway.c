@@ -4,6 +4,8 @@
  * Limit     TW_CONNECTIONS_MAX           Never  blocks; its wait is libwebsockets' loop */
 #include "gateways/web/gateway.h"
 
+#include <sys/resource.h>
+
 #include "actors/runtime/log.h"
 
 #include "gateways/streams/table.h"
@@ -266,6 +268,10 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
         {"websockets", hub->websockets},
         {"accepted_total", hub->accepted},
         {"refused_total", hub->refused},
+        {"refused_address_total", hub->refused_address},
+        {"refused_user_total", hub->refused_user},
+        {"refused_rate_total", hub->refused_rate},
+        {"throttled_total", hub->throttled},
         {"messages_total", hub->messages},
         {"bad_messages_total", hub->bad_messages},
         {"http_requests_total", hub->http_requests},
@@ -411,6 +417,17 @@ static void on_wake(void *state, uint64_t tag)
     request_wake(gateway_of(state)->edge.requests);
 }
 
+/* As configured, and a tenth of the descriptors stays with the rest of the process. */
+static size_t connections_max(const gateway_options *options)
+{
+    size_t most =
+        options->limits.connections != 0 ? options->limits.connections : (size_t)TW_CONNECTIONS_MAX;
+    struct rlimit files;
+    bool told = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY;
+    size_t may = told ? (size_t)(files.rlim_max - files.rlim_max / 10) : most;
+    return most < may ? most : may;
+}
+
 static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
@@ -443,7 +460,8 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
     lws_link_handler handler = edge_link_handler;
     handler.context = hub;
     size_t all = options->gateways_count > 1 ? options->gateways_count : 1;
-    err = lws_link_new(&hub->link, &handler, TW_CONNECTIONS_MAX, all * TW_CONNECTIONS_MAX);
+    err = lws_link_new(&hub->link, &handler, connections_max(options),
+                       all * connections_max(options));
     return err == TW_OK ? lws_link_watch(hub->link, tw_actor_fd(hub->actor)) : err;
 }
 

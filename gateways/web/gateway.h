@@ -12,12 +12,25 @@
 #include "actors/runtime/actor.h"
 
 #include "gateways/auth/auth.h"
+#include "gateways/web/network.h"
+#include "gateways/wire/bucket.h"
 
 /* What the gateways tell others of this process: the ports that they have bound. */
 typedef struct gateway_ports {
     atomic_int listen; /* 0: not yet */
     atomic_int admin;
 } gateway_ports;
+
+/* What each peer may do at most; 0: no limit. */
+typedef struct gateway_limits {
+    uint32_t connections; /* of all; 0: as many as descriptors allow */
+    uint32_t address_connections, user_connections;
+    bucket_rate accepts;                        /* of all */
+    bucket_rate messages, subscribes, searches; /* of one connection */
+    uint32_t searches_at_once;                  /* of one connection */
+    const network *exempt;                      /* borrow; where address_connections do not count */
+    size_t exempt_count;
+} gateway_limits;
 
 typedef struct gateway_options {
     const catalog *catalog;     /* borrow */
@@ -35,11 +48,12 @@ typedef struct gateway_options {
                                    log does */
     const char *search;         /* "es_proxy" or "embedded_search"; NULL: no search engine */
     uint32_t search_ms;         /* deadline of a search that asks for no other */
-    bool demo;                  /* /demo/ is served, and / leads there */
-    const char *configuration;  /* JSON for /configz, without secrets; NULL: null; borrow */
-    gateway_ports *ports;       /* filled in by the gateway; may be NULL */
-    const char *const *actors;  /* whose state /metrics tells; ends with NULL; may be NULL */
-    const tw_system *system;    /* for its health; NULL: always green */
+    gateway_limits limits;
+    bool demo;                 /* /demo/ is served, and / leads there */
+    const char *configuration; /* JSON for /configz, without secrets; NULL: null; borrow */
+    gateway_ports *ports;      /* filled in by the gateway; may be NULL */
+    const char *const *actors; /* whose state /metrics tells; ends with NULL; may be NULL */
+    const tw_system *system;   /* for its health; NULL: always green */
 } gateway_options;
 
 extern const tw_actor_class gateway_class;

@@ -6,11 +6,15 @@
 #include "protocol/json.h"
 #include "protocol/utf8.h"
 
+#include "gateways/web/admission.h"
 #include "gateways/web/http_priv.h"
 #include "gateways/web/identity.h"
 #include "gateways/web/websocket.h"
 
-enum { HTTP_INPUT_MAX = TW_HTTP_BODY_MAX + HTTP_HEAD_MAX };
+enum {
+    HTTP_INPUT_MAX = TW_HTTP_BODY_MAX + HTTP_HEAD_MAX,
+    HTTP_RETRY_S = 5, /* told to one too many of an address: when to come again */
+};
 
 /* ---- answers ---- */
 
@@ -87,6 +91,24 @@ void http_answer_error(edge *self, connection *conn, int status, tw_err err, con
     wire_error(&body, &(wire_refusal){.code = err, .message = tw_str_of(message)});
     http_answer(self, conn, status, NULL, tw_buf_str(&body));
     tw_buf_fini(&body);
+}
+
+void http_refuse_address(edge *self, connection *conn)
+{
+    char body[512];
+    size_t len = tw_format(body, sizeof body,
+                           "{\"type\":\"error\",\"code\":\"rate\",\"message\":\"There are %u "
+                           "connections of this address.\",\"hint\":\"Close some, or have the "
+                           "server's operator name the address in limits.exempt.\","
+                           "\"retry\":\"backoff\",\"after_ms\":%d}",
+                           self->options->limits.address_connections, HTTP_RETRY_S * 1000);
+    tw_buf_clear(&self->text);
+    tw_buf_format(&self->text,
+                  "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+                  "Content-Length: %zu\r\nRetry-After: %d\r\nConnection: close\r\n\r\n%s",
+                  len, HTTP_RETRY_S, body);
+    connection_send(self, conn, tw_buf_str(&self->text));
+    connection_end(self, conn);
 }
 
 /* A request that cannot be read: what follows it cannot be found either. */
@@ -650,12 +672,16 @@ static void run_rest(edge *self, connection *conn, const http_head *head, tw_str
     conn->http->shape = (uint8_t)route->shape;
     conn->http->good = route->good;
     conn->http->docs = 0;
-    if (!route->make(self, &asked) || asked.request.err != TW_OK) {
+    bool made = route->make(self, &asked);
+    tw_bson request = made ? tw_bson_end(&asked.builder) : (tw_bson){0};
+    if (!made || asked.request.err != TW_OK) {
         http_answer_error(self, conn, 400, TW_E_BAD_MESSAGE, "a body or a parameter is wrong");
+    } else if (request_is_search(request) && admission_search(self, conn) > 0) {
+        conn->http->more_head = "Retry-After: 1\r\n";
+        http_answer_error(self, conn, 429, TW_E_RATE, "too many searches of one connection");
     } else {
         conn->deadline_ms = 0; /* a request has deadlines of its own */
-        request_run(self->requests, conn->streams.rights, tw_bson_end(&asked.builder),
-                    reply_arrived, self, conn->id);
+        request_run(self->requests, conn->streams.rights, request, reply_arrived, self, conn->id);
     }
     tw_buf_fini(&asked.request);
 }
@@ -720,6 +746,7 @@ static bool starts_with(tw_str text, const char *with)
 static void run(edge *self, connection *conn, const http_head *head, tw_str body)
 {
     self->figures.http_requests++;
+    admission_charge(self, conn);
     tw_arena_reset(&self->arena);
     bool reads =
         tw_str_equal(head->method, TW_STR("GET")) || tw_str_equal(head->method, TW_STR("HEAD"));

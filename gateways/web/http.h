@@ -7,4 +7,6 @@ void http_bytes(edge *edge, connection *conn, const uint8_t *bytes, size_t len);
 void http_go_on(edge *edge, connection *conn); /* an answer has left: the next request */
 /* A reply of the request that runs; false: pause it until the queue has drained. */
 bool http_reply(edge *edge, connection *conn, tw_bson reply, bool final);
+/* Tells one too many of its address that it is, before it has asked anything, and ends it. */
+void http_refuse_address(edge *edge, connection *conn);
 void http_gone(connection *conn);

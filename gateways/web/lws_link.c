@@ -195,6 +195,11 @@ static void accept_some(lws_link *self, listener *from, int fd)
             pause_listeners(self, true);
             return;
         }
+        if (!self->handler.may_accept(self->handler.context, from->tag)) {
+            from->paused = true;
+            lws_rx_flow_control(from->wsi, 0);
+            return;
+        }
         int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (accepted >= 0) {
             adopt(self, from->tag, accepted);
@@ -471,6 +476,11 @@ tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count,
         return TW_E_UNAVAILABLE;
     }
     return TW_OK;
+}
+
+void lws_link_read(lws_socket *socket, bool on)
+{
+    ask_events(socket, on ? socket->events | EPOLLIN : socket->events & ~(uint32_t)EPOLLIN);
 }
 
 void lws_link_want_write(lws_socket *socket)

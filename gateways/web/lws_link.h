@@ -16,6 +16,9 @@ typedef struct lws_socket lws_socket; /* a connection, as the loop knows it */
 
 typedef struct lws_link_handler {
     void *context;
+    /* May another connection be accepted on this listener? False: they wait in the kernel until
+     * lws_link_resume. */
+    bool (*may_accept)(void *context, int tag);
     /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL:
      * it is closed. The socket is given by on_open right after, or on_close when that failed. */
     void *(*on_accept)(void *context, int tag, int fd);
@@ -48,14 +51,15 @@ void lws_link_stop_listening(lws_link *link);
 tw_err lws_link_watch(lws_link *link, int fd);
 /* One turn of the loop; waits at most timeout_ms, -1: until something comes. */
 void lws_link_service(lws_link *link, int timeout_ms);
-/* Tries to accept again where descriptors had run out. At each tick. */
+/* Tries to accept again where descriptors had run out, or accepting was too fast. At each tick. */
 void lws_link_resume(lws_link *link);
 
 /* Writes; *sent is what the kernel took, maybe 0. TW_E_UNAVAILABLE: the peer is gone. */
 tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent);
-void lws_link_want_write(lws_socket *socket); /* on_writable once, when there is room */
-void lws_link_shutdown(lws_socket *socket);   /* nothing more is sent; the peer sees the end */
-void lws_link_close(lws_socket *socket);      /* soon, from the loop; on_close follows */
+void lws_link_read(lws_socket *socket, bool on); /* off: what comes waits in the kernel */
+void lws_link_want_write(lws_socket *socket);    /* on_writable once, when there is room */
+void lws_link_shutdown(lws_socket *socket);      /* nothing more is sent; the peer sees the end */
+void lws_link_close(lws_socket *socket);         /* soon, from the loop; on_close follows */
 
 /* Sec-WebSocket-Accept of a key; out is terminated. */
 void lws_link_accept_key(tw_str key, char out[32]);

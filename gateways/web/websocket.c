@@ -7,8 +7,11 @@
 
 #include "broker/position.h"
 
+#include "gateways/web/admission.h"
 #include "gateways/web/database.h"
 #include "gateways/web/identity.h"
+
+enum { WEBSOCKET_USER_MS = 5000 }; /* told to one too many of a user: when to come again */
 
 typedef struct verb {
     const char *name;
@@ -82,8 +85,7 @@ bool websocket_reply(edge *self, connection *conn, tw_bson reply)
 }
 
 /* An error about a message of a known family: no step towards the end. */
-static void refuse(edge *self, connection *conn, tw_bson message, tw_err err, tw_str why,
-                   tw_str hint)
+static void refuse_for(edge *self, connection *conn, tw_bson message, wire_refusal *refusal)
 {
     tw_buf mux;
     tw_buf req;
@@ -91,14 +93,17 @@ static void refuse(edge *self, connection *conn, tw_bson message, tw_err err, tw
     tw_buf_init(&req, 4096);
     bool named = wire_mux_id(&mux, tw_bson_get(message, TW_STR("mux_id"))) == TW_OK;
     bool asked = wire_mux_id(&req, tw_bson_get(message, TW_STR("reqID"))) == TW_OK;
-    send_error(self, conn,
-               &(wire_refusal){.mux_id = named ? tw_buf_str(&mux) : (tw_str){NULL, 0},
-                               .req_id = asked ? tw_buf_str(&req) : (tw_str){NULL, 0},
-                               .code = err,
-                               .message = why,
-                               .hint = hint});
+    refusal->mux_id = named ? tw_buf_str(&mux) : (tw_str){NULL, 0};
+    refusal->req_id = asked ? tw_buf_str(&req) : (tw_str){NULL, 0};
+    send_error(self, conn, refusal);
     tw_buf_fini(&mux);
     tw_buf_fini(&req);
+}
+
+static void refuse(edge *self, connection *conn, tw_bson message, tw_err err, tw_str why,
+                   tw_str hint)
+{
+    refuse_for(self, conn, message, &(wire_refusal){.code = err, .message = why, .hint = hint});
 }
 
 /* A message that is not understood at all. */
@@ -114,9 +119,32 @@ static void misunderstood(edge *self, connection *conn, tw_bson message, tw_err 
 
 /* ---- type: streams ---- */
 
+/* More than its rate: nothing was done, and it is told when it may ask again. */
+static bool is_too_fast(edge *self, connection *conn, tw_bson message, uint64_t after_ms,
+                        const char *text)
+{
+    if (after_ms > 0) {
+        refuse_for(self, conn, message,
+                   &(wire_refusal){.code = TW_E_RATE,
+                                   .message = tw_str_of(text),
+                                   .hint = TW_STR("ask again after after_ms"),
+                                   .after_ms = after_ms});
+    }
+    return after_ms > 0;
+}
+
+static bool subscribes_too_fast(edge *self, connection *conn, tw_bson message)
+{
+    return is_too_fast(self, conn, message, admission_subscribe(self, conn),
+                       "Too many streams were asked for in a short time.");
+}
+
 static void on_subscribe(edge *self, connection *conn, tw_bson message)
 {
     broker_why why = {"", ""};
+    if (subscribes_too_fast(self, conn, message)) {
+        return;
+    }
     tw_err err = self->draining ? TW_E_DRAINING
                                 : streams_subscribe(self->streams, &conn->streams, &self->arena,
                                                     message, &why);
@@ -128,6 +156,9 @@ static void on_subscribe(edge *self, connection *conn, tw_bson message)
 static void on_watch(edge *self, connection *conn, tw_bson message)
 {
     broker_why why = {"", ""};
+    if (subscribes_too_fast(self, conn, message)) {
+        return;
+    }
     tw_err err = self->draining
                      ? TW_E_DRAINING
                      : streams_watch(self->streams, &conn->streams, &self->arena, message, &why);
@@ -145,7 +176,30 @@ static void on_close_stream(edge *self, connection *conn, tw_bson message)
     }
 }
 
-static void add_limits(tw_buf *out)
+/* The limits that may be configured are told as they are. */
+static uint64_t limit_of(const gateway_limits *limits, const char *name, uint64_t fallback)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } configured[] = {
+        {"ADDRESS_CONNECTIONS", limits->address_connections},
+        {"USER_CONNECTIONS", limits->user_connections},
+        {"ACCEPTS_S", limits->accepts.per_s},
+        {"MESSAGES_S", limits->messages.per_s},
+        {"SUBSCRIBES_S", limits->subscribes.per_s},
+        {"SEARCHES_S", limits->searches.per_s},
+        {"SEARCHES_AT_ONCE", limits->searches_at_once},
+    };
+    for (size_t i = 0; i < TW_COUNT(configured); i++) {
+        if (strcmp(configured[i].name, name) == 0) {
+            return configured[i].value;
+        }
+    }
+    return fallback;
+}
+
+static void add_limits(const gateway_limits *configured, tw_buf *out)
 {
     static const struct {
         const char *name;
@@ -160,7 +214,8 @@ static void add_limits(tw_buf *out)
         for (const char *at = limits[i].name; *at != 0; at++) {
             tw_buf_add_byte(out, *at >= 'A' && *at <= 'Z' ? (char)(*at + 32) : *at);
         }
-        tw_buf_format(out, "\":%llu", (unsigned long long)limits[i].value);
+        uint64_t value = limit_of(configured, limits[i].name, limits[i].value);
+        tw_buf_format(out, "\":%llu", (unsigned long long)value);
     }
 }
 
@@ -172,6 +227,21 @@ static void refuse_token(edge *self, connection *conn, tw_err err, const char *t
                                .message = tw_str_of(text),
                                .hint = TW_STR("hello with a token that is good now")});
     websocket_close(self, conn, tw_err_number(err), "token");
+}
+
+/* False: there are too many websockets of its user, and it ends. */
+static bool enter_user(edge *self, connection *conn)
+{
+    if (admission_enter_user(self, conn)) {
+        return true;
+    }
+    send_error(self, conn,
+               &(wire_refusal){.code = TW_E_RATE,
+                               .message = TW_STR("There are too many connections of this user."),
+                               .hint = TW_STR("close some, or share one by mux_id"),
+                               .after_ms = WEBSOCKET_USER_MS});
+    websocket_close(self, conn, tw_err_number(TW_E_RATE), "too many connections");
+    return false;
 }
 
 /* Where there is auth: who says hello. False: the connection ends. */
@@ -199,7 +269,7 @@ static bool take_token(edge *self, connection *conn, tw_bson message)
         websocket_close(self, conn, tw_err_number(TW_E_UNAVAILABLE), "rights changed");
         return false;
     }
-    return true;
+    return enter_user(self, conn);
 }
 
 static bool may_read(edge *self, const connection *conn, const catalog_collection *at)
@@ -230,7 +300,7 @@ static void on_hello(edge *self, connection *conn, tw_bson message)
     tw_vector head = streams_at(self->streams);
     tw_json_write_vector(out, head.count > 0 ? head : (tw_vector){self->head, self->head_count});
     tw_buf_add_str(out, TW_STR(",\"limits\":{"));
-    add_limits(out);
+    add_limits(&self->options->limits, out);
     tw_buf_add_str(out, TW_STR("},\"collections\":["));
     const catalog *known = self->options->catalog;
     bool first = true;
@@ -313,8 +383,12 @@ static void on_action(edge *self, connection *conn, tw_bson message, tw_str acti
     } else {
         conn->bad_in_row = 0;
     }
-    request_run(self->requests, conn->streams.rights, message, reply_arrived, self,
-                conn->id); /* refuses by itself */
+    if (!request_is_search(message) ||
+        !is_too_fast(self, conn, message, admission_search(self, conn),
+                     "Too many searches of one connection.")) {
+        request_run(self->requests, conn->streams.rights, message, reply_arrived, self,
+                    conn->id); /* refuses by itself */
+    }
     if (conn->bad_in_row >= TW_BAD_FRAMES_MAX) {
         websocket_close(self, conn, tw_err_number(TW_E_BAD_MESSAGE), "too many bad messages");
     }
@@ -376,7 +450,7 @@ bool websocket_begin(edge *self, connection *conn, tw_str path)
     if (identity_missing(self, conn)) {
         uint64_t wait_ms = self->options->hello_ms;
         conn->hello_ms = conn->heard_ms + (wait_ms != 0 ? wait_ms : TW_HELLO_MS);
-    } else if (conn->greets) {
+    } else if (enter_user(self, conn) && conn->greets) {
         start_changes(self, conn);
     }
     return true;
@@ -396,6 +470,7 @@ static void on_event(edge *self, connection *conn, websocket_event event, tw_str
 {
     switch (event) {
     case WEBSOCKET_TEXT:
+        admission_charge(self, conn);
         if (identity_missing(self, conn) && payload.len > TW_HELLO_MESSAGE_MAX) {
             websocket_close(self, conn, tw_err_number(TW_E_TOO_BIG), "too big before hello");
             break;
@@ -406,6 +481,7 @@ static void on_event(edge *self, connection *conn, websocket_event event, tw_str
         websocket_close(self, conn, WEBSOCKET_CLOSE_UNSUPPORTED, "text frames only");
         break;
     case WEBSOCKET_PING:
+        admission_charge(self, conn);
         send_control(self, conn, WEBSOCKET_OP_PONG, payload);
         break;
     case WEBSOCKET_CLOSE:

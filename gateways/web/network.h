@@ -1,0 +1,21 @@
+/* network.h - addresses of peers, and networks in which they lie. IPv4 is held as IPv6 maps it. */
+#pragma once
+
+#include "protocol/base.h"
+
+typedef struct network_address {
+    uint8_t bytes[16];
+} network_address;
+
+typedef struct network {
+    network_address address;
+    uint8_t bits; /* of address that count: 0 to 128 */
+} network;
+
+/* Reads 192.0.2.0/24, 2001:db8::/32 or one address. False: it is none. */
+bool network_read(const char *text, network *out);
+bool network_has(const network *self, const network_address *address);
+/* Who is at the other end of a socket. False: not of the Internet, or gone already. */
+bool network_peer(int fd, network_address *out);
+/* What is counted as one peer: an IPv4 address, or the 64 bits that an IPv6 site chooses below. */
+network_address network_site(const network_address *address);

@@ -1,0 +1,79 @@
+/* network_test.c - what is read as a network, and what lies in it. */
+#include "gateways/web/network.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static void test_network_holds_what_lies_in_it(void **state)
+{
+    static const struct {
+        const char *network, *address;
+        bool has;
+    } cases[] = {
+        {"127.0.0.0/8", "127.9.9.9", true},
+        {"127.0.0.0/8", "128.0.0.1", false},
+        {"192.0.2.4", "192.0.2.4", true},
+        {"192.0.2.4", "192.0.2.5", false},
+        {"192.0.2.128/25", "192.0.2.127", false},
+        {"192.0.2.128/25", "192.0.2.129", true},
+        {"::1", "::1", true},
+        {"::1", "127.0.0.1", false},
+        {"2001:db8::/33", "2001:db8:7fff::1", true},
+        {"2001:db8::/33", "2001:db8:8000::1", false},
+        {"127.0.0.1", "::ffff:127.0.0.1", true},
+        {"0.0.0.0/0", "9.9.9.9", true},
+        {"0.0.0.0/0", "2001:db8::1", false},
+        {"::/0", "9.9.9.9", true},
+    };
+    (void)state;
+    for (size_t i = 0; i < TW_COUNT(cases); i++) {
+        network in, one;
+        assert_true(network_read(cases[i].network, &in));
+        assert_true(network_read(cases[i].address, &one));
+        assert_int_equal(network_has(&in, &one.address), cases[i].has);
+    }
+}
+
+static void test_network_refuses_other_texts(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "localhost",
+                                        "127.0.0.1/33",
+                                        "::1/129",
+                                        "127.0.0.1/",
+                                        "1.2.3",
+                                        "1.2.3.4/-1",
+                                        "::1/8/8",
+                                        " 127.0.0.1",
+                                        "1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111"};
+    network out;
+    (void)state;
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        assert_false(network_read(wrong[i], &out));
+    }
+}
+
+static void test_network_site_of_ipv6_is_its_first_half(void **state)
+{
+    network a, b, four, other;
+    (void)state;
+    assert_true(network_read("2001:db8::1", &a) && network_read("2001:db8::ffff:1", &b));
+    assert_true(network_read("192.0.2.4", &four) && network_read("192.0.2.5", &other));
+    network_address first = network_site(&a.address), second = network_site(&b.address);
+    assert_memory_equal(first.bytes, second.bytes, 16);
+    first = network_site(&four.address), second = network_site(&other.address);
+    assert_memory_not_equal(first.bytes, second.bytes, 16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_network_holds_what_lies_in_it),
+        cmocka_unit_test(test_network_refuses_other_texts),
+        cmocka_unit_test(test_network_site_of_ipv6_is_its_first_half),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
