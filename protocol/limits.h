@@ -72,6 +72,8 @@
     L(LOG_AGE_S, 86400, "s", "Superseded rows are kept this long; then the floor passes.")         \
     L(MAILBOX_MAX, 4096, "messages", "Waiting asks of one actor; busy.")                           \
     L(LINK_IN_FLIGHT_MAX, 32, "requests", "Unanswered on one nng link: its queue holds 64.")       \
+    L(FOLLOW_QUEUE_MAX, 1024, "messages", "Published, not taken yet; the oldest is lost: a gap.")  \
+    L(FOLLOW_BYTES_MAX, 67108864, "bytes", "Of those inside a process; the oldest is lost.")       \
     L(ACTORS_MAX, 64, "actors", "In one process.")                                                 \
     L(LINKS_MAX, 32, "links", "Of one actor to others.")                                           \
     L(TIMERS_MAX, 64, "timers", "Of one actor.")                                                   \

@@ -116,7 +116,7 @@ bool tw_link_up(const tw_actor *actor, int link);
 /* ---- publications ---- */
 /* Publishes to the followers: [publisher's life, batch number, message]. Followers see lost
  * numbers, the loss of the very last too, as the number is repeated every 500 ms of silence.
- * Never blocks, may be dropped by nng: nobody may depend on its delivery. */
+ * Never blocks, may be dropped where a follower lags: nobody may depend on its delivery. */
 void tw_publish(tw_actor *actor, tw_msg_id id, const void *body);
 /* Follows an actor's publications; they arrive at the handlers of the class with route NULL. Its
  * first sign of life always calls on_gap. */

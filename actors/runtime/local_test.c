@@ -1,4 +1,5 @@
-/* local_test.c - inboxes and links inside a process: who finds whom, what is lost, what is full. */
+/* local_test.c - inboxes, links, publications inside a process: who finds whom, what is lost, full.
+ */
 #include "actors/runtime/local.h"
 
 #include <setjmp.h>
@@ -189,6 +190,112 @@ static void test_full_queues_are_busy_until_they_are_read(void **state)
     transport_close(&inbox);
 }
 
+#define FOLLOWED BASE "/store.pub"
+
+static void test_publication_reaches_each_follower_and_nobody_is_no_error(void **state)
+{
+    (void)state;
+    transport_socket source;
+    transport_socket follows[TW_ACTORS_MAX + 1]; /* more than are woken behind the lock */
+    char header[64];
+    size_t len = 0;
+    open_socket(&source, TRANSPORT_PUBLICATIONS);
+    assert_int_equal(source.fd, -1);
+    open_socket(&follows[0], TRANSPORT_FOLLOW);
+    assert_int_equal(transport_dial(&follows[0], FOLLOWED), TW_OK);
+    assert_int_equal(transport_listen(&source, FOLLOWED), TW_OK);
+    assert_int_equal(atomic_load(&follows[0].pipes), 1);
+    for (size_t i = 1; i < TW_COUNT(follows); i++) {
+        open_socket(&follows[i], TRANSPORT_FOLLOW);
+        assert_int_equal(transport_dial(&follows[i], FOLLOWED), TW_OK);
+    }
+    assert_int_equal(atomic_load(&source.pipes), TW_ACTORS_MAX + 1);
+    assert_int_equal(send_text(&source, TW_STR(""), "first"), TW_OK);
+    assert_int_equal(send_text(&source, TW_STR(""), "second"), TW_OK);
+    for (size_t i = 0; i < TW_COUNT(follows); i++) {
+        eventfd_t told = 0;
+        assert_int_equal(eventfd_read(follows[i].fd, &told), 0);
+        assert_int_equal(told, 1); /* once for both */
+        assert_int_equal(eventfd_write(follows[i].fd, told), 0);
+        assert_true(take(&follows[i], "first", header, &len));
+        assert_int_equal(len, 0);
+        assert_true(take(&follows[i], "second", header, &len));
+        assert_true(take(&follows[i], "", header, &len));
+        assert_int_not_equal(eventfd_read(follows[i].fd, &told), 0);
+        transport_close(&follows[i]);
+    }
+    assert_int_equal(send_text(&source, TW_STR(""), "to nobody"), TW_OK);
+    transport_close(&source);
+}
+
+static void test_follower_finds_the_next_publisher_and_keeps_what_came(void **state)
+{
+    (void)state;
+    transport_socket source;
+    transport_socket follow;
+    char header[64];
+    size_t len = 0;
+    open_socket(&source, TRANSPORT_PUBLICATIONS);
+    assert_int_equal(transport_listen(&source, FOLLOWED), TW_OK);
+    open_socket(&follow, TRANSPORT_FOLLOW);
+    assert_int_equal(transport_dial(&follow, FOLLOWED), TW_OK);
+    assert_int_equal(send_text(&source, TW_STR(""), "of the first"), TW_OK);
+    transport_close(&source);
+    assert_int_equal(atomic_load(&follow.losses), 1);
+    open_socket(&source, TRANSPORT_PUBLICATIONS);
+    assert_int_equal(transport_listen(&source, FOLLOWED), TW_OK);
+    assert_int_equal(atomic_load(&follow.gains), 2);
+    assert_int_equal(send_text(&source, TW_STR(""), "of the next"), TW_OK);
+    assert_true(take(&follow, "of the first", header, &len));
+    assert_true(take(&follow, "of the next", header, &len));
+    transport_refuse(&follow, NULL); /* it begins anew, without the others */
+    assert_int_equal(atomic_load(&follow.losses), 2);
+    assert_int_equal(atomic_load(&follow.pipes), 1);
+    transport_close(&follow);
+    assert_int_equal(atomic_load(&source.pipes), 0);
+    transport_close(&source);
+}
+
+static void test_follower_that_lags_loses_the_oldest_by_count_and_by_bytes(void **state)
+{
+    (void)state;
+    transport_socket source;
+    transport_socket lagging;
+    char text[16];
+    char header[64];
+    size_t len = 0;
+    open_socket(&source, TRANSPORT_PUBLICATIONS);
+    assert_int_equal(transport_listen(&source, FOLLOWED), TW_OK);
+    open_socket(&lagging, TRANSPORT_FOLLOW);
+    assert_int_equal(transport_dial(&lagging, FOLLOWED), TW_OK);
+    for (int i = 0; i < TW_FOLLOW_QUEUE_MAX + 2; i++) {
+        tw_format(text, sizeof text, "%d", i);
+        assert_int_equal(send_text(&source, TW_STR(""), text), TW_OK);
+    }
+    for (int i = 2; i < TW_FOLLOW_QUEUE_MAX + 2; i++) {
+        tw_format(text, sizeof text, "%d", i);
+        assert_true(take(&lagging, text, header, &len));
+    }
+    assert_true(take(&lagging, "", header, &len));
+    char *big = tw_alloc(TW_ACTOR_MESSAGE_MAX);
+    assert_non_null(big);
+    memset(big, 'x', TW_ACTOR_MESSAGE_MAX - 1);
+    big[TW_ACTOR_MESSAGE_MAX - 1] = '\0';
+    size_t fit = TW_FOLLOW_BYTES_MAX / (TW_ACTOR_MESSAGE_MAX - 1);
+    for (size_t i = 0; i <= fit; i++) {
+        big[0] = (char)('0' + (char)i);
+        assert_int_equal(send_text(&source, TW_STR(""), big), TW_OK);
+    }
+    for (size_t i = 1; i <= fit; i++) {
+        big[0] = (char)('0' + (char)i);
+        assert_true(take(&lagging, big, header, &len));
+    }
+    assert_true(take(&lagging, "", header, &len));
+    tw_free(big);
+    transport_close(&lagging);
+    transport_close(&source);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +307,12 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_queues_are_busy_until_they_are_read, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            test_publication_reaches_each_follower_and_nobody_is_no_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_follower_finds_the_next_publisher_and_keeps_what_came,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_follower_that_lags_loses_the_oldest_by_count_and_by_bytes, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

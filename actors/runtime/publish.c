@@ -10,7 +10,7 @@
  * its followers see that by the next number. */
 static void publication_send(tw_actor *actor, tw_str message)
 {
-    TW_ASSERT(actor->publications.id != 0);
+    TW_ASSERT(transport_is_open(&actor->publications));
     char head[PUBLICATION_HEAD_BYTES];
     publication_head_write(actor->published, head);
     transport_packet *packet = NULL;
@@ -42,7 +42,7 @@ void tw_publish(tw_actor *actor, tw_msg_id id, const void *body)
 
 tw_err publish_life_begin(tw_actor *actor)
 {
-    TW_ASSERT(actor->publications.id == 0);
+    TW_ASSERT(!transport_is_open(&actor->publications));
     actor->published = (publication_head){0};
     actor->beat_ms = UINT64_MAX;
     if (!actor->class->publishes) {

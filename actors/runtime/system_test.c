@@ -755,11 +755,11 @@ static void test_stop_with_an_actor_that_does_not_end_is_bounded(void **unused)
 
 /* ---- publications, timers ---- */
 
-static void check_publications(uint64_t drop_every, uint64_t arrive)
+static void check_publications(const char *base, uint64_t drop_every, uint64_t arrive)
 {
     struct stage stage = {0};
     const tw_envelope *in;
-    stage_open(&stage, NULL, drop_every, true);
+    stage_open(&stage, base, drop_every, true);
     figure_await(&stage, FIGURE_GAPS, 1); /* the first sign of the publisher is a gap */
     assert_int_equal(tell(stage.to_peer, PEER_PUBLISH, 100, &in), TW_OK);
     figure_await(&stage, FIGURE_PUBLISHED, arrive);
@@ -779,22 +779,31 @@ static void check_publications(uint64_t drop_every, uint64_t arrive)
 static void test_publications_dropped_are_told_as_gaps(void **unused)
 {
     (void)unused;
-    check_publications(0, 100);
-    check_publications(4, 75);
-    check_publications(10, 90);
+    const char *const bases[] = {NULL, ipc_base}; /* queues, and nng */
+    for (size_t i = 0; i < TW_COUNT(bases); i++) {
+        check_publications(bases[i], 0, 100);
+        check_publications(bases[i], 4, 75);
+        check_publications(bases[i], 10, 90);
+    }
 }
 
-static void test_publisher_restarted_is_told_as_a_gap(void **unused)
+static void check_publisher_restarted(const char *base)
 {
-    (void)unused;
     struct stage stage = {0};
     const tw_envelope *in;
-    stage_open(&stage, NULL, 0, true);
+    stage_open(&stage, base, 0, true);
     figure_await(&stage, FIGURE_GAPS, 1);
     assert_int_equal(tell(stage.to_peer, PEER_FAIL, 0, &in), TW_E_UNAVAILABLE);
     figure_await(&stage, FIGURE_GAPS, 2);
     assert_int_equal(state_of(stage.to_asker).gaps, 1);
     stage_close(&stage);
+}
+
+static void test_publisher_restarted_is_told_as_a_gap(void **unused)
+{
+    (void)unused;
+    check_publisher_restarted(NULL);
+    check_publisher_restarted(ipc_base);
 }
 
 static void test_timers_fire_once_in_order_of_time(void **unused)

@@ -26,7 +26,7 @@ enum {
     INBOX_RECEIVE = 128,
     INBOX_SEND = 1024, /* answers; emptied by a thread of nng within microseconds */
     LINK_QUEUE = 64,   /* both ways; twice the window, for what an ended pipe left behind */
-    PUBLICATION_QUEUE = 1024,
+    PUBLICATION_QUEUE = TW_FOLLOW_QUEUE_MAX,
     RECONNECT_MIN_MS = 10,
     RECONNECT_MAX_MS = 500,
 };
@@ -200,9 +200,8 @@ tw_err transport_open(transport_socket *socket, transport_kind kind, const char 
     TW_ASSERT((size_t)kind < TW_COUNT(kinds));
     *socket = (transport_socket){.fd = -1, .wake_fd = wake_fd};
     TW_ASSERT(wake_fd >= 0);
-    bool asks = kind == TRANSPORT_INBOX || kind == TRANSPORT_LINK;
-    if (asks && starts_with(base, INPROC_PREFIX)) {
-        return local_open(socket, kind == TRANSPORT_INBOX);
+    if (starts_with(base, INPROC_PREFIX)) {
+        return local_open(socket, kind);
     }
     nng_socket opened;
     int rv = kinds[kind].open(&opened);
@@ -328,6 +327,16 @@ void transport_packet_free(transport_packet **packet)
         nng_msg_free(msg_of(*packet));
         *packet = NULL;
     }
+}
+
+tw_err transport_packet_copy(transport_packet **out, const transport_packet *packet)
+{
+    nng_msg *copy;
+    int rv = nng_msg_dup(&copy, msg_of(packet));
+    if (rv == 0) {
+        *out = (transport_packet *)copy;
+    }
+    return failure_of(rv);
 }
 
 tw_str transport_packet_header(const transport_packet *packet)

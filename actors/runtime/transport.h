@@ -1,5 +1,5 @@
 /* transport.h - the sockets of actors. transport.c is the runtime's only user of nng.
- * Inside one process (inproc://) requests and answers go by queues instead (local.h).
+ * Inside one process (inproc://) everything goes by queues instead (local.h).
  *
  * Four kinds, all polled by their descriptor and never blocking:
  *   inbox         raw REP: requests arrive in any number, each with its route in the header;
@@ -42,6 +42,11 @@ typedef struct transport_socket {
     atomic_uint losses;           /* pipes that have ended since the socket was opened */
 } transport_socket;
 
+static inline bool transport_is_open(const transport_socket *socket)
+{
+    return socket->id != 0 || socket->local != NULL;
+}
+
 /* A message on its way; own. The struct is nng's. */
 typedef struct transport_packet transport_packet;
 
@@ -72,6 +77,7 @@ void transport_close(transport_socket *socket);
 /* Makes a packet of a header (route or request number; may be empty) and of two parts of body,
  * which are copied. TW_E_NO_MEMORY. */
 tw_err transport_packet_new(transport_packet **out, tw_str header, tw_str prefix, tw_str body);
+tw_err transport_packet_copy(transport_packet **out, const transport_packet *packet);
 void transport_packet_free(transport_packet **packet);
 tw_str transport_packet_header(const transport_packet *packet); /* view */
 tw_str transport_packet_body(const transport_packet *packet);   /* view */
