@@ -253,6 +253,19 @@ pub fn build(b: *std.Build) void {
         }
     }
 
+    // `bench -- report` and `bench -- growth` run many of them: programs for Python.
+    for ([_][]const u8{ "report", "growth" }) |name| {
+        const args = b.args orelse continue;
+        if (args.len == 0 or !std.mem.eql(u8, args[0], name)) continue;
+        const run = b.addSystemCommand(&.{ c.python, b.fmt("bench/{s}.py", .{name}) });
+        run.addArgs(args[1..]);
+        run.setCwd(b.path("."));
+        run.stdio = .inherit;
+        run.step.dependOn(b.getInstallStep());
+        for (steps.bench.dependencies.items) |installed| run.step.dependOn(installed);
+        steps.bench.dependOn(&run.step);
+    }
+
     // zig build guard ------------------------------------------------------------------------
     guardProgram(c);
 
@@ -280,6 +293,7 @@ pub fn build(b: *std.Build) void {
     const scenario = b.addSystemCommand(&.{ c.python, "tests/run.py", "scenario" });
     scenario.setCwd(b.path("."));
     scenario.step.dependOn(b.getInstallStep());
+    scenario.step.dependOn(steps.bench);
     if (b.args) |args| scenario.addArgs(args);
     steps.scenario.dependOn(&scenario.step);
 

@@ -1,166 +1,132 @@
 #!/usr/bin/env python3
-"""report.py RUNS.json... --html FILE --csv FILE: the table of goals, plots, and a row for each run.
+"""Runs what the goals G1 to G14 need, and tells what was reached.
 
-RUNS are what `wsload --json` wrote, an object a line. A goal whose runs are not there is `not run`,
-never passed. Of several rounds the median counts; what was lost is summed."""
+  script/build bench -- report                  all; about 25 minutes on an idle machine
+  script/build bench -- report --quick          one round each, about 5 minutes
+  script/build bench -- report --only G5,W2     goals, workloads or labels
+  script/build bench -- report --no-run         only tell what was run before
+
+The peers are those of bench/peers; `script/install bench` installs them, and one that is absent is
+skipped by name. Rounds are interleaved and the median counts. Each run is a row of
+zig-out/report/SIZES/runs.jsonl as soon as it ends, so a second start goes on where the first
+stopped, and runs again what failed or was disturbed by others. Beside it stand report.md,
+report.html (with plots) and report.csv. Only the standard library is used here.
+"""
 
 import argparse
-import csv
-import html
-import json
-import statistics
 import sys
 
-BAD = ["lost", "missing", "repeated", "undecoded", "rejected", "refused", "dropped"]
+import report_goals
+import report_page
+from report_runs import Rows, Work, add_options, chosen, find_peers, run_all, settings_of
 
-# Goal, workload, peer, figure, "less" or "more" is better, and the ratio of the first release.
-GOALS = [
-    ("G1", "1m", "uwebsockets", "p99_ms", "less", 1.5),
-    ("G2", "100k", "uwebsockets", "us_per_delivery", "less", 1.0),
-    ("G3", "max100", "nats", "delivered_s", "more", 1.2),
-    ("G3", "max100", "uwebsockets", "delivered_s", "more", 0.8),
-    ("G4", "max100", "mosquitto", "delivered_s", "more", 10),
-    ("G4", "max100", "nchan", "delivered_s", "more", 10),
-    ("G4", "max100", "ws", "delivered_s", "more", 10),
-    ("G5", "idle", "nats", "rss_per_connection", "less", 0.25),
-    ("G6", "storm", "nats", "connects_s", "more", 1.2),
-    ("G6 great", "storm", "uwebsockets", "connects_s", "more", 0.7),  # the release has none
-    ("G7", "writemax", "jetstream-sync", "acked_s", "more", 2),
-    ("G9", "resume", "nchan-resume", "catch_up_s", "more", 1),
-    ("G9", "resume", "jetstream", "catch_up_s", "more", 1),
-    ("G13", "slow", None, "slow_ratio", "less", 2),
-]
-# Goals that other programs of bench/ measure, which print their own ratio.
-ELSEWHERE = {
-    "G7 bare": "store_writes",
-    "G8": "wsload --only write (told_p50_ms) beside a round trip",
-    "G10": "snapshot_read",
-    "G11": "topic_match",
-    "G12": "json_render",
-    "G14": "service_ingress",
-}
-PLOTS = [
-    ("Latency at a fixed rate, ms", ["p50_ms", "p90_ms", "p99_ms", "p999_ms"]),
-    ("Deliveries a second", ["delivered_s"]),
-    ("Memory a connection, bytes", ["rss_per_connection"]),
-]
-WIDTH, BAR, LABEL = 760, 16, 240
+THREE = ("tidewire", "uwebsockets", "nats")
+SIX = (*THREE, "mosquitto", "nchan", "ws")
+TOPICS = (*THREE, "mosquitto", "nchan-topics")
+LOGS = ("tidewire", "jetstream", "mosquitto-retained", "nchan-all")
+RATE = r"^{}\s+(\d+)"
 
 
-def read(paths):
-    runs = []
-    for path in paths:
-        with open(path, encoding="utf-8") as file:
-            runs += [json.loads(line) for line in file if line.strip()]
-    return runs
-
-
-def median(runs, workload, peer, figure):
-    values = [
-        run["figures"].get(figure, 0)
-        for run in runs
-        if run["workload"] == workload and run["peer"] == peer
+def programs(quick):
+    """Programs that measure both sides in one run; fewer rows where it is to be quick."""
+    scanned_topics = [20000, 5000] if quick else [100000, 20000]
+    match_reads = (("index_us", r"^index\s+([\d.]+)"), ("scan_us", r"^scan\s+([\d.]+)"))
+    return [
+        Work("store_writes", "store_writes", ("G7",), options=(60000 if quick else 200000, 64, 1),
+             tiny=(3000, 64, 1),
+             reads=(("log_s", RATE.format("log")), ("bare_s", RATE.format("bare inserts")),
+                    ("tables_s", RATE.format("two tables"))), cost_s=7),
+        Work("snapshot_read", "snapshot_read", ("G10", "W3"), options=(200000, 1),
+             tiny=(3000, 1),
+             reads=(("pages_s", r"^pages (\d+)"), ("bare_s", r"bare scan and JSON (\d+)")),
+             cost_s=3),
+        Work("topic_match", "topic_match", ("G11", "W8"), options=(*scanned_topics, 10),
+             tiny=(200, 200, 10), reads=match_reads, cost_s=20),
+        Work("topic_match_all", "topic_match", ("G11", "W8"), options=(*scanned_topics, 0),
+             tiny=(200, 200, 0), reads=match_reads, cost_s=10),
+        Work("json_render", "json_render", ("G12",), options=(1,), tiny=(1,),
+             reads=(("ours_s", r"^write,\d+,\d+,(\d+)"), ("theirs_s", r"^write,.*,(\d+),[\d.]+$")),
+             cost_s=3),
+        Work("service_ingress", "service_ingress", ("G14",),
+             options=(30000 if quick else 200000, 1), tiny=(3000, 1),
+             reads=(("bare_s", RATE.format("bare")), ("memory_s", RATE.format("memory")),
+                    ("durable_s", RATE.format("durable"))), cost_s=12),
     ]
-    return statistics.median(values) if values else None
 
 
-def goals(runs):
-    """Rows: goal, against what, the wanted ratio, the one reached, and pass, missed or not run."""
-    for name, workload, peer, figure, better, wanted in GOALS:
-        own = median(runs, workload, "tidewire", figure)
-        other = 1 if peer is None else median(runs, workload, peer, figure)
-        against = f"{workload}: {figure}" + (f" against {peer}" if peer else "")
-        sign = "<=" if better == "less" else ">="
-        if not own or not other:
-            yield name, against, f"{sign} {wanted}x", "", "not run"
-            continue
-        ratio = own / other
-        held = ratio <= wanted if better == "less" else ratio >= wanted
-        lost = sum(
-            run["figures"].get(bad, 0)
-            for run in runs
-            if run["workload"] == workload and run["peer"] == "tidewire"
-            for bad in BAD
-        )
-        verdict = "pass" if held and not lost else f"missed{f', {lost:.0f} lost' if lost else ''}"
-        yield name, against, f"{sign} {wanted}x", f"{ratio:.2f}x", verdict
-    for name, program in ELSEWHERE.items():
-        yield name, f"bench/{program}", "", "", "see that program"
+def workloads(sizes):
+    """In the order of the goals. The curves of the plots are left out where it is to be quick."""
+    works = [
+        Work("1m", "1m", ("G1", "W1"), THREE),
+        Work("100k", "100k", ("G2", "W1"), THREE),
+        Work("max100", "max100", ("G3", "G4", "W1"), SIX),
+        Work("max1000", "max1000", ("W1",), THREE),
+        Work("idle", "idle", ("G5", "W5"), THREE, cost_s=4),
+        Work("storm", "storm", ("G6", "W6"), THREE, cost_s=1),
+        Work("writemax", "writemax", ("G7", "W7"), ("tidewire", "jetstream-sync", "redis"),
+             tiny=()),
+        Work("write", "write", ("G8", "W7"), tiny=()),
+        Work("write1k", "write1k", ("W7",), ("tidewire", "jetstream-sync", "redis")),
+        Work("resume", "resume", ("G9", "W4"), ("tidewire", "jetstream", "nchan-resume"),
+             cost_s=12),
+        Work("snapshot1k", "snapshot1k", ("W3",), LOGS),
+        Work("topics", "topics", ("W2",), TOPICS),
+        Work("filters90", "filters90", ("G11", "W8"), cost_s=15),
+        Work("slow", "slow", ("G13", "W9"), ("tidewire", "uwebsockets", "nats"), cost_s=8),
+        *programs(sizes != "full"),
+    ]
+    if sizes != "full":
+        left_out = ("max1000", "write1k", "snapshot1k", "topics", "filters90")
+        return [work for work in works if sizes == "tiny" or work.label not in left_out]
+    return works + [
+        Work("snapshot100k", "snapshot100k", ("W3",), LOGS, cost_s=10, rounds=1),
+        *(Work(label, "1m", ("W1", "curves"), THREE, ("--rate", rate), rounds=1)
+          for label, rate in (("rate30k", 30), ("rate300k", 300), ("rate2m", 2000))),
+        *(Work(f"max{count}", "max100", ("W1", "curves"), THREE, ("--subscribers", count), rounds=1)
+          for count in (10, 5000)),
+        Work("idle1k", "idle", ("W5", "curves"), THREE, ("--subscribers", 1000), rounds=1),
+        Work("idle15k", "idle", ("W5", "curves"), THREE, ("--subscribers", 15000), rounds=1,
+             cost_s=8),
+    ]
 
 
-def plot(title, runs, figures):
-    """Horizontal bars as SVG: one for each workload, peer and figure that was measured."""
-    bars = []
-    for workload, peer in dict.fromkeys((run["workload"], run["peer"]) for run in runs):
-        for figure in figures:
-            value = median(runs, workload, peer, figure)
-            if value:
-                bars.append((f"{workload} {peer} {figure}", value))
-    if not bars:
-        return ""
-    most = max(value for _, value in bars)
-    rows = "".join(
-        f'<text x="0" y="{i * BAR + 12}">{html.escape(label)}</text>'
-        f'<rect x="{LABEL}" y="{i * BAR + 2}" height="{BAR - 4}" '
-        f'width="{max(1, value / most * (WIDTH - LABEL - 110)):.1f}"/>'
-        f'<text x="{LABEL + value / most * (WIDTH - LABEL - 110) + 6:.1f}" y="{i * BAR + 12}">'
-        f"{value:,.4g}</text>"
-        for i, (label, value) in enumerate(bars)
-    )
-    return (
-        f"<h2>{html.escape(title)}</h2>"
-        f'<svg viewBox="0 0 {WIDTH} {len(bars) * BAR}" width="{WIDTH}">{rows}</svg>'
-    )
-
-
-def page(runs):
-    table = "".join(
-        f"<tr class={row[4].split(',')[0].replace(' ', '-')}>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in goals(runs)
-    )
-    machines = {run["machine"] for run in runs}
-    versions = {f"{run['peer']}: {run['version']}" for run in runs}
-    return (
-        "<!doctype html><meta charset=utf-8><title>Tidewire: benchmarks</title><style>"
-        "body{font:14px sans-serif;margin:2em}td,th{padding:2px 12px;text-align:left}"
-        "svg{font-size:11px}rect{fill:#26c}.missed td{color:#b00}.pass td{color:#070}</style>"
-        f"<h1>Tidewire: benchmarks</h1><p>{html.escape('; '.join(sorted(machines)))}</p>"
-        f"<p>{html.escape('; '.join(sorted(versions)))}</p><table><tr><th>goal<th>what<th>wanted"
-        f"<th>reached<th></tr>{table}</table>"
-        + "".join(plot(title, runs, figures) for title, figures in PLOTS)
-    )
-
-
-def write_csv(runs, path):
-    names = list(dict.fromkeys(name for run in runs for name in run["figures"]))
-    head = ["workload", "peer", "version", "round", "subscribers", "rate", "payload"]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow(head + names)
-        for run in runs:
-            figures = [run["figures"].get(name, 0) for name in names]
-            out.writerow([run[name] for name in head] + figures)
+def tell(rows, settings, more_plots=()):
+    """Writes the files and prints the table of goals; returns the latter's lines."""
+    reached = report_goals.reach_all(rows, settings.versions)
+    lines = [report_page.goal_cells(one) for one in reached]
+    text = "\n".join(f"- {fact}" for fact in report_page.facts(rows))
+    text += "\n\n" + report_page.markdown(report_page.HEAD, lines)
+    text += "\n" + report_page.markdown(report_page.RUN_HEAD, report_page.run_table(rows))
+    folder = settings.folder
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    page = report_page.page(rows, reached, more_plots)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    report_page.write_csv(rows, folder / "report.csv")
+    for name, what, first, great, value, limit, verdict in lines:
+        print(f"{name:6} {what:67} {first:9} {great:9} {value:20} {verdict}  {limit}".rstrip())
+    print(f"in {folder}: report.md, report.html, report.csv, runs.jsonl")
+    return lines
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--html")
-    parser.add_argument("--csv")
+    parser = argparse.ArgumentParser(
+        prog="report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
     given = parser.parse_args(arguments)
-    runs = read(given.runs)
-    if not runs:
-        parser.error("there are no runs in these files")
-    if given.html:
-        with open(given.html, "w", encoding="utf-8") as file:
-            file.write(page(runs))
-    if given.csv:
-        write_csv(runs, given.csv)
-    for row in goals(runs):
-        print("{:8} {:52} {:9} {:9} {}".format(*row))
+    settings = settings_of(given)
+    works = chosen(workloads(settings.sizes), given.only)
+    find_peers(works, settings)
+    rows = Rows(settings.folder / "runs.jsonl")
+    if not given.no_run:
+        try:
+            run_all(works, rows, settings)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", flush=True)
+            return 130
+    tell(rows, settings)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,9 @@
 /* topic_match.c - what does a change cost where many topics stand, with the index and without it?
  *
- * usage: topic_match [topics (100000)] [rows (20000)]
+ * usage: topic_match [topics (100000)] [rows (20000)] [percent that no index finds (0)]
  * Each topic asks for one owner and something more; each row changes one owner's record. The scan
- * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. */
+ * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. Those
+ * that no index finds ask for a range of numbers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -34,13 +35,15 @@ static tw_bson document(tw_arena *arena, const char *json)
     return doc;
 }
 
-static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i)
+static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i, bool indexed)
 {
     tw_bson canonical;
-    const char *json = tw_arena_format(
-        arena,
-        "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\",\"n\":{\"$gte\":%u}}}}",
-        i % 7, i, i % 5);
+    const char *json =
+        indexed ? tw_arena_format(arena,
+                                  "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\","
+                                  "\"n\":{\"$gte\":%u}}}}",
+                                  i % 7, i, i % 5)
+                : tw_arena_format(arena, "{\"tasks\":{\"filter\":{\"n\":{\"$gte\":%u}}}}", 100 + i);
     if (topic_query_of_subscribe(known, NULL, arena, document(arena, json), &canonical, NULL) !=
         TW_OK) {
         die("bad subscribe");
@@ -98,11 +101,12 @@ static double by_scan(topic_query *const *queries, unsigned topics, const tw_ite
 int main(int argc, char **argv)
 {
     uint64_t topics = 100000;
-    uint64_t rows_count = 20000;
+    uint64_t rows_count = 20000, percent = 0;
     if ((argc > 1 && tw_parse_u64(tw_str_of(argv[1]), TW_TOPICS_MAX, &topics) != TW_OK) ||
         (argc > 2 && tw_parse_u64(tw_str_of(argv[2]), 1000000, &rows_count) != TW_OK) ||
-        topics == 0 || rows_count == 0) {
-        die("usage: topic_match [topics] [rows]");
+        (argc > 3 && tw_parse_u64(tw_str_of(argv[3]), 100, &percent) != TW_OK) || topics == 0 ||
+        rows_count == 0) {
+        die("usage: topic_match [topics] [rows] [percent that no index finds]");
     }
     catalog known = {.magic = CATALOG_MAGIC, .default_database = "main"};
     tw_arena arena;
@@ -116,7 +120,7 @@ int main(int argc, char **argv)
     double begin = now_us();
     for (unsigned i = 0; i < topics; i++) {
         uint64_t topic;
-        tw_bson canonical = canonical_of(&known, &arena, i);
+        tw_bson canonical = canonical_of(&known, &arena, i, i % 100 >= percent);
         if (topic_set_open(set, 1, canonical, &topic, NULL) != TW_OK ||
             topic_query_compile(&known, canonical, &queries[i], NULL) != TW_OK) {
             die("a topic was refused");

@@ -1,4 +1,4 @@
-/* load_adapter.c - raw websockets, nchan, NATS, MQTT 3.1.1 and Tidewire. */
+/* load_adapter.c - raw websockets, nchan, NATS, MQTT 3.1.1, redis and Tidewire. */
 #include "bench/load/load_adapter.h"
 
 #include <errno.h>
@@ -117,6 +117,49 @@ static size_t nchan_meta_received(load_client *client, load_conn *conn, uint8_t 
     tw_format(client->position, sizeof client->position, "%.*s", (int)id, (const char *)ptr + 4);
     client->undecoded += payload_read(client, conn, ptr + head, len - head) ? 0 : 1;
     return len;
+}
+
+/* Each topic is a channel of its own, and a channel's publisher a path: so by requests. */
+static void nchan_topics_publish(load_client *client, load_conn *conn, const load_event *events,
+                                 size_t count)
+{
+    char head[160];
+    size_t len = client->payload_bytes;
+    for (size_t i = 0; i < count; i++) {
+        load_bytes_add(&conn->out, head,
+                       tw_format(head, sizeof head,
+                                 "POST /topic?t=%u HTTP/1.1\r\nHost: load\r\n"
+                                 "Content-Length: %zu\r\n\r\n",
+                                 events[i].topic, len));
+        payload_write(load_bytes_room(&conn->out, len), len, &events[i]);
+    }
+}
+
+/* The answers of these requests: a head, and a body of a told length. */
+static size_t nchan_topics_received(load_client *client, load_conn *conn, uint8_t *ptr, size_t len)
+{
+    static const char name[] = "Content-Length: ";
+    size_t at = 0;
+    if (!conn->publishes) {
+        return raw_received(client, conn, ptr, len);
+    }
+    while (at < len) {
+        const uint8_t *head = ptr + at;
+        const uint8_t *end = memmem(head, len - at, "\r\n\r\n", 4);
+        const uint8_t *told = end == NULL ? NULL : memmem(head, (size_t)(end - head), name, 16);
+        unsigned long body = 0;
+        for (const uint8_t *digit = told + 16; told != NULL && *digit != '\r'; digit++) {
+            body = body * 10 + (*digit - (unsigned)'0');
+        }
+        if (end == NULL || len - at < (size_t)(end - head) + 4 + body) {
+            break;
+        }
+        bool good = told != NULL && memcmp(head, "HTTP/1.1 20", 11) == 0;
+        client->rejected += good ? 0 : 1;
+        load_acked(client, (uint32_t)client->acked, good ? 1 : 0);
+        at += (size_t)(end - head) + 4 + body;
+    }
+    return at;
 }
 
 /* ---- NATS: lines, and payloads of a told length ---- */
@@ -322,6 +365,11 @@ static size_t mqtt_head(uint8_t out[8], uint8_t type, size_t body)
     return at;
 }
 
+static bool retains(const load_client *client)
+{
+    return strcmp(client->adapter->name, "mqtt-retain") == 0;
+}
+
 static void mqtt_subscribe(load_client *client, load_conn *conn)
 {
     load_bytes body = {0};
@@ -330,6 +378,7 @@ static void mqtt_subscribe(load_client *client, load_conn *conn)
     for (uint32_t i = 0; i < (client->has_topics ? conn->slots_count : 1); i++) {
         char topic[TOPIC_BYTES];
         size_t len = name_topic(client, topic, '/', client->has_topics ? conn->slots[i].topic : 0);
+        len = retains(client) ? tw_format(topic, sizeof topic, "load/#") : len;
         const uint8_t size[2] = {0, (uint8_t)len};
         load_bytes_add(&body, size, 2);
         load_bytes_add(&body, topic, len);
@@ -356,6 +405,9 @@ static void mqtt_packet(load_client *client, load_conn *conn, const uint8_t *ptr
         break;
     case 9: /* SUBACK */
         load_is_ready(client, conn);
+        break;
+    case 4: /* PUBACK */
+        load_acked(client, (uint32_t)client->acked, 1);
         break;
     case 3: { /* PUBLISH, QoS 0: topic, payload */
         size_t topic = len < 2 ? 0 : (size_t)ptr[0] << 8 | ptr[1];
@@ -409,12 +461,112 @@ static void mqtt_publish(load_client *client, load_conn *conn, const load_event 
     tw_free(all.ptr);
 }
 
+/* Each event is retained by a topic of its own, and answered (QoS 1). */
+static void mqtt_retain_publish(load_client *client, load_conn *conn, const load_event *events,
+                                size_t count)
+{
+    size_t len = client->payload_bytes;
+    load_bytes all = {0};
+    for (size_t i = 0; i < count; i++) {
+        char topic[TOPIC_BYTES];
+        uint8_t head[8];
+        size_t topic_len = tw_format(topic, sizeof topic, "load/%u", events[i].seq);
+        uint16_t id = (uint16_t)(events[i].seq % 65535 + 1);
+        const uint8_t size[2] = {0, (uint8_t)topic_len};
+        const uint8_t number[2] = {(uint8_t)(id >> 8), (uint8_t)id};
+        load_bytes_add(&all, head, mqtt_head(head, 0x33, 4 + topic_len + len));
+        load_bytes_add(&all, size, 2);
+        load_bytes_add(&all, topic, topic_len);
+        load_bytes_add(&all, number, 2);
+        payload_write(load_bytes_room(&all, len), len, &events[i]);
+    }
+    load_frame_begin(conn, BINARY, all.len);
+    load_bytes_add(&conn->out, all.ptr, all.len);
+    tw_free(all.ptr);
+}
+
+/* ---- redis, without websockets: SET is answered when it is on disk, PUBLISH tells ---- */
+
+static void redis_opened(load_client *client, load_conn *conn)
+{
+    if (conn->publishes) {
+        load_is_ready(client, conn);
+        return;
+    }
+    add_text(&conn->out, "*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nload\r\n");
+}
+
+static void redis_publish(load_client *client, load_conn *conn, const load_event *events,
+                          size_t count)
+{
+    char head[128], key[24];
+    size_t len = client->payload_bytes;
+    for (size_t i = 0; i < count; i++) {
+        size_t key_len = tw_format(key, sizeof key, "load:%u", events[i].seq);
+        load_bytes_add(&conn->out, head,
+                       tw_format(head, sizeof head, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%zu\r\n",
+                                 key_len, key, len));
+        payload_write(load_bytes_room(&conn->out, len), len, &events[i]);
+        add_text(&conn->out, "\r\n");
+        if (client->opened == 1) { /* there is nobody else */
+            continue;
+        }
+        load_bytes_add(
+            &conn->out, head,
+            tw_format(head, sizeof head, "*3\r\n$7\r\nPUBLISH\r\n$4\r\nload\r\n$%zu\r\n", len));
+        payload_write(load_bytes_room(&conn->out, len), len, &events[i]);
+        add_text(&conn->out, "\r\n");
+    }
+}
+
+/* Lines: +OK, :N, -ERR, and for a subscriber arrays whose last bulk is the event. */
+static size_t redis_received(load_client *client, load_conn *conn, uint8_t *ptr, size_t len)
+{
+    static const char message[] = "*3\r\n$7\r\nmessage\r\n$4\r\nload\r\n$";
+    const size_t before = sizeof message - 1;
+    size_t at = 0;
+    while (at < len) {
+        uint8_t *line = ptr + at;
+        size_t left = len - at, compared = left < before ? left : before;
+        bool event = !conn->publishes && memcmp(line, message, compared) == 0;
+        size_t skipped = event && left >= before ? before : 0;
+        const uint8_t *end = memchr(line + skipped, '\n', left - skipped);
+        if (end == NULL || (event && left < before)) {
+            break;
+        }
+        size_t size = (size_t)(end - line) + 1;
+        if (event) {
+            size_t body = client->payload_bytes;
+            if (left < size + body + 2) {
+                break;
+            }
+            client->undecoded += payload_read(client, conn, line + size, body) ? 0 : 1;
+            size += body + 2;
+        } else if (line[0] == '-') {
+            if (client->rejected++ == 0) {
+                fprintf(stderr, "load: %.*s", (int)(size < 300 ? size : 300), (const char *)line);
+            }
+        } else if (line[0] == '+') {
+            load_acked(client, (uint32_t)client->acked, 1);
+        } else if (line[0] == ':' && !conn->publishes) {
+            load_is_ready(client, conn);
+        }
+        at += size;
+    }
+    return at;
+}
+
 /* ---- Tidewire: an event is a record; many inserts in one batch, answered when on disk ---- */
 
 /* "*", or what selects a topic; where `scanned`, no index can find who is concerned. */
 static void tidewire_selection(const load_client *client, const load_conn *conn, uint32_t i,
                                char out[96])
 {
+    if (client->variants > 0) {
+        tw_format(out, 96, "{\"filter\":{\"_id\":{\"$gt\":-%llu}}}",
+                  (unsigned long long)(1 + conn->number % client->variants));
+        return;
+    }
     if (!client->has_topics) {
         tw_format(out, 96, "\"*\"");
         return;
@@ -550,16 +702,83 @@ static void tidewire_publish(load_client *client, load_conn *conn, const load_ev
 }
 
 static const load_adapter adapters[] = {
-    {"raw", NULL, "/sub", "/pub", false, false, raw_opened, raw_received, raw_publish},
-    {"nchan", NULL, "/sub", "/pub", false, false, nchan_opened, raw_received, raw_publish},
-    {"nchan-meta", "ws+meta.nchan", "/sub", "/pub", false, true, nchan_opened, nchan_meta_received,
-     raw_publish},
-    {"nats", NULL, "/", "/", true, false, nats_opened, nats_received, nats_publish},
-    {"jetstream", NULL, "/", "/", true, false, jetstream_opened, jetstream_received,
-     jetstream_publish},
-    {"mqtt", "mqtt", "/", "/", true, false, mqtt_opened, mqtt_received, mqtt_publish},
-    {"tidewire", NULL, "/ws", "/db", false, false, tidewire_opened, tidewire_received,
-     tidewire_publish},
+    {.name = "raw",
+     .subscribe_path = "/sub",
+     .publish_path = "/pub",
+     .topics_by_path = true,
+     .opened = raw_opened,
+     .received = raw_received,
+     .publish = raw_publish},
+    {.name = "nchan",
+     .subscribe_path = "/sub",
+     .publish_path = "/pub",
+     .opened = nchan_opened,
+     .received = raw_received,
+     .publish = raw_publish},
+    {.name = "nchan-all", /* from the oldest that it keeps */
+     .subscribe_path = "/all",
+     .publish_path = "/pub",
+     .opened = nchan_opened,
+     .received = raw_received,
+     .publish = raw_publish},
+    {.name = "nchan-meta",
+     .subprotocol = "ws+meta.nchan",
+     .subscribe_path = "/sub",
+     .publish_path = "/pub",
+     .resumes_by_path = true,
+     .opened = nchan_opened,
+     .received = nchan_meta_received,
+     .publish = raw_publish},
+    {.name = "nchan-topics",
+     .subscribe_path = "/topics",
+     .publish_path = "/topic",
+     .topics_by_path = true,
+     .plain_publisher = true,
+     .opened = nchan_opened,
+     .received = nchan_topics_received,
+     .publish = nchan_topics_publish},
+    {.name = "nats",
+     .subscribe_path = "/",
+     .publish_path = "/",
+     .is_stream = true,
+     .opened = nats_opened,
+     .received = nats_received,
+     .publish = nats_publish},
+    {.name = "jetstream",
+     .subscribe_path = "/",
+     .publish_path = "/",
+     .is_stream = true,
+     .opened = jetstream_opened,
+     .received = jetstream_received,
+     .publish = jetstream_publish},
+    {.name = "mqtt",
+     .subprotocol = "mqtt",
+     .subscribe_path = "/",
+     .publish_path = "/",
+     .is_stream = true,
+     .opened = mqtt_opened,
+     .received = mqtt_received,
+     .publish = mqtt_publish},
+    {.name = "mqtt-retain",
+     .subprotocol = "mqtt",
+     .subscribe_path = "/",
+     .publish_path = "/",
+     .is_stream = true,
+     .opened = mqtt_opened,
+     .received = mqtt_received,
+     .publish = mqtt_retain_publish},
+    {.name = "redis",
+     .plain = true,
+     .is_stream = true,
+     .opened = redis_opened,
+     .received = redis_received,
+     .publish = redis_publish},
+    {.name = "tidewire",
+     .subscribe_path = "/ws",
+     .publish_path = "/db",
+     .opened = tidewire_opened,
+     .received = tidewire_received,
+     .publish = tidewire_publish},
 };
 
 const load_adapter *load_adapter_find(const char *name)

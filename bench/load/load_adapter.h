@@ -24,6 +24,9 @@ typedef struct load_adapter {
     const char *subscribe_path, *publish_path;
     bool is_stream;       /* messages may span frames */
     bool resumes_by_path; /* by ?last_event_id= */
+    bool topics_by_path;  /* by ?t=1,2,3 */
+    bool plain;           /* no connection is a websocket, or */
+    bool plain_publisher; /* that of the publisher is none */
     /* The handshake is done: says hello and subscribes. Calls load_is_ready, or the answer does. */
     void (*opened)(load_client *client, load_conn *conn);
     /* Returns the bytes that were understood; the rest comes again with more. */
@@ -32,5 +35,6 @@ typedef struct load_adapter {
     void (*publish)(load_client *client, load_conn *conn, const load_event *events, size_t count);
 } load_adapter;
 
-/* raw, nchan, nchan-meta, nats, jetstream, mqtt, tidewire; NULL: none of these. */
+/* raw, nchan, nchan-meta, nchan-all, nchan-topics, nats, jetstream, mqtt, mqtt-retain, redis,
+ * tidewire; NULL: none of these. */
 const load_adapter *load_adapter_find(const char *name);

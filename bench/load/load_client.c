@@ -19,7 +19,8 @@ enum {
     EVENTS_MAX = 512,
     HEAD_ROOM = 1 << 18, /* for what is kept of a message that spans frames */
     READ_BYTES = 1 << 18,
-    FRAME_MAX = 1 << 22, /* kept bytes and one read */
+    FRAME_MAX = 1 << 22, /* kept bytes and one read; frames of a stream may be longer */
+    PATH_MAX_BYTES = 16384,
     TICK_NS = 250000000, /* between two calls of tick */
 };
 
@@ -102,13 +103,16 @@ static void bind_source(int fd, uint64_t number)
 
 void load_conn_open(load_client *self, load_conn *conn, bool publishes)
 {
-    *conn = (load_conn){.publishes = publishes,
-                        .stalled = conn->stalled,
-                        .next = self->first_seq,
-                        .first = self->first_seq,
-                        .slots = conn->slots,
-                        .slots_count = conn->slots_count,
-                        .opened_ns = load_now_ns()};
+    *conn =
+        (load_conn){.publishes = publishes,
+                    .stalled = conn->stalled,
+                    .plain = self->adapter->plain || (self->adapter->plain_publisher && publishes),
+                    .next = self->first_seq,
+                    .first = self->first_seq,
+                    .number = self->opened,
+                    .slots = conn->slots,
+                    .slots_count = conn->slots_count,
+                    .opened_ns = load_now_ns()};
     conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0) {
         load_die("socket");
@@ -200,6 +204,9 @@ void load_acked(load_client *self, uint32_t first, uint64_t count)
 void load_frame_begin(load_conn *conn, uint8_t opcode, size_t len)
 {
     static const uint8_t mask[4] = {0};
+    if (conn->plain) {
+        return;
+    }
     uint8_t head[10] = {(uint8_t)(0x80U | opcode)};
     size_t size = 2;
     if (len < 126) {
@@ -241,6 +248,40 @@ void load_flush(load_client *self, load_conn *conn)
     }
 }
 
+/* "?last_event_id=" or "?t=1,2,3", where the adapter says by its path what it wants; or "". */
+static void query_of(const load_client *self, const load_conn *conn, char out[PATH_MAX_BYTES])
+{
+    const load_adapter *adapter = self->adapter;
+    out[0] = '\0';
+    if (adapter->resumes_by_path && !conn->publishes && self->since[0] != '\0') {
+        tw_format(out, PATH_MAX_BYTES, "?last_event_id=%s", self->since);
+    } else if (adapter->topics_by_path && self->has_topics) {
+        size_t at = tw_format(out, PATH_MAX_BYTES, "?t=");
+        for (uint32_t i = 0; i < conn->slots_count && at + 16 < PATH_MAX_BYTES; i++) {
+            at += tw_format(out + at, PATH_MAX_BYTES - at, "%s%u", i > 0 ? "," : "",
+                            conn->slots[i].topic);
+        }
+    }
+}
+
+static void say_hello(load_client *self, load_conn *conn)
+{
+    const load_adapter *adapter = self->adapter;
+    const char *subprotocol =
+        conn->publishes && adapter->resumes_by_path ? NULL : adapter->subprotocol;
+    char query[PATH_MAX_BYTES], text[PATH_MAX_BYTES + 512];
+    query_of(self, conn, query);
+    size_t size =
+        tw_format(text, sizeof text,
+                  "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
+                  "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
+                  conn->publishes ? adapter->publish_path : adapter->subscribe_path, query,
+                  self->port, subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                  subprotocol != NULL ? subprotocol : "", subprotocol != NULL ? "\r\n" : "");
+    load_bytes_add(&conn->out, text, size);
+}
+
 static void on_connected(load_client *self, load_conn *conn)
 {
     int error = 0;
@@ -249,23 +290,13 @@ static void on_connected(load_client *self, load_conn *conn)
         lose(self, conn);
         return;
     }
-    const load_adapter *adapter = self->adapter;
-    const char *subprotocol =
-        conn->publishes && adapter->resumes_by_path ? NULL : adapter->subprotocol;
-    bool resumes = adapter->resumes_by_path && !conn->publishes && self->since[0] != '\0';
-    char text[1024];
-    size_t size =
-        tw_format(text, sizeof text,
-                  "GET %s%s%s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
-                  "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
-                  conn->publishes ? adapter->publish_path : adapter->subscribe_path,
-                  resumes ? "?last_event_id=" : "", resumes ? self->since : "", self->port,
-                  subprotocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-                  subprotocol != NULL ? subprotocol : "", subprotocol != NULL ? "\r\n" : "");
-    conn->state = LOAD_HANDSHAKE;
+    conn->state = conn->plain ? LOAD_OPENING : LOAD_HANDSHAKE;
     watch(self, conn, EPOLL_CTL_MOD);
-    load_bytes_add(&conn->out, text, size);
+    if (conn->plain) {
+        self->adapter->opened(self, conn);
+    } else {
+        say_hello(self, conn);
+    }
     load_flush(self, conn);
 }
 
@@ -326,28 +357,55 @@ static void on_frame(load_client *self, load_conn *conn, uint8_t first, uint8_t 
     on_payload(self, conn, ptr, len);
 }
 
+/* The head of a frame: its size in bytes, 0 where it is not complete. */
+static size_t read_head(const uint8_t *ptr, size_t len, uint64_t *size)
+{
+    if (len < 2) {
+        return 0;
+    }
+    size_t wide = (ptr[1] & 0x7fU) == 126 ? 2 : (ptr[1] & 0x7fU) == 127 ? 8 : 0;
+    if (len < 2 + wide) {
+        return 0;
+    }
+    *size = wide == 0 ? ptr[1] & 0x7fU : 0;
+    for (size_t i = 0; i < wide; i++) {
+        *size = *size << 8 | ptr[2 + i];
+    }
+    return 2 + wide;
+}
+
+/* What came of a frame that is not whole yet, or of a connection without frames. */
+static size_t take_part(load_client *self, load_conn *conn, uint8_t *ptr, size_t len)
+{
+    size_t part = conn->plain || len < conn->frame_left ? len : (size_t)conn->frame_left;
+    conn->frame_left -= conn->plain ? 0 : part;
+    on_payload(self, conn, ptr, part);
+    return part;
+}
+
 static size_t cut_frames(load_client *self, load_conn *conn, uint8_t *ptr, size_t len)
 {
     size_t at = 0;
-    while (conn->state >= LOAD_OPENING && len - at >= 2) {
-        uint8_t *head = ptr + at;
-        uint64_t size = head[1] & 0x7fU;
-        size_t before = 2;
-        if (size >= 126) {
-            before = size == 126 ? 4 : 10;
-            if (len - at < before) {
-                break;
-            }
-            size = 0;
-            for (size_t i = 2; i < before; i++) {
-                size = size << 8 | head[i];
-            }
+    while (conn->state >= LOAD_OPENING && at < len) {
+        uint64_t size = 0;
+        if (conn->plain || conn->frame_left > 0) {
+            at += take_part(self, conn, ptr + at, len - at);
+            continue;
         }
-        if (len - at - before < size) {
+        uint8_t *head = ptr + at;
+        size_t before = read_head(head, len - at, &size);
+        if (before == 0) {
             break;
         }
-        on_frame(self, conn, head[0], head + before, size);
-        at += before + size;
+        if (len - at - before >= size) {
+            on_frame(self, conn, head[0], head + before, (size_t)size);
+            at += before + (size_t)size;
+        } else if (self->adapter->is_stream && (head[0] & 0x08U) == 0) {
+            conn->frame_left = size; /* messages end where they end: a frame need not be kept */
+            at += before;
+        } else {
+            break;
+        }
     }
     return at;
 }

@@ -28,18 +28,21 @@ typedef struct load_slot {
 
 typedef struct load_conn {
     int fd;
+    uint64_t number; /* of all that were opened */
     enum load_state state;
     bool publishes;   /* the others subscribe */
     bool stalled;     /* never reads once it is ready */
     bool waits;       /* for room in its socket */
+    bool plain;       /* no websocket: what its adapter says is all there is */
     uint32_t next;    /* the sequence number that is due */
     uint32_t first;   /* the sequence number that it began with */
     uint32_t synced;  /* streams that were told all that is stored */
     load_slot *slots; /* borrow; NULL: one topic, counted in `next` */
     uint32_t slots_count;
-    uint64_t opened_ns; /* when it began to connect */
-    load_bytes kept;    /* of a frame that is not complete */
-    load_bytes rest;    /* of a message that spans frames */
+    uint64_t opened_ns;  /* when it began to connect */
+    load_bytes kept;     /* of a frame that is not complete */
+    uint64_t frame_left; /* bytes to come of a frame whose begin was handed on already */
+    load_bytes rest;     /* of a message that spans frames */
     load_bytes out;
 } load_conn;
 
@@ -56,6 +59,7 @@ typedef struct load_client {
     char position[512];     /* what `since` would be now, where the server tells it */
     uint32_t first_seq;     /* the number that new connections wait for */
     bool has_topics;        /* events name a topic, connections follow those of their slots */
+    uint32_t variants; /* different filters that all match every event; 0: all follow the same */
     uint32_t scanned_percent; /* of the topics: no index can find their subscriptions */
     uint32_t words;           /* events carry a word out of so many, for searches; 0: none */
     int epoll;

@@ -1,4 +1,4 @@
-/* load_process.h - what processes used of the CPU and of memory, from /proc. */
+/* load_process.h - what processes used of the CPU and of memory. */
 #pragma once
 
 #include <stdbool.h>

@@ -301,9 +301,25 @@ static void take_figures(load *self, double drain_ms)
     load_count_missing(self);
 }
 
+/* What is stored before anybody subscribes; they wait for the numbers behind it. */
+static void store_before(load *self)
+{
+    if (self->options->documents == 0) {
+        return;
+    }
+    load_preload(self, self->options->documents);
+    self->client.first_seq = (uint32_t)self->published;
+    self->expected = 0;
+    self->from = self->to = (load_usage){0};
+    for (uint64_t i = 0; i < self->subs * self->options->each && self->client.has_topics; i++) {
+        self->slots[i].next = self->topics.next[self->slots[i].topic];
+    }
+}
+
 static void run_fanout(load *self)
 {
     load_open_publisher(self);
+    store_before(self);
     load_open_all(self, 0, self->subs, 120);
     load_turn_for(self, 200 * LOAD_MS_NS);
     if (self->options->events_s > 0) {
@@ -318,6 +334,7 @@ static void run_fanout(load *self)
 
 static void run_idle(load *self)
 {
+    load_take_usage(self, &self->from);
     uint64_t before = self->subs > IDLE_BEFORE ? IDLE_BEFORE : 0;
     load_open_all(self, 0, before, 60);
     load_turn_for(self, LOAD_SECOND_NS);
@@ -326,6 +343,8 @@ static void run_idle(load *self)
     load_open_all(self, before, self->subs, 120);
     load_turn_for(self, (uint64_t)(self->options->seconds * (double)LOAD_SECOND_NS));
     double count = (double)(self->subs - before);
+    load_take_usage(self, &self->to);
+    (void)load_take_cpu(self);
     double rss_now = (double)load_pids_rss(&self->options->pids);
     self->out->rss_mb = rss_now / 1e6;
     self->out->rss_per_connection = (rss_now - rss) / count;
@@ -384,6 +403,7 @@ static void begin(load *self, const load_options *options, load_figures *out)
     self->client.port = (uint16_t)options->port;
     self->client.payload_bytes = (uint32_t)options->payload;
     self->client.collection = options->collection != NULL ? options->collection : "load";
+    self->client.variants = (uint32_t)options->variants;
     self->client.tick = options->progress ? show_progress : NULL;
     self->client.tick_context = self;
     self->subs = options->kind == LOAD_SEARCH ? 0 : self->subs;
@@ -489,6 +509,7 @@ void load_run(const load_options *options, load_figures *out)
     out->complete = out->complete && none.complete;
     out->none_p99_ms = none.p99_ms;
     out->none_rss_mb = none.rss_mb;
+    out->other_cpu = out->other_cpu > none.other_cpu ? out->other_cpu : none.other_cpu;
     out->slow_ratio = none.p99_ms > 0 ? out->p99_ms / none.p99_ms : 0;
     out->lost += none.lost + none.missing;
     out->repeated += none.repeated;

@@ -5,7 +5,8 @@
  * goes = a closed window of deliveries in flight, whose latency says nothing about the server.
  *
  * LOAD_FANOUT    events to subscribers; with topics, to those of the event's topic; without
- *                subscribers, until they are answered as stored
+ *                subscribers, until they are answered as stored; behind `documents` that are
+ *                stored before
  * LOAD_SLOW      the same twice, without and with `stalled` of the subscribers never reading
  * LOAD_IDLE      memory of connections that only stand
  * LOAD_STORM     all connections at once, until each is subscribed
@@ -44,13 +45,14 @@ typedef struct load_options {
     uint64_t subscribers; /* connections */
     double events_s;      /* 0: as fast as it goes */
     double seconds;
-    uint64_t payload; /* bytes */
-    bool single;      /* one event a write, not all that are due */
-    uint64_t topics;  /* 0: one, which all follow */
-    uint64_t each;    /* topics that a connection follows */
-    bool zipf;        /* events fall on topics by Zipf's law (1.0), not evenly */
-    uint32_t scanned; /* percent of the topics that no index can find */
-    uint64_t stalled; /* of the subscribers */
+    uint64_t payload;  /* bytes */
+    bool single;       /* one event a write, not all that are due */
+    uint64_t topics;   /* 0: one, which all follow */
+    uint64_t each;     /* topics that a connection follows */
+    bool zipf;         /* events fall on topics by Zipf's law (1.0), not evenly */
+    uint64_t variants; /* different filters, all of which match every event; 0: one */
+    uint32_t scanned;  /* percent of the topics that no index can find */
+    uint64_t stalled;  /* of the subscribers */
     uint64_t documents;
     bool pinned;   /* the load stays on LOAD_CORE_LOAD */
     bool progress; /* drawn on stderr */

@@ -8,8 +8,14 @@ const waiting = [];
 const app = uWS.App();
 
 function flush() {
-  for (const [message, isBinary] of waiting) app.publish('load', message, isBinary, false);
+  for (const [topic, message, isBinary] of waiting) app.publish(topic, message, isBinary, false);
   waiting.length = 0;
+}
+
+// The topic of an event: eight letters from '@' to 'O' behind the mark, the lowest four bits first.
+function topicOf(message) {
+  const letters = new Uint8Array(message, 2, 8);
+  return 't' + letters.reduceRight((topic, letter) => topic * 16 + (letter & 15), 0);
 }
 
 app.ws('/*', {
@@ -20,7 +26,7 @@ app.ws('/*', {
   sendPingsAutomatically: false,
   upgrade(response, request, context) {
     response.upgrade(
-      { publishes: request.getUrl() === '/pub' },
+      { publishes: request.getUrl() === '/pub', topics: request.getQuery('t') },
       request.getHeader('sec-websocket-key'),
       request.getHeader('sec-websocket-protocol'),
       request.getHeader('sec-websocket-extensions'),
@@ -28,13 +34,16 @@ app.ws('/*', {
     );
   },
   open(client) {
-    if (client.getUserData().publishes) return;
-    client.subscribe('load');
+    const { publishes, topics } = client.getUserData();
+    if (publishes) return;
+    if (topics === undefined) client.subscribe('load');
+    else for (const topic of topics.split(',')) client.subscribe('t' + topic);
     client.send('ready', false, false);
   },
   message(client, message, isBinary) {
     if (waiting.length === 0) setImmediate(flush);
-    waiting.push([message.slice(0), isBinary]); // the buffer ends with the handler
+    const topic = client.getUserData().topics === undefined ? 'load' : topicOf(message);
+    waiting.push([topic, message.slice(0), isBinary]); // the buffer ends with the handler
   },
 });
 
