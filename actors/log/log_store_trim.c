@@ -268,7 +268,8 @@ static bool may_go(const log_store *store, const log_row *row)
 }
 
 /* Collects the dead rows of a chunk that may go; those that may not are told to the index. at: the
- * chunk's place in `sweeping`. A key's pointer is its place in swept_keys until all is collected. */
+ * chunk's place in `sweeping`. A key's pointer is its place in swept_keys until all is
+ * collected. */
 static tw_err collect(log_store *store, size_t at)
 {
     uint64_t chunk = store->sweeping[at];

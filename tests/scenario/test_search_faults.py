@@ -33,7 +33,8 @@ def names(cluster):
 
 
 def http(server, index, function, **fields):
-    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=PATIENCE_S)
+    path = f"/api/v1/search/{index}/{function}"
+    status, text = server.http(path, "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 
@@ -135,9 +136,8 @@ def documents(cluster, names):
 
 
 def fill(server, plan):
-    status, text = server.http(
-        "/api/v1/search/c/bulk", "POST", {"bulk_plan": plan, "deadline_ms": 60000}, timeout=PATIENCE_S
-    )
+    asked = {"bulk_plan": plan, "deadline_ms": 60000}
+    status, text = server.http("/api/v1/search/c/bulk", "POST", asked, timeout=PATIENCE_S)
     assert status == 200, text
     assert not [item for item in json.loads(text)["items"] if item.get("code")]
 

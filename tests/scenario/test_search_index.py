@@ -31,7 +31,8 @@ def mapping(**types):
 
 
 def ask(server, index, function, **fields):
-    status, text = server.http(f"/api/v1/search/{index}/{function}", "POST", fields, timeout=PATIENCE_S)
+    path = f"/api/v1/search/{index}/{function}"
+    status, text = server.http(path, "POST", fields, timeout=PATIENCE_S)
     return status, json.loads(text)
 
 

@@ -66,7 +66,7 @@ class Mongo:
 
     def drop_all(self):
         """Drops what tests have made, so that the next server copies nothing of it. Where that is
-        much, the server is made anew, which takes a second: it drops some 2,000 documents in one."""
+        much, the server is made anew, which takes a second: dropping 2,000 documents does too."""
         names = []
         for name in self.client.list_database_names():
             foreign = name not in ("admin", "config", "local", "tidewire")

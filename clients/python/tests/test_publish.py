@@ -81,7 +81,7 @@ def test_a_run_that_was_interrupted_is_resumed_with_the_same_opids(server, clien
 
 def test_kills_while_publishing_lose_and_repeat_nothing(server, url, backend):
     made = []
-    may_end = threading.Event()  # the last quarter waits: a kill comes while records are on their way
+    may_end = threading.Event()  # the last quarter waits: a kill comes while some are on their way
 
     def docs():
         for i in range(RECORDS):
