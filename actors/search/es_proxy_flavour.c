@@ -3,9 +3,9 @@
  * X-elastic-product with every answer.
  *
  * Where the rows come from: the scenarios of searching, run against servers
- * (tests/support/search.sh starts each of them): OpenSearch 2.19.1, Elasticsearch 7.10.2 OSS, 7.17.29, 8.19.21 and 9.1.0.
- * From their documentation alone: policies (lifecycle), _reindex and GET / of Elasticsearch 8 and
- * 9, and that of 7.10 the default build has points in time. */
+ * (tests/support/search.sh starts each of them): OpenSearch 2.19.1, Elasticsearch 7.10.2 OSS,
+ * 7.17.29, 8.19.21 and 9.1.0. From their documentation alone: policies (lifecycle), _reindex and
+ * GET / of Elasticsearch 8 and 9, and that of 7.10 the default build has points in time. */
 #include "actors/runtime/log.h"
 
 #include "actors/search/es_proxy_priv.h"
