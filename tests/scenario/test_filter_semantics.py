@@ -36,7 +36,8 @@ def probe(tmp_path_factory):
     compiler = shutil.which("gcc") or shutil.which("clang-14") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler for the probe")
-    sources = [ROOT / "broker" / "query_test.c", ROOT / "tests" / "support" / "bson_text.c"]
+    sources = [ROOT / "broker" / "query_test.c"]
+    sources += [ROOT / "tests" / "support" / name for name in ("bson_text.c", "test_arena.c")]
     for folder in ("broker", "protocol"):
         for path in sorted((ROOT / folder).glob("*.c")):
             if not path.stem.endswith(("_test", "_fuzz")) and "codec" not in path.stem:

@@ -61,6 +61,8 @@ class Realtime:
         await self.socket.close()
 
     async def send(self, event, **fields):
+        if event == "DB_SCHEMA":
+            self.synced.discard(fields.get("db"))
         await self.socket.send(json.dumps({"event": event, **fields}))
 
     def apply(self, frame):
@@ -94,7 +96,15 @@ class Realtime:
             raise AssertionError(frame)
 
     async def next(self, seconds=PATIENCE_S):
-        """The next frame, applied to the copies."""
+        """The next frame, applied to the copies; but for a sync that is told once more, which comes
+        whenever a database has been idle."""
+        while True:
+            known = set(self.synced)
+            frame = await self.any(seconds)
+            if frame.get("event") != "DB_SYNC" or frame["db"] not in known:
+                return frame
+
+    async def any(self, seconds=PATIENCE_S):
         frame = json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
         self.events.append(frame)
         self.apply(frame)
@@ -147,4 +157,4 @@ class Realtime:
             told = dict(map(tuple, self.since.get(db, [])))
             if all(told.get(srv, 0) >= seqno for srv, seqno in since):
                 return
-            await self.next(seconds)
+            await self.any(seconds)
