@@ -1,7 +1,7 @@
 /* mongo_tail.c - the change tailer beside a bare loop of libmongoc: how many events, how late?
  *
- * usage: mongo_tail [URI]      zig build bench -- mongo_tail
- * Without URI tests/support/mongo.sh starts a server (TIDEWIRE_MONGO_KIND=py|rs). Both read the
+ * usage: mongo_tail [events|latency] [URI]      zig build bench -- mongo_tail
+ * Without a word both are measured; without URI tests/support/mongo.sh starts a server (TIDEWIRE_MONGO_KIND=py|rs). Both read the
  * same stream of the same server in one run, rounds interleaved; the median is shown.
  *   events   EVENTS inserts that happened while nobody listened: a loop of
  *            mongoc_change_stream_next that counts them, and the tailer with the store, until they
@@ -216,7 +216,6 @@ static void measure_events(mongoc_client_t *client, mongo_link *link)
         }
         printf("  round %d: bare %8.0f events/s   tailer, on disk %8.0f events/s\n", round + 1,
                bare[round], tailer[round]);
-        fflush(stdout);
     }
     double b = quantile(bare, ROUNDS, 0.5), t = quantile(tailer, ROUNDS, 0.5);
     printf("events   bare %.0f/s, tailer %.0f/s: %.2f times (goal 0.8)\n", b, t, t / b);
@@ -366,7 +365,13 @@ int main(int argc, char **argv)
 {
     char why[256];
     mongo_link *link;
-    const char *uri = argc > 1 ? argv[1] : start_server();
+    bool is_word = argc > 1 && strstr(argv[1], "://") == NULL;
+    const char *given = is_word ? argv[2] : argc > 1 ? argv[1] : NULL; /* argv ends with NULL */
+    bool wants_events = !is_word || strcmp(argv[1], "events") == 0;
+    bool wants_latency = !is_word || strcmp(argv[1], "latency") == 0;
+    must(wants_events || wants_latency, "what is measured is events or latency");
+    const char *uri = given != NULL ? given : start_server();
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what is known so far, into a file too */
     must(mkdtemp(directory) != NULL, "no directory");
     mongo_link_library_start();
     must(mongo_link_new(&link, uri, why, sizeof why) == TW_OK, why);
@@ -374,13 +379,17 @@ int main(int argc, char **argv)
     drop(client, "main");
     drop(client, "tidewire");
     printf("%s, %d rounds of %d events, %d inserts at %d/s\n", uri, ROUNDS, EVENTS, SAMPLES, RATE);
-    measure_events(client, link);
-    drop(client, "main");
-    measure_latency(uri);
+    if (wants_events) {
+        measure_events(client, link);
+        drop(client, "main");
+    }
+    if (wants_latency) {
+        measure_latency(uri);
+    }
     mongoc_client_destroy(client);
     mongo_link_free(&link);
     mongo_link_library_end();
-    if (argc == 1) {
+    if (given == NULL) {
         must(system("TIDEWIRE_MONGO_NAME=bench tests/support/mongo.sh stop") == 0, "no stop");
     }
     char command[128];

@@ -404,27 +404,19 @@ static void want_ids(bson_t *command, const char *operator, tw_bson_value value)
     tw_buf_fini(&text);
 }
 
-/* Appends filter: {"_id": {$type: [those that are ordered above that of value]}}. $gt compares
- * within one bracket of types only, so a scan has to step over from one to the next. */
+/* Appends filter: {"_id": {$type: [those that are ordered above that of value]}}. */
 static void want_types_above(bson_t *command, tw_bson_value value)
 {
-    static const uint8_t types[] = {
-        TW_BSON_DOUBLE,    TW_BSON_STRING,    TW_BSON_DOCUMENT,   TW_BSON_BINARY,
-        TW_BSON_OBJECT_ID, TW_BSON_BOOL,      TW_BSON_DATE,       TW_BSON_NULL,
-        TW_BSON_REGEX,     TW_BSON_CODE,      TW_BSON_SYMBOL,     TW_BSON_INT32,
-        TW_BSON_INT64,     TW_BSON_TIMESTAMP, TW_BSON_DECIMAL128, TW_BSON_MAX_KEY,
-    };
     bson_t filter, id, list;
-    int above = 0;
+    int32_t types[MONGO_LINK_TYPES_MAX];
+    size_t count = mongo_link_types_above(value.type, types);
     BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
     BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &id);
     BSON_APPEND_ARRAY_BEGIN(&id, "$type", &list);
-    for (size_t i = 0; i < TW_COUNT(types); i++) {
-        if (tw_bson_bracket(types[i]) > tw_bson_bracket(value.type)) {
-            char index[8];
-            size_t len = tw_format(index, sizeof index, "%d", above++);
-            bson_append_int32(&list, index, (int)len, types[i]);
-        }
+    for (size_t i = 0; i < count; i++) {
+        char index[8];
+        size_t len = tw_format(index, sizeof index, "%zu", i);
+        bson_append_int32(&list, index, (int)len, types[i]);
     }
     bson_append_array_end(&id, &list);
     bson_append_document_end(&filter, &id);

@@ -545,6 +545,24 @@ tw_err mongo_link_record(const catalog_collection *rules, tw_arena *arena, tw_bs
     return without_id(arena, stored, doc);
 }
 
+size_t mongo_link_types_above(uint8_t type, int32_t out[MONGO_LINK_TYPES_MAX])
+{
+    static const uint8_t types[] = {
+        TW_BSON_DOUBLE,    TW_BSON_STRING,    TW_BSON_DOCUMENT,   TW_BSON_BINARY,
+        TW_BSON_OBJECT_ID, TW_BSON_BOOL,      TW_BSON_DATE,       TW_BSON_NULL,
+        TW_BSON_REGEX,     TW_BSON_CODE,      TW_BSON_SYMBOL,     TW_BSON_INT32,
+        TW_BSON_INT64,     TW_BSON_TIMESTAMP, TW_BSON_DECIMAL128, TW_BSON_MAX_KEY,
+    }; /* the minimal key is above none */
+    static_assert(TW_COUNT(types) <= MONGO_LINK_TYPES_MAX, "all of them fit");
+    size_t count = 0;
+    for (size_t i = 0; i < TW_COUNT(types); i++) {
+        if (tw_bson_bracket(types[i]) > tw_bson_bracket(type)) {
+            out[count++] = types[i];
+        }
+    }
+    return count;
+}
+
 bool mongo_link_is_reserved(tw_str database)
 {
     static const char *const reserved[] = {MONGO_LINK_DATABASE, "admin", "config", "local"};

@@ -113,5 +113,9 @@ size_t mongo_link_expected(mongo_link *link, tw_str db, tw_str coll, tw_key key,
  * be a key; TW_E_NO_MEMORY. */
 tw_err mongo_link_record(const catalog_collection *rules, tw_arena *arena, tw_bson stored,
                          tw_key *key, int64_t *version, tw_bson *doc);
+/* The types of an _id, as $type numbers them, that are ordered above that of `type`: $gt compares
+ * within one bracket of types only, so what reads in order of _id steps from one to the next. */
+enum { MONGO_LINK_TYPES_MAX = 16 };
+size_t mongo_link_types_above(uint8_t type, int32_t out[MONGO_LINK_TYPES_MAX]);
 /* True for databases that clients do not reach. */
 bool mongo_link_is_reserved(tw_str database);

@@ -96,14 +96,54 @@ static tw_err open_session(answer *self)
                : TW_OK;
 }
 
-static tw_err begin(answer *self, struct mongo_reader *reader, tw_str db, tw_str coll)
+/* ---- what is asked for ---- */
+
+/* What the four questions share; what one of them lacks is empty. */
+typedef struct wanted {
+    tw_str db, coll;
+    tw_bson fields, query, match;
+    uint64_t limit, bytes_max; /* 0: the most that is answered */
+} wanted;
+
+/* A filter that the server would understand in another way, or not, is refused here. */
+static tw_err read_filter(answer *self, tw_bson filter, bool joined)
 {
-    *self = (answer){.reader = reader, .bytes_max = TW_DOCUMENT_MAX};
+    query *compiled = NULL;
+    tw_err err = joined ? query_compile_joined(filter, &compiled, &self->why)
+                        : query_compile(filter, &compiled, &self->why);
+    query_free(&compiled);
+    return err;
+}
+
+/* Begins an answer; an error is told by finish, with why. */
+static tw_err begin(answer *self, struct mongo_reader *reader, const wanted *asked)
+{
+    *self =
+        (answer){.reader = reader,
+                 .max = asked->limit == 0 ? TW_FIND_MAX : (size_t)asked->limit,
+                 .bytes_max = asked->bytes_max == 0 ? TW_DOCUMENT_MAX : (size_t)asked->bytes_max};
     tw_arena_reset(&reader->memory);
     tw_buf_clear(&reader->text);
     reader->reads++;
-    return find_place(self, db, coll);
+    tw_err err = find_place(self, asked->db, asked->coll);
+    if (err == TW_OK) {
+        err = projection_init(&self->fields, asked->fields);
+    }
+    if (err == TW_OK) {
+        err = read_filter(self, asked->query, false);
+    }
+    if (err == TW_OK) {
+        err = read_filter(self, asked->match, true);
+    }
+    if (err != TW_OK) {
+        return err;
+    }
+    self->items = tw_arena_alloc(&reader->memory, (self->max + 1) * sizeof *self->items);
+    self->doc_at = tw_arena_alloc(&reader->memory, (self->max + 1) * sizeof *self->doc_at);
+    return self->items == NULL || self->doc_at == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
+
+/* ---- answering ---- */
 
 /* Replies, with the records or with why not. */
 static tw_err finish(answer *self, const tw_envelope *in, tw_err err)
@@ -151,15 +191,6 @@ static tw_err try_step(answer *self, answer_step step, const void *ask)
 
 /* ---- what was found ---- */
 
-static tw_err start_items(answer *self, size_t max, size_t bytes_max)
-{
-    self->max = max;
-    self->bytes_max = bytes_max;
-    self->items = tw_arena_alloc(&self->reader->memory, (max + 1) * sizeof *self->items);
-    self->doc_at = tw_arena_alloc(&self->reader->memory, (max + 1) * sizeof *self->doc_at);
-    return self->items == NULL || self->doc_at == NULL ? TW_E_NO_MEMORY : TW_OK;
-}
-
 /* Adds a document; is_full: there was no room for it. */
 static tw_err add_item(answer *self, tw_bson stored)
 {
@@ -199,10 +230,14 @@ static tw_err add_item(answer *self, tw_bson stored)
     return TW_OK;
 }
 
-/* Runs a command that answers with a cursor, and adds its documents. */
-static tw_err run_cursor(answer *self, tw_bson command)
+/* Ends a command that answers with a cursor, runs it, and adds its documents. work_ms: for each of
+ * the server's turns; 0: the most. */
+static tw_err run_cursor(answer *self, tw_bson_builder *b, uint64_t work_ms)
 {
     struct mongo_reader *reader = self->reader;
+    bool is_short = work_ms > 0 && work_ms < MONGO_LINK_READ_WORK_MS;
+    tw_bson_add_i64(b, TW_STR("maxTimeMS"), is_short ? (int64_t)work_ms : MONGO_LINK_READ_WORK_MS);
+    tw_bson command = tw_bson_end(b);
     char name[TW_NAME_MAX + 1];
     bson_t view;
     bson_t reply;
@@ -330,18 +365,7 @@ static tw_err run_get(answer *self, const void *asked)
     tw_bson_close(&b);
     add_projection(&b, self);
     tw_bson_add_i64(&b, TW_STR("batchSize"), (int64_t)ask->keys.count + 1);
-    tw_bson_add_i64(&b, TW_STR("maxTimeMS"), MONGO_LINK_READ_WORK_MS);
-    return run_cursor(self, tw_bson_end(&b));
-}
-
-/* A filter that the server would understand in another way, or not, is refused here. */
-static tw_err read_filter(answer *self, tw_bson filter, bool joined)
-{
-    query *compiled = NULL;
-    tw_err err = joined ? query_compile_joined(filter, &compiled, &self->why)
-                        : query_compile(filter, &compiled, &self->why);
-    query_free(&compiled);
-    return err;
+    return run_cursor(self, &b, 0);
 }
 
 static tw_err on_get(void *state, const tw_envelope *in)
@@ -349,17 +373,13 @@ static tw_err on_get(void *state, const tw_envelope *in)
     struct mongo_reader *reader;
     TW_CAST(reader, state, MONGO_READER_MAGIC);
     const tw_msg_get *ask = &in->body->get;
+    const wanted asked = {.db = ask->db,
+                          .coll = ask->coll,
+                          .fields = ask->fields,
+                          .match = ask->match,
+                          .limit = ask->keys.count};
     answer self;
-    tw_err err = begin(&self, reader, ask->db, ask->coll);
-    if (err == TW_OK) {
-        err = projection_init(&self.fields, ask->fields);
-    }
-    if (err == TW_OK) {
-        err = read_filter(&self, ask->match, true);
-    }
-    if (err == TW_OK) {
-        err = start_items(&self, ask->keys.count, TW_DOCUMENT_MAX);
-    }
+    tw_err err = begin(&self, reader, &asked);
     if (err == TW_OK) {
         err = try_step(&self, run_get, ask);
     }
@@ -368,22 +388,13 @@ static tw_err on_get(void *state, const tw_envelope *in)
 
 /* ---- find ---- */
 
-/* The numbers of the BSON types that sort behind this bracket; an _id is none of the others. */
 static void add_types_behind(tw_bson_builder *b, uint8_t type)
 {
-    static const struct {
-        uint8_t type;
-        int number;
-    } types[] = {{TW_BSON_MIN_KEY, -1}, {TW_BSON_NULL, 10},      {TW_BSON_INT64, 18},
-                 {TW_BSON_DOUBLE, 1},   {TW_BSON_INT32, 16},     {TW_BSON_DECIMAL128, 19},
-                 {TW_BSON_STRING, 2},   {TW_BSON_SYMBOL, 14},    {TW_BSON_DOCUMENT, 3},
-                 {TW_BSON_BINARY, 5},   {TW_BSON_OBJECT_ID, 7},  {TW_BSON_BOOL, 8},
-                 {TW_BSON_DATE, 9},     {TW_BSON_TIMESTAMP, 17}, {TW_BSON_MAX_KEY, 127}};
+    int32_t types[MONGO_LINK_TYPES_MAX];
+    size_t count = mongo_link_types_above(type, types);
     tw_bson_open_array(b, TW_STR("$type"));
-    for (size_t i = 0; i < TW_COUNT(types); i++) {
-        if (tw_bson_bracket(types[i].type) > tw_bson_bracket(type)) {
-            tw_bson_add_i64(b, TW_STR(""), types[i].number);
-        }
+    for (size_t i = 0; i < count; i++) {
+        tw_bson_add_i64(b, TW_STR(""), types[i]);
     }
     tw_bson_close(b);
 }
@@ -446,8 +457,7 @@ static tw_err run_find(answer *self, const void *asked)
     tw_bson_add_i64(&b, TW_STR("limit"), (int64_t)self->max + 1); /* one more tells of more */
     int64_t batch = self->max < BATCH_FIRST ? (int64_t)self->max + 1 : BATCH_FIRST;
     tw_bson_add_i64(&b, TW_STR("batchSize"), batch);
-    tw_bson_add_i64(&b, TW_STR("maxTimeMS"), MONGO_LINK_READ_WORK_MS);
-    return run_cursor(self, tw_bson_end(&b));
+    return run_cursor(self, &b, 0);
 }
 
 static tw_err check_sort(answer *self, tw_bson sort)
@@ -470,23 +480,17 @@ static tw_err on_find(void *state, const tw_envelope *in)
     struct mongo_reader *reader;
     TW_CAST(reader, state, MONGO_READER_MAGIC);
     const tw_msg_find *ask = &in->body->find;
+    const wanted asked = {.db = ask->db,
+                          .coll = ask->coll,
+                          .fields = ask->fields,
+                          .query = ask->query,
+                          .match = ask->match,
+                          .limit = ask->limit,
+                          .bytes_max = ask->bytes_max};
     answer self;
-    tw_err err = begin(&self, reader, ask->db, ask->coll);
-    if (err == TW_OK) {
-        err = projection_init(&self.fields, ask->fields);
-    }
-    if (err == TW_OK) {
-        err = read_filter(&self, ask->query, false);
-    }
-    if (err == TW_OK) {
-        err = read_filter(&self, ask->match, true);
-    }
+    tw_err err = begin(&self, reader, &asked);
     if (err == TW_OK) {
         err = check_sort(&self, ask->sort);
-    }
-    if (err == TW_OK) {
-        err = start_items(&self, ask->limit == 0 ? TW_FIND_MAX : (size_t)ask->limit,
-                          ask->bytes_max == 0 ? TW_DOCUMENT_MAX : (size_t)ask->bytes_max);
     }
     self.last = ask->after_key;
     if (err == TW_OK) {
@@ -518,10 +522,7 @@ static tw_err run_aggregate(answer *self, const void *asked)
     tw_bson_close(&b);
     tw_bson_open_doc(&b, TW_STR("cursor"));
     tw_bson_close(&b);
-    bool is_short = ask->time_ms > 0 && ask->time_ms < MONGO_LINK_READ_WORK_MS;
-    tw_bson_add_i64(&b, TW_STR("maxTimeMS"),
-                    is_short ? (int64_t)ask->time_ms : MONGO_LINK_READ_WORK_MS);
-    return run_cursor(self, tw_bson_end(&b));
+    return run_cursor(self, &b, ask->time_ms);
 }
 
 /* The gateway has judged the asker's rights; here it is made sure of what no asker may. */
@@ -537,18 +538,16 @@ static tw_err on_aggregate(void *state, const tw_envelope *in)
     struct mongo_reader *reader;
     TW_CAST(reader, state, MONGO_READER_MAGIC);
     const tw_msg_aggregate *ask = &in->body->aggregate;
+    const wanted asked = {.db = ask->db,
+                          .coll = ask->coll,
+                          .match = ask->match,
+                          .limit = ask->limit,
+                          .bytes_max = ask->bytes_max};
     answer self;
-    tw_err err = begin(&self, reader, ask->db, ask->coll);
+    tw_err err = begin(&self, reader, &asked);
     self.is_made = true;
     if (err == TW_OK) {
-        err = read_filter(&self, ask->match, true);
-    }
-    if (err == TW_OK) {
         err = pipeline_check(ask->pipeline, may_look_up, &self, &self.why);
-    }
-    if (err == TW_OK) {
-        err = start_items(&self, ask->limit == 0 ? TW_FIND_MAX : (size_t)ask->limit,
-                          ask->bytes_max == 0 ? TW_DOCUMENT_MAX : (size_t)ask->bytes_max);
     }
     if (err == TW_OK) {
         err = try_step(&self, run_aggregate, ask);
@@ -576,8 +575,7 @@ static tw_err run_count(answer *self, const void *asked)
     tw_bson_close(&b);
     tw_bson_open_doc(&b, TW_STR("cursor"));
     tw_bson_close(&b);
-    tw_bson_add_i64(&b, TW_STR("maxTimeMS"), MONGO_LINK_READ_WORK_MS);
-    return run_cursor(self, tw_bson_end(&b));
+    return run_cursor(self, &b, 0);
 }
 
 static tw_err on_count(void *state, const tw_envelope *in)
@@ -585,18 +583,11 @@ static tw_err on_count(void *state, const tw_envelope *in)
     struct mongo_reader *reader;
     TW_CAST(reader, state, MONGO_READER_MAGIC);
     const tw_msg_count *ask = &in->body->count;
+    const wanted asked = {
+        .db = ask->db, .coll = ask->coll, .query = ask->query, .match = ask->match, .limit = 1};
     answer self;
-    tw_err err = begin(&self, reader, ask->db, ask->coll);
+    tw_err err = begin(&self, reader, &asked);
     self.is_made = true;
-    if (err == TW_OK) {
-        err = read_filter(&self, ask->query, false);
-    }
-    if (err == TW_OK) {
-        err = read_filter(&self, ask->match, true);
-    }
-    if (err == TW_OK) {
-        err = start_items(&self, 1, TW_DOCUMENT_MAX);
-    }
     if (err == TW_OK) {
         err = try_step(&self, run_count, ask);
     }

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import socket
 import stat
 import threading
@@ -423,8 +424,50 @@ def test_websocket_subscribers_see_what_a_service_wrote(service_server, url):
     run(scenario())
 
 
+# ---- other logs, other gateways ----
+def test_a_position_of_a_replaced_log_is_refused(service_server, service, url):
+    service.one("put", collection="c", doc={"_id": 1})
+    answer = wait_until(
+        lambda: (a := service.one("replay", collection="c", after=0))["rows"] and a, 20, "the row"
+    )
+    position = {"after": answer["upto"], "srv_id": answer["srv_id"]}
+    assert service.one("replay", collection="c", **position)["rows"] == []
+    service_server.kill()
+    shutil.rmtree(service_server.directory / "data")
+    service_server.start()
+    with Service(url) as later:
+        assert later.refused("replay", collection="c", **position)["code"] == "reset"
+        anew = later.one("replay", collection="c", after=0)
+    assert anew["srv_id"] != position["srv_id"]
+    # MongoDB keeps the record, and its image is made anew; the embedded store was its log
+    kept = [1] if service_server.on_mongo else []
+    assert [row["key"] for row in anew["rows"]] == kept
+
+
+def test_a_feed_goes_on_when_gateways_alone_are_killed(make_server, url):
+    """The log stays where it is: positions hold, acknowledged records are there once."""
+    server = make_server(layout="ipc", flags=["--service", url]).start()
+    rows = []
+    with Service(url, 2) as service, Feed(url, "c", idle_s=0.2) as feed:
+        for life in range(3):
+            for first in range(life * 100, life * 100 + 100, 20):
+                ops = ops_of(range(first, first + 20))
+                service.until_ok(60, "batch", collection="c", ops=ops, opid=f"b{first}")
+            feed.until(lambda rows, life=life: len(rows) >= life * 100 + 50, 60, rows)
+            if life < 2:
+                server.kill("gateway")
+                server.start()
+        feed.until(lambda rows: len(rows) >= 300, 60, rows)
+        answer = service.until_ok(60, "replay", collection="c", after=0)
+        position = {"after": feed.position, "srv_id": answer["srv_id"]}
+        assert service.one("replay", collection="c", **position)["rows"] == []
+    assert sorted(row["key"] for row in rows) == list(range(300))
+    assert [row["n"] for row in rows] == sorted({row["n"] for row in rows})
+    assert {row["version"] for row in rows} == {1}
+
+
 # ---- kills ----
-RECORDS, BATCH, KILLS = 20000, 100, 6
+RECORDS, BATCH, KILLS = int(os.environ.get("TIDEWIRE_RECORDS", "20000")), 100, 6
 AHEAD = 20  # batches that the publisher may be beyond what was waited for
 
 
