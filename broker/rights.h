@@ -22,7 +22,7 @@ enum rights_verb {
     RIGHTS_UPDATE = 8,
     RIGHTS_REMOVE = 16,
     RIGHTS_DISPATCH = 32,
-    RIGHTS_ADMIN = 64, /* drop, wipe, reindex, fix_* */
+    RIGHTS_ADMIN = 64, /* drop, wipe, commit, reindex, fix_* */
     RIGHTS_OPEN = 256, /* no verb: nothing of a record is told or changed */
     RIGHTS_PARTS = 512 /* no verb: each part of it is looked at by its own */
 };

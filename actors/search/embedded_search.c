@@ -15,6 +15,7 @@
 #include "actors/runtime/log.h"
 
 #include "actors/search/embedded_search_priv.h"
+#include "actors/search/log_link.h"
 
 enum { TICK_MS = 200, PATH_LEN = 4200 };
 
@@ -22,12 +23,11 @@ struct embedded_search {
     uint32_t magic;
     tw_actor *actor;
     const embedded_search_options *options;
-    int store, reader;     /* links */
+    log_link log;
     embedded_table *table; /* own */
     embedded_job *first;   /* own; in turn */
     size_t running;
-    uint64_t srv, head; /* of the log */
-    bool asking, reading, rebuild;
+    bool rebuild;
     uint64_t answered, failed, rows, rebuilds, refused;
 };
 
@@ -105,20 +105,14 @@ static tw_err take_rows(embedded_search *self, const tw_envelope *in)
             self->rows++;
         }
     }
-    return err == TW_OK ? embedded_table_end(self->table, self->srv, rows->upto, rows->at) : err;
+    return err == TW_OK ? embedded_table_end(self->table, self->log.srv, rows->upto, rows->at)
+                        : err;
 }
 
-static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+static void on_rows(void *state, const tw_envelope *in)
 {
-    (void)context;
-    (void)tag;
     embedded_search *self = search_of(state);
-    self->reading = false;
-    if (err != TW_OK || in->id != TW_MSG_log_rows) {
-        return; /* the tick reads again */
-    }
-    self->head = in->body->log_rows.head > self->head ? in->body->log_rows.head : self->head;
-    err = take_rows(self, in);
+    tw_err err = take_rows(self, in);
     if (err != TW_OK) {
         broken(self, err);
         return;
@@ -128,11 +122,12 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
 
 static void read_on(embedded_search *self)
 {
-    if (self->reading || self->srv == 0) {
+    if (self->log.reading || self->log.srv == 0) {
         return;
     }
-    bool other = embedded_table_srv(self->table) != self->srv && embedded_table_n(self->table) > 0;
-    if (other || self->rebuild || embedded_table_n(self->table) > self->head) {
+    bool other =
+        embedded_table_srv(self->table) != self->log.srv && embedded_table_n(self->table) > 0;
+    if (other || self->rebuild || embedded_table_n(self->table) > self->log.head) {
         tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "the index is made anew from the log");
         tw_err err = forget(self);
         if (err != TW_OK) {
@@ -140,47 +135,21 @@ static void read_on(embedded_search *self)
             return;
         }
     }
-    if (embedded_table_n(self->table) >= self->head) {
+    if (embedded_table_n(self->table) >= self->log.head) {
         return;
     }
-    self->reading = true;
-    tw_ask(self->actor, self->reader, TW_MSG_log_read,
-           &(tw_msg_log_read){.after = embedded_table_n(self->table),
-                              .rows_max = EMBEDDED_READ_ROWS,
-                              .bytes_max = EMBEDDED_READ_BYTES},
-           TW_ASK_TIMEOUT_MS, on_rows, NULL, 0);
+    log_link_read(&self->log, embedded_table_n(self->table));
 }
 
-static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
-                         const tw_envelope *in)
+static void on_told(void *state)
 {
-    (void)context;
-    (void)tag;
-    embedded_search *self = search_of(state);
-    self->asking = false;
-    if (err != TW_OK || in->id != TW_MSG_log_state) {
-        return; /* the tick asks again */
-    }
-    const tw_msg_log_state *told = &in->body->log_state;
-    self->head = self->srv == told->srv && self->head > told->head ? self->head : told->head;
-    self->srv = told->srv;
-    read_on(self);
-}
-
-static void ask_head(embedded_search *self)
-{
-    if (!self->asking) {
-        self->asking = true;
-        tw_ask(self->actor, self->store, TW_MSG_log_state_ask,
-               &(tw_msg_log_state_ask){.counts = false}, TW_ASK_TIMEOUT_MS, on_log_state, NULL, 0);
-    }
+    read_on(search_of(state));
 }
 
 static tw_err on_log_batch(void *state, const tw_envelope *in)
 {
     embedded_search *self = search_of(state);
-    const tw_msg_log_batch *batch = &in->body->log_batch;
-    self->head = batch->head > self->head ? batch->head : self->head;
+    log_link_heard(&self->log, &in->body->log_batch);
     read_on(self);
     return TW_OK;
 }
@@ -189,7 +158,7 @@ static tw_err on_log_batch(void *state, const tw_envelope *in)
 static void on_gap(void *state, const char *source)
 {
     (void)source;
-    ask_head(search_of(state));
+    log_link_ask(&search_of(state)->log);
 }
 
 /* ---- searches ---- */
@@ -390,8 +359,8 @@ static tw_err on_search_ask(void *state, const tw_envelope *in)
 static void on_tick(void *state, uint64_t tag)
 {
     embedded_search *self = search_of(state);
-    if (self->srv == 0 || tag % 3 == 0) {
-        ask_head(self);
+    if (self->log.srv == 0 || tag % 3 == 0) {
+        log_link_ask(&self->log);
     }
     read_on(self);
     tw_timer_set(self->actor, tw_now_ms(self->actor) + TICK_MS, on_tick, (tag + 1) % 3);
@@ -413,7 +382,7 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
         {"index_documents", embedded_table_docs(self->table)},
         {"index_rows_total", self->rows},
         {"index_rebuilds_total", self->rebuilds},
-        {"index_behind_rows", self->head - embedded_table_n(self->table)},
+        {"index_behind_rows", self->log.head - embedded_table_n(self->table)},
     };
     tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
     for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {
@@ -434,6 +403,11 @@ static void embedded_search_fini(void *state)
     embedded_table_close(&self->table);
 }
 
+static const log_link_options followed = {.rows_max = EMBEDDED_READ_ROWS,
+                                          .bytes_max = EMBEDDED_READ_BYTES,
+                                          .on_told = on_told,
+                                          .on_rows = on_rows};
+
 static tw_err embedded_search_init(void *state, tw_actor *actor, const void *given)
 {
     embedded_search *self = state;
@@ -442,17 +416,12 @@ static tw_err embedded_search_init(void *state, tw_actor *actor, const void *giv
     *self = (embedded_search){.magic = EMBEDDED_MAGIC, .actor = actor, .options = options};
     tw_format(path, sizeof path, "%s/search.db", options->directory);
     tw_err err = embedded_table_open(&self->table, options->catalog, options->memory ? NULL : path);
-    self->store = tw_link(actor, "store");
-    self->reader = tw_link(actor, "log_reader.0");
-    if (err == TW_OK && (self->store < 0 || self->reader < 0)) {
-        err = TW_E_INTERNAL;
-    }
+    err = err == TW_OK ? log_link_init(&self->log, actor, &followed) : err;
     if (err != TW_OK) {
         tw_actor_fail(actor, err, "%s", embedded_table_why(self->table));
         embedded_search_fini(self);
         return err;
     }
-    tw_follow(actor, "store");
     tw_timer_set(actor, tw_now_ms(actor), on_tick, 0);
     return TW_OK;
 }

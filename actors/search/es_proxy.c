@@ -470,7 +470,7 @@ static tw_err begin_feed(void *state, const tw_envelope *in, tw_str db, tw_str c
     es_proxy *self = proxy_of(state);
     es_work *work = NULL;
     tw_item_search_target target = {.db = db, .coll = coll};
-    tw_err err = take_work(self, in, ES_MANAGE_MS, &work);
+    tw_err err = take_work(self, in, ES_FEED_MS, &work);
     if (err != TW_OK) {
         return err;
     }

@@ -25,12 +25,13 @@ enum {
     ES_PAGE = 500,                 /* documents of a page of stream_search and keys */
     ES_PIT_KEEP = 60,              /* s; a page is to be asked for in this time */
     ES_MANAGE_MS = 10000,          /* for calls that make or change an index */
-    ES_REFRESH_MS = 500,           /* a written index is made visible after so long */
-    ES_TASK_POLL_MS = 1000,        /* the cluster is asked to wait so long for a task */
-    ES_FLAVOUR_MS = 5000,          /* for GET / */
-    ES_ACTIVE_MS = 5000,           /* for the shards of a new index */
-    ES_LOST_MS = 1000,             /* until a copy is tried to be undone again */
-    ES_MODIFY_ATTEMPTS = 5,        /* of a change that meets another one */
+    ES_FEED_MS = 30000,     /* for the indexer's messages: given up, a bulk is written anew */
+    ES_REFRESH_MS = 500,    /* a written index is made visible after so long */
+    ES_TASK_POLL_MS = 1000, /* the cluster is asked to wait so long for a task */
+    ES_FLAVOUR_MS = 5000,   /* for GET / */
+    ES_ACTIVE_MS = 5000,    /* for the shards of a new index */
+    ES_LOST_MS = 1000,      /* until a copy is tried to be undone again */
+    ES_MODIFY_ATTEMPTS = 5, /* of a change that meets another one */
 };
 
 /* What tells the flavours apart (es_proxy_flavour.c). */

@@ -85,7 +85,6 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
         feed->backoff_ms = 0;
     }
     if (self->writes == 0) {
-        self->reading = false;
         read_on(self);
     }
 }
@@ -146,20 +145,12 @@ static bool is_below_floor(const index_feed *feed, uint64_t floor)
     return feed->n < floor;
 }
 
-static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+static void on_rows(void *state, const tw_envelope *in)
 {
-    (void)context;
-    (void)tag;
     indexer *self = indexer_of(state);
-    if (err != TW_OK || in->id != TW_MSG_log_rows) {
-        self->reading = false; /* the tick reads again */
-        return;
-    }
     const tw_msg_log_rows *rows = &in->body->log_rows;
     self->upto = rows->upto;
-    self->head = rows->head > self->head ? rows->head : self->head;
     if (rows->upto <= self->read) { /* the reader has not seen them yet; the tick reads again */
-        self->reading = false;
         return;
     }
     for (size_t i = 0; i < self->feeds_count; i++) {
@@ -185,7 +176,6 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
                on_written, NULL, i);
     }
     if (self->writes == 0) {
-        self->reading = false;
         read_on(self);
     }
 }
@@ -193,20 +183,16 @@ static void on_rows(void *state, void *context, uint64_t tag, tw_err err, const 
 /* Reads behind the least advanced of those that follow. */
 static void read_on(indexer *self)
 {
-    uint64_t least = self->head;
+    uint64_t least = self->log.head;
     for (size_t i = 0; i < self->feeds_count; i++) {
         const index_feed *feed = &self->feeds[i];
         least = feed->phase == FEED_FOLLOW && feed->n < least ? feed->n : least;
     }
-    if (self->reading || least == self->head) {
+    if (self->log.reading || self->writes > 0 || least == self->log.head) {
         return;
     }
-    self->reading = true;
     self->read = least;
-    tw_ask(self->actor, self->reader, TW_MSG_log_read,
-           &(tw_msg_log_read){
-               .after = least, .rows_max = INDEXER_READ_ROWS, .bytes_max = INDEXER_READ_BYTES},
-           TW_ASK_TIMEOUT_MS, on_rows, NULL, 0);
+    log_link_read(&self->log, least);
 }
 
 /* ---- VERIFY: the same number of documents? ---- */
@@ -218,7 +204,7 @@ static void on_record_count(void *state, void *context, uint64_t tag, tw_err err
     index_feed *feed = &self->feeds[tag];
     feed->verifying = false;
     if (err != TW_OK || in->id != TW_MSG_counted || feed->phase != FEED_FOLLOW ||
-        feed->n != self->head || !feed->verify) {
+        feed->n != self->log.head || !feed->verify) {
         return; /* at the next quiet moment */
     }
     feed->verify = false;
@@ -239,12 +225,12 @@ static void on_document_count(void *state, void *context, uint64_t tag, tw_err e
     indexer *self = indexer_of(state);
     index_feed *feed = &self->feeds[tag];
     if (err != TW_OK || in->id != TW_MSG_index_state || feed->phase != FEED_FOLLOW ||
-        feed->n != self->head) {
+        feed->n != self->log.head) {
         feed->verifying = false;
         return;
     }
     feed->documents = in->body->index_state.documents;
-    tw_ask(self->actor, self->reader, TW_MSG_count,
+    tw_ask(self->actor, self->log.reader, TW_MSG_count,
            &(tw_msg_count){.db = tw_str_of(feed->rules->database),
                            .coll = tw_str_of(feed->rules->name)},
            TW_ASK_TIMEOUT_MS, on_record_count, NULL, tag);
@@ -253,7 +239,8 @@ static void on_document_count(void *state, void *context, uint64_t tag, tw_err e
 static void verify(indexer *self, size_t i)
 {
     index_feed *feed = &self->feeds[i];
-    if (!feed->verify || feed->verifying || feed->phase != FEED_FOLLOW || feed->n != self->head) {
+    if (!feed->verify || feed->verifying || feed->phase != FEED_FOLLOW ||
+        feed->n != self->log.head) {
         return;
     }
     feed->verifying = true;
@@ -276,7 +263,7 @@ static void on_index_state(void *state, void *context, uint64_t tag, tw_err err,
         return;
     }
     const tw_msg_index_state *told = &in->body->index_state;
-    if (told->srv != self->srv || told->n > self->head) {
+    if (told->srv != self->srv || told->n > self->log.head) {
         feed->foreign = told->srv != self->srv; /* its positions mean nothing here */
         feed->phase = FEED_COMPARE;
         return;
@@ -295,42 +282,22 @@ static void ask_index(indexer *self, size_t i)
            TW_SEARCH_DEADLINE_MAX_MS, on_index_state, NULL, i);
 }
 
-static void on_log_state(void *state, void *context, uint64_t tag, tw_err err,
-                         const tw_envelope *in)
+static void on_told(void *state)
 {
-    (void)context;
-    (void)tag;
     indexer *self = indexer_of(state);
-    self->asking_head = false;
-    if (err != TW_OK || in->id != TW_MSG_log_state) {
-        return; /* the tick asks again */
-    }
-    const tw_msg_log_state *told = &in->body->log_state;
-    if (self->srv != 0 && self->srv != told->srv) {
+    if (self->srv != 0 && self->srv != self->log.srv) {
         tw_actor_fail(self->actor, TW_E_UNAVAILABLE, "the log is another one");
         return;
     }
-    self->srv = told->srv;
-    self->head = told->head > self->head ? told->head : self->head;
+    self->srv = self->log.srv;
     read_on(self);
-}
-
-static void ask_head(indexer *self)
-{
-    if (self->asking_head) {
-        return;
-    }
-    self->asking_head = true;
-    tw_ask(self->actor, self->store, TW_MSG_log_state_ask, &(tw_msg_log_state_ask){.counts = false},
-           TW_ASK_TIMEOUT_MS, on_log_state, NULL, 0);
 }
 
 /* ---- the loop ---- */
 static tw_err on_log_batch(void *state, const tw_envelope *in)
 {
     indexer *self = indexer_of(state);
-    const tw_msg_log_batch *batch = &in->body->log_batch;
-    self->head = batch->head > self->head ? batch->head : self->head;
+    log_link_heard(&self->log, &in->body->log_batch);
     read_on(self);
     return TW_OK;
 }
@@ -339,7 +306,7 @@ static tw_err on_log_batch(void *state, const tw_envelope *in)
 static void on_gap(void *state, const char *source)
 {
     (void)source;
-    ask_head(indexer_of(state));
+    log_link_ask(&indexer_of(state)->log);
 }
 
 static void on_tick(void *state, uint64_t tag)
@@ -347,7 +314,7 @@ static void on_tick(void *state, uint64_t tag)
     indexer *self = indexer_of(state);
     uint64_t now_ms = tw_now_ms(self->actor);
     if (self->srv == 0 || tag % 5 == 0) {
-        ask_head(self);
+        log_link_ask(&self->log);
     }
     for (size_t i = 0; i < self->feeds_count && self->srv != 0; i++) {
         index_feed *feed = &self->feeds[i];
@@ -366,7 +333,7 @@ static void indexer_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
     (void)scratch;
     const indexer *self = indexer_of(state);
     uint64_t following = 0;
-    uint64_t least = self->head;
+    uint64_t least = self->log.head;
     for (size_t i = 0; i < self->feeds_count; i++) {
         following += self->feeds[i].phase == FEED_FOLLOW ? 1 : 0;
         least = self->feeds[i].n < least ? self->feeds[i].n : least;
@@ -375,10 +342,14 @@ static void indexer_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
         const char *name;
         uint64_t value;
     } told[] = {
-        {"index_collections", self->feeds_count},  {"index_following", following},
-        {"index_behind_rows", self->head - least}, {"index_rows_total", self->rows},
-        {"index_puts_total", self->puts},          {"index_removes_total", self->removes},
-        {"index_repairs_total", self->repairs},    {"index_set_aside_total", self->refused},
+        {"index_collections", self->feeds_count},
+        {"index_following", following},
+        {"index_behind_rows", self->log.head - least},
+        {"index_rows_total", self->rows},
+        {"index_puts_total", self->puts},
+        {"index_removes_total", self->removes},
+        {"index_repairs_total", self->repairs},
+        {"index_set_aside_total", self->refused},
     };
     tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
     for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {
@@ -396,17 +367,22 @@ static void indexer_fini(void *state)
     self->feeds = NULL;
 }
 
+static const log_link_options followed = {.rows_max = INDEXER_READ_ROWS,
+                                          .bytes_max = INDEXER_READ_BYTES,
+                                          .on_told = on_told,
+                                          .on_rows = on_rows};
+
 static tw_err indexer_init(void *state, tw_actor *actor, const void *given)
 {
     indexer *self = state;
     const indexer_options *options = given;
     *self = (indexer){.magic = INDEXER_MAGIC, .actor = actor, .options = options};
     self->engine = tw_link(actor, options->engine);
-    self->store = tw_link(actor, "store");
-    self->reader = tw_link(actor, "log_reader.0");
     self->feeds = tw_alloc_zero(options->catalog->count + 1, sizeof *self->feeds);
-    if (self->feeds == NULL) {
-        return TW_E_NO_MEMORY;
+    tw_err err = self->feeds == NULL ? TW_E_NO_MEMORY : log_link_init(&self->log, actor, &followed);
+    if (err != TW_OK) {
+        indexer_fini(self);
+        return err;
     }
     for (size_t i = 0; i < options->catalog->count; i++) {
         const catalog_collection *one = &options->catalog->at[i];
@@ -414,7 +390,6 @@ static tw_err indexer_init(void *state, tw_actor *actor, const void *given)
             self->feeds[self->feeds_count++] = (index_feed){.rules = one, .phase = FEED_WAIT};
         }
     }
-    tw_follow(actor, "store");
     tw_timer_set(actor, tw_now_ms(actor), on_tick, 0);
     return TW_OK;
 }

@@ -17,6 +17,21 @@ enum { TABLE_FIRST = 4096, COMPARE_BYTES = 1048576 };
 static void list_on(indexer *self, bool again);
 static void scan_on(indexer *self);
 
+/* Every answer comes by this: the comparison that it is for, or NULL. There is none any more, or it
+ * ended here: an error, or another message than the one that was asked for. */
+static comparison *answered(indexer *self, tw_msg_id wanted, tw_err err, const tw_envelope *in)
+{
+    comparison *now = &self->comparison;
+    if (now->feed == NULL) {
+        return NULL;
+    }
+    if (err != TW_OK || in->id != wanted) {
+        indexer_lost(self, now->feed, err == TW_OK ? TW_E_INTERNAL : err, in);
+        return NULL;
+    }
+    return now;
+}
+
 /* ---- the table ---- */
 static uint64_t hash_of(tw_str id)
 {
@@ -84,15 +99,11 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
 {
     (void)context;
     indexer *self = indexer_of(state);
-    index_feed *feed = self->comparison.feed;
-    if (feed == NULL) {
+    const comparison *now = answered(self, TW_MSG_index_written, err, in);
+    if (now == NULL) {
         return;
     }
-    if (err != TW_OK || in->id != TW_MSG_index_written) {
-        indexer_lost(self, feed, err == TW_OK ? TW_E_INTERNAL : err, in);
-        return;
-    }
-    indexer_note_refused(self, feed, &in->body->index_written);
+    indexer_note_refused(self, now->feed, &in->body->index_written);
     switch ((written_then)tag) {
     case THEN_SCAN:
         scan_on(self);
@@ -150,13 +161,9 @@ static void on_listed(void *state, void *context, uint64_t tag, tw_err err, cons
 {
     (void)context;
     indexer *self = indexer_of(state);
-    comparison *now = &self->comparison;
+    comparison *now = answered(self, TW_MSG_index_listed, err, in);
     bool again = tag != 0;
-    if (now->feed == NULL) {
-        return;
-    }
-    if (err != TW_OK || in->id != TW_MSG_index_listed) {
-        indexer_lost(self, now->feed, err == TW_OK ? TW_E_INTERNAL : err, in);
+    if (now == NULL) {
         return;
     }
     const tw_msg_index_listed *told = &in->body->index_listed;
@@ -231,12 +238,8 @@ static void on_records(void *state, void *context, uint64_t tag, tw_err err, con
     (void)context;
     (void)tag;
     indexer *self = indexer_of(state);
-    comparison *now = &self->comparison;
-    if (now->feed == NULL) {
-        return;
-    }
-    if (err != TW_OK || in->id != TW_MSG_records) {
-        indexer_lost(self, now->feed, err == TW_OK ? TW_E_INTERNAL : err, in);
+    comparison *now = answered(self, TW_MSG_records, err, in);
+    if (now == NULL) {
         return;
     }
     const tw_msg_records *page = &in->body->records;
@@ -265,7 +268,7 @@ static void on_records(void *state, void *context, uint64_t tag, tw_err err, con
 static void scan_on(indexer *self)
 {
     const comparison *now = &self->comparison;
-    tw_ask(self->actor, self->reader, TW_MSG_find,
+    tw_ask(self->actor, self->log.reader, TW_MSG_find,
            &(tw_msg_find){.db = tw_str_of(now->feed->rules->database),
                           .coll = tw_str_of(now->feed->rules->name),
                           .limit = TW_INDEX_OPS_MAX,
@@ -280,12 +283,8 @@ static void on_emptied(void *state, void *context, uint64_t tag, tw_err err, con
     (void)context;
     (void)tag;
     indexer *self = indexer_of(state);
-    comparison *now = &self->comparison;
-    if (now->feed == NULL) {
-        return;
-    }
-    if (err != TW_OK || in->id != TW_MSG_index_written) {
-        indexer_lost(self, now->feed, err == TW_OK ? TW_E_INTERNAL : err, in);
+    comparison *now = answered(self, TW_MSG_index_written, err, in);
+    if (now == NULL) {
         return;
     }
     now->feed->foreign = false;
@@ -309,12 +308,8 @@ static void on_head(void *state, void *context, uint64_t tag, tw_err err, const 
     (void)context;
     (void)tag;
     indexer *self = indexer_of(state);
-    comparison *now = &self->comparison;
-    if (now->feed == NULL) {
-        return;
-    }
-    if (err != TW_OK || in->id != TW_MSG_log_state) {
-        indexer_lost(self, now->feed, err == TW_OK ? TW_E_INTERNAL : err, in);
+    comparison *now = answered(self, TW_MSG_log_state, err, in);
+    if (now == NULL) {
         return;
     }
     const tw_msg_log_state *told = &in->body->log_state;
@@ -337,7 +332,7 @@ void indexer_compare_next(indexer *self)
         if (self->feeds[i].phase == FEED_COMPARE) {
             *now = (comparison){.feed = &self->feeds[i]};
             now->feed->set_aside = 0;
-            tw_ask(self->actor, self->store, TW_MSG_log_state_ask,
+            tw_ask(self->actor, self->log.store, TW_MSG_log_state_ask,
                    &(tw_msg_log_state_ask){.counts = false}, TW_ASK_TIMEOUT_MS, on_head, NULL, 0);
         }
     }

@@ -15,6 +15,7 @@
 #include "broker/search_doc.h"
 
 #include "actors/search/indexer.h"
+#include "actors/search/log_link.h"
 
 enum {
     INDEXER_MAGIC = 0x1d3e7a01,
@@ -66,16 +67,14 @@ struct indexer {
     uint32_t magic;
     tw_actor *actor;
     const indexer_options *options;
-    int engine, store, reader; /* links */
-    index_feed *feeds;         /* own */
+    log_link log;
+    int engine;        /* link */
+    index_feed *feeds; /* own */
     size_t feeds_count;
-    uint64_t srv;     /* the log's; 0: not known yet */
-    uint64_t head;    /* the newest row that was heard of */
-    uint64_t read;    /* the rows on their way are those behind it */
-    bool reading;     /* a log_read, or the writes of its rows, are under way */
-    size_t writes;    /* unanswered, of one read */
-    uint64_t upto;    /* of the rows on their way */
-    bool asking_head; /* a log_state_ask is under way */
+    uint64_t srv;  /* of the log that is followed; 0: not known yet */
+    uint64_t read; /* the rows on their way are those behind it */
+    size_t writes; /* unanswered, of one read: nothing is read until they are answered */
+    uint64_t upto; /* of the rows on their way */
     comparison comparison;
     uint64_t rows, puts, removes, repairs, refused;
 };

@@ -760,7 +760,7 @@ static void test_request_every_action_has_a_verb(void **state)
         {"histogram", RIGHTS_SEARCH},
         {"grouped_search", RIGHTS_SEARCH},
         {"fields", RIGHTS_SEARCH},
-        {"commit", RIGHTS_SEARCH},
+        {"commit", RIGHTS_ADMIN},
         {"reindex", RIGHTS_ADMIN},
         {"fix_ilm", RIGHTS_ADMIN},
         {"fix_replicas", RIGHTS_ADMIN},

@@ -56,8 +56,8 @@ class ElasticsearchStart extends ServerCli {
                 "-Djava.io.tmpdir=" + temp,
                 "-Djava.library.path=" + home.resolve("lib/platform/linux-x64"),
                 "--patch-module=java.base=" + bridge,
-                "--add-exports=java.base/org.elasticsearch.entitlement.bridge="
-                    + "org.elasticsearch.entitlement,java.logging,java.net.http,java.naming,jdk.net",
+                "--add-exports=java.base/org.elasticsearch.entitlement.bridge=org.elasticsearch."
+                    + "entitlement,java.logging,java.net.http,java.naming,jdk.net",
                 "-XX:+EnableDynamicAgentLoading",
                 "-Djdk.attach.allowAttachSelf=true",
                 "--enable-native-access=org.elasticsearch.nativeaccess,org.apache.lucene.core",
