@@ -1,8 +1,9 @@
 /* import.c - tidewire import: a file of records into a collection.
  *
  * WINDOW requests are under way at once; each carries an opid, so that after a break the
- * unanswered ones are sent again and have one effect. What the server refuses goes to the
- * rejects file with its line and cause; the rest goes on. */
+ * unanswered ones are sent again and have one effect. The opids of GROUP records are parts of one,
+ * which lets a store that pays for each transaction put those that come together into one. What the
+ * server refuses goes to the rejects file with its line and cause; the rest goes on. */
 #include "cli/import.h"
 
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include "cli/record_reader.h"
 #include "cli/session.h"
 
-enum { WINDOW = 512, CONNECT_TRIES = 60, CONNECT_PAUSE_MS = 500, NUMBER_BITS = 32 };
+enum { WINDOW = 512, GROUP = 256, CONNECT_TRIES = 60, CONNECT_PAUSE_MS = 500, NUMBER_BITS = 32 };
 
 struct slot {
     uint64_t number; /* of the record, from 1; 0: free */
@@ -152,8 +153,8 @@ static void send_slot(struct import *self, struct slot *slot)
         tw_buf_format(&fields, ",\"database\":");
         tw_json_write_str(&fields, tw_str_of(self->common.database));
     }
-    tw_buf_format(&fields, ",\"opid\":\"import-%016llx-%llu\"", (unsigned long long)self->run,
-                  (unsigned long long)slot->number);
+    tw_buf_format(&fields, ",\"opid\":\"import-%016llx-%llu/%llu\"", (unsigned long long)self->run,
+                  (unsigned long long)(slot->number / GROUP), (unsigned long long)slot->number);
     write_doc(self, slot, &fields);
     self->session.requests = slot->number - 1; /* reqID = the record's number */
     if (fields.err != TW_OK) {

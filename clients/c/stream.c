@@ -4,8 +4,9 @@
  * 1. `at` is the vector of the last sync, raised by the live events behind it: the server may be
  * asked
  *    to resume from it at any time (a position inside a catch-up may not: it is not exact).
- * 2. `seen` holds the positions told since the last sync while catching up; a repeat of one of them
- *    after a break is left out. It is emptied by each sync. */
+ * 2. `seen` holds the positions told since the last sync while catching up, and how many events each
+ *    had: those of one transaction share a position. After a break as many of each are left out.
+ *    It is emptied by each sync. */
 #include "clients/c/stream.h"
 
 #include <stdio.h>
@@ -32,7 +33,11 @@ enum {
 };
 
 struct seen_position {
-    tw_position at; /* key */
+    tw_position at;       /* key */
+    unsigned told;        /* events */
+    unsigned told_before; /* on connections before this one */
+    unsigned left_out;    /* of those, on this one */
+    uint64_t connection;  /* that the two above are of */
     UT_hash_handle hh;
 };
 
@@ -56,6 +61,7 @@ struct stream {
     tw_position at[TW_ORIGINS_MAX];
     size_t at_count;
     struct seen_position *seen; /* own */
+    uint64_t connections;
     tw_arena arena;
     tw_buf text;
     char why[256];
@@ -80,19 +86,30 @@ static void forget_seen(struct stream *self)
     }
 }
 
-/* True when the position was told already; notes it otherwise. */
+/* True when the event was told on a connection before this one; notes it otherwise. */
 static bool seen_before(struct stream *self, tw_position at)
 {
     struct seen_position *found;
     HASH_FIND(hh, self->seen, &at, sizeof(at), found);
-    if (found != NULL) {
-        return true;
-    }
-    found = tw_alloc_zero(1, sizeof(*found));
-    if (found != NULL) {
+    if (found == NULL) {
+        found = tw_alloc_zero(1, sizeof(*found));
+        if (found == NULL) {
+            return false;
+        }
         found->at = at;
+        found->connection = self->connections;
         HASH_ADD(hh, self->seen, at, sizeof(at), found);
     }
+    if (found->connection != self->connections) {
+        found->connection = self->connections;
+        found->left_out = 0;
+        found->told_before = found->told;
+    }
+    if (found->left_out < found->told_before) {
+        found->left_out++;
+        return true;
+    }
+    found->told++;
     return false;
 }
 
@@ -294,6 +311,7 @@ static void connect_again(struct stream *self)
         return;
     }
     self->heard_ms = clock_ms();
+    self->connections++;
     self->catching_up = true;
     self->events = 0;
     if (self->was_lost) {

@@ -67,7 +67,8 @@ void request_resume(request_engine *engine, uint64_t tag);
 void request_wake(request_engine *engine);
 /* Ends all requests of a tag without further replies (the asker is gone). */
 void request_forget(request_engine *engine, uint64_t tag);
-/* Sends the writes collected since the last flush. */
+/* Sends the writes collected since the last flush; to MongoDB's writer once it has answered those
+ * sent before. */
 void request_flush(request_engine *engine);
 
 /* Builds the error reply above into out; shared by the edges for their own refusals. Fields with

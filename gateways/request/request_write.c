@@ -177,9 +177,8 @@ static void on_written(void *state, void *context, uint64_t tag, tw_err err, con
     batch_give_back(batch);
 }
 
-void request_flush(request_engine *engine)
+static void queue_send(request_engine *engine)
 {
-    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
     request_batch *batch = engine->queue;
     if (batch == NULL) {
         return;
@@ -192,6 +191,17 @@ void request_flush(request_engine *engine)
     }
     engine->sent_batches = batch;
     batch_send(batch);
+}
+
+/* A writer to MongoDB takes one message after the other, and pays for the round trips of each: what
+ * comes while it has one waits here and goes as one, up to a message's size. The store commits what
+ * came in a turn together, in however many messages. */
+void request_flush(request_engine *engine)
+{
+    TW_ASSERT(engine != NULL && engine->magic == REQUEST_ENGINE_MAGIC);
+    if (!engine->options.mongo || engine->sent_batches == NULL) {
+        queue_send(engine);
+    }
 }
 
 /* ---- queueing ---- */
@@ -208,7 +218,7 @@ static tw_err queue_group(request *self, const tw_item_write_op *ops, size_t cou
     request_engine *engine = self->engine;
     if (engine->queue != NULL && (engine->queue->count + count > TW_WRITE_OPS_MAX ||
                                   engine->queue->bytes + bytes > BATCH_BYTES)) {
-        request_flush(engine);
+        queue_send(engine);
     }
     if (engine->queue == NULL) {
         engine->queue = batch_take(engine);

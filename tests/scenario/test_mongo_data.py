@@ -440,6 +440,19 @@ def test_an_opid_takes_effect_once_across_kills(make, mongo, database):
     assert any(index.get("expireAfterSeconds") == 86400 for index in indexes.values())
 
 
+def test_an_import_shares_transactions(make, mongo, database, tmp_path):
+    """Each record has an opid, which costs a transaction: those that wait go together."""
+    server = make().start()
+    path = tmp_path / "records.ndjson"
+    records = [{"_id": i, "n": i % 7} for i in range(1000)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = server.run("import", "c", str(path))
+    assert "imported 1000 records" in done.stdout, done.stdout + done.stderr
+    kept = [{key: each[key] for key in ("_id", "n")} for each in stored(mongo, database)]
+    assert kept == records
+    assert server.metric("tidewire_mongo_transactions_total") < 500
+
+
 def test_an_opid_of_a_transaction_is_kept_whole(make, mongo, database):
     server = make().start()
     ops = [
