@@ -112,7 +112,7 @@ const version = version: {
     const end = std.mem.indexOfScalarPos(u8, header, begin, '"').?;
     break :version header[begin..end];
 };
-const client_soname = "libtidewire.so.0";
+const client_soname = "libtidewire.so.1";
 
 /// The main of a fuzz target that runs stored inputs only.
 const replay_source = "tests/support/replay.c";

@@ -161,18 +161,37 @@ static size_t mongo_readers(const struct program *program)
     return option->mongo_uri[0] == '\0' ? 0 : (size_t)option->mongo_readers;
 }
 
-/* Who may come in: keys are read once, here. */
+static uint64_t unix_s(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec;
+}
+
+/* Fetches keys where it is time. */
+static void keep_keys(struct program *program)
+{
+    broker_why why = {0};
+    tw_err err = auth_keep(program->auth, unix_s(), &why);
+    if (err != TW_OK) {
+        tw_log(TW_LOG_WARN, "main", "auth.jwks: %s; the last good set holds",
+               why.text[0] != '\0' ? why.text : tw_err_text(err));
+    }
+}
+
+/* Who may come in: keys are read here, and again by SIGHUP. */
 static int fill_auth(struct program *program, const char *verb)
 {
     broker_why why = {0};
     const config *loaded = &program->config;
-    if (loaded->auth.keys_count == 0 || program->auth != NULL) {
+    if (!auth_is_wanted(&loaded->auth) || program->auth != NULL) {
         return 0;
     }
     tw_err err = auth_new(&program->auth, &loaded->auth, &why);
     if (err != TW_OK) {
         return cli_fail(verb, "", "%s", why.text[0] != '\0' ? why.text : tw_err_text(err));
     }
+    keep_keys(program); /* those who come first are to be known */
     program->gateway.auth = program->auth;
     program->gateway.hello_ms = (uint64_t)loaded->option.auth_hello_ms;
     return 0;
@@ -498,10 +517,14 @@ static int add_actors(struct program *program, const char *verb, const char *nam
     }
     const char *with = named == NULL ? "service" : "gateway";
     bool service = strcmp(option->service, "none") != 0 && is_wanted(program, named, with);
+    if (service && fill_auth(program, verb) != 0) {
+        return 0;
+    }
     if (err == TW_OK && service) {
         program->service = (service_options){
             .catalog = &program->config.catalog,
             .url = program->service_url,
+            .auth = program->auth,
             .readers_count = (size_t)option->readers,
             .mongo_readers_count = mongo_readers(program),
             .search = search_actor(program),
@@ -660,8 +683,8 @@ static void print_listeners(const struct program *program)
     }
     const auth_options *given = &program->config.auth;
     if (program->auth != NULL) {
-        printf("  auth       %zu keys, %zu rules; all else is refused\n", given->keys_count,
-               given->rules.count);
+        printf("  auth       %zu keys%s%s, %zu rules; all else is refused\n", given->keys_count,
+               given->jwks[0] != '\0' ? " and those at " : "", given->jwks, given->rules.count);
     }
     const char *cluster = program->config.option.search_urls;
     printf("  search     %s\n", cluster[0] != '\0' ? cluster : "embedded");
@@ -699,27 +722,73 @@ static void print_start(const struct program *program)
     fflush(stdout);
 }
 
-/* Waits for SIGINT or SIGTERM, which all threads have blocked. The second ends the process at
- * once. */
-static void wait_for_signal(const sigset_t *signals)
+static void free_config(void *memory)
 {
-    int number = 0;
-    while (sigwait(signals, &number) != 0) {
+    config *loaded = memory;
+    config_free(loaded);
+    tw_free(loaded);
+}
+
+/* SIGHUP: the section auth is read again, with its files. What is wrong with it is told, and the
+ * rules before hold. */
+static void reload(struct program *program, const char *verb, const config_args *args)
+{
+    broker_why why = {0};
+    config *fresh = tw_alloc_zero(1, sizeof *fresh);
+    if (fresh == NULL || config_args_load(args, verb, fresh) != 0) {
+        tw_free(fresh);
+        tw_log(TW_LOG_ERROR, "main", "reload: the configuration is refused; the rules before hold");
+        return;
+    }
+    tw_err err = auth_is_wanted(&fresh->auth)
+                     ? auth_reload(program->auth, &fresh->auth, fresh, free_config, &why)
+                     : broker_refuse(&why, TW_E_BAD_CONFIG, "the section auth is gone");
+    if (err == TW_OK) {
+        tw_log(TW_LOG_INFO, "main", "reload: %zu keys, %zu rules hold now", fresh->auth.keys_count,
+               fresh->auth.rules.count);
+        return;
+    }
+    tw_log(TW_LOG_ERROR, "main", "reload: %s; the rules before hold",
+           why.text[0] != '\0' ? why.text : tw_err_text(err));
+    free_config(fresh);
+}
+
+/* Waits for SIGINT or SIGTERM, which all threads have blocked, and meanwhile keeps auth true: keys
+ * are fetched, SIGHUP reads rules anew. The second SIGINT or SIGTERM ends the process at once. */
+static void wait_for_signal(struct program *program, const char *verb, const config_args *args,
+                            const sigset_t *signals)
+{
+    const struct timespec tick = {.tv_nsec = 250000000};
+    int number = SIGHUP;
+    while (number <= 0 || number == SIGHUP) {
+        bool keeps = program->auth != NULL;
+        number = keeps ? sigtimedwait(signals, NULL, &tick) : sigwaitinfo(signals, NULL);
+        if (keeps && number == SIGHUP) {
+            reload(program, verb, args);
+        }
+        if (keeps) {
+            keep_keys(program);
+        }
     }
     tw_log(TW_LOG_INFO, "main", "signal %d: finishing; once more ends at once", number);
     struct sigaction at_once = {.sa_handler = SIG_DFL};
     sigaction(SIGINT, &at_once, NULL);
     sigaction(SIGTERM, &at_once, NULL);
+    sigaction(SIGHUP, &at_once, NULL);
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
 }
 
-static int run_system(struct program *program, const char *verb, const char *actor)
+static int run_system(struct program *program, const char *verb, const char *actor,
+                      const config_args *args)
 {
     const config_options *option = &program->config.option;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    if (auth_is_wanted(&program->config.auth)) { /* without, SIGHUP ends the process as ever */
+        sigaddset(&signals, SIGHUP);
+    }
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     const tw_system_options options = {
@@ -743,7 +812,7 @@ static int run_system(struct program *program, const char *verb, const char *act
     if (option->demo && is_wanted(program, actor, "gateway")) {
         status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
     }
-    wait_for_signal(&signals);
+    wait_for_signal(program, verb, args, &signals);
     tw_stopped stopped = tw_system_stop(program->system, TW_DRAIN_MS);
     if (stopped != TW_STOPPED) { /* threads are left that use what would be freed now */
         fflush(stdout);
@@ -789,7 +858,7 @@ static int serve(int argc, char **argv, bool wants_actor)
         status = prepare(program, verb);
     }
     if (status == 0) {
-        status = run_system(program, verb, given.actor);
+        status = run_system(program, verb, given.actor, &given.args);
     }
     tw_system_free(&program->system);
     log_store_free(&program->log);

@@ -206,10 +206,37 @@ static bool has_role(tw_bson claims, tw_str roles, const char *role)
     return found;
 }
 
+static const char *keep(rights *self, const char *text)
+{
+    return text == NULL ? NULL : tw_arena_format(&self->arena, "%s", text);
+}
+
+/* A rule's names, which may be replaced while its rights are still held. */
+static tw_err copy_rule(rights *self, const rights_rule *rule, rights_rule *to)
+{
+    *to = *rule;
+    const char **hidden = tw_arena_zero(&self->arena, rule->hidden_count + 1, sizeof *hidden);
+    bool kept = hidden != NULL;
+    for (size_t i = 0; i < rule->hidden_count && kept; i++) {
+        hidden[i] = keep(self, rule->hidden[i]);
+        kept = hidden[i] != NULL;
+    }
+    to->hidden = hidden;
+    to->role = keep(self, rule->role);
+    to->database = keep(self, rule->database);
+    to->collection = keep(self, rule->collection);
+    kept = kept && to->role != NULL && to->collection != NULL &&
+           (to->database != NULL) == (rule->database != NULL);
+    return kept ? TW_OK : TW_E_NO_MEMORY;
+}
+
 static tw_err add_rule(rights *self, const rights_rule *rule, tw_bson claims)
 {
     rights_rule *to = &self->at[self->count];
-    *to = *rule;
+    tw_err copied = copy_rule(self, rule, to);
+    if (copied != TW_OK) {
+        return copied;
+    }
     if (rule->filter.len == 0) {
         self->count++;
         return TW_OK;
@@ -242,10 +269,11 @@ tw_err rights_new(rights **out, const rights_table *table, tw_bson claims, tw_st
     }
     self->magic = RIGHTS_MAGIC;
     self->holders = 1;
-    self->default_database = table->default_database;
     tw_arena_init(&self->arena, RIGHTS_MEMORY_MAX);
+    self->default_database = keep(self, table->default_database);
     self->at = tw_arena_zero(&self->arena, table->count + 1, sizeof *self->at);
-    tw_err err = self->at == NULL ? TW_E_NO_MEMORY : TW_OK;
+    bool kept = (self->default_database != NULL) == (table->default_database != NULL);
+    tw_err err = self->at == NULL || !kept ? TW_E_NO_MEMORY : TW_OK;
     tw_str subject = tw_bson_get_str(claims, TW_STR("sub"));
     if (err == TW_OK && subject.len > 0) {
         self->subject = tw_arena_str(&self->arena, subject);
@@ -292,7 +320,23 @@ static bool same_doc(tw_bson a, tw_bson b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-/* Rules of one table stand in its order, so equal rights are equal lists. */
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool same_rule(const rights_rule *a, const rights_rule *b)
+{
+    bool same = same_text(a->database, b->database) && same_text(a->collection, b->collection) &&
+                a->verbs == b->verbs && a->hidden_count == b->hidden_count &&
+                same_doc(a->filter, b->filter);
+    for (size_t i = 0; same && i < a->hidden_count; i++) {
+        same = same_text(a->hidden[i], b->hidden[i]);
+    }
+    return same;
+}
+
+/* Rules stand in the order of their table, so equal rights are equal lists. */
 bool rights_equal(const rights *a, const rights *b)
 {
     if (a == b) {
@@ -300,9 +344,7 @@ bool rights_equal(const rights *a, const rights *b)
     }
     bool same = a != NULL && b != NULL && a->count == b->count;
     for (size_t i = 0; same && i < a->count; i++) {
-        same = a->at[i].role == b->at[i].role && a->at[i].collection == b->at[i].collection &&
-               a->at[i].verbs == b->at[i].verbs && a->at[i].hidden == b->at[i].hidden &&
-               same_doc(a->at[i].filter, b->at[i].filter);
+        same = same_rule(&a->at[i], &b->at[i]);
     }
     return same;
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cyaml/cyaml.h>
 
@@ -408,7 +409,17 @@ static tw_err read_uri_file(struct loader *loader)
         return TW_E_BAD_CONFIG;
     }
     char line[TEXT_MAX] = "";
+    struct stat about;
     FILE *in = fopen(option->mongo_uri_file, "r");
+    bool open_to_others =
+        in != NULL && fstat(fileno(in), &about) == 0 && (about.st_mode & (S_IRWXG | S_IRWXO)) != 0;
+    if (open_to_others) {
+        fclose(in);
+        tw_buf_format(loader->why,
+                      "mongo.uri_file: %s holds a secret and others may read it: chmod 600 it\n",
+                      option->mongo_uri_file);
+        return TW_E_BAD_CONFIG;
+    }
     const char *read = in == NULL ? NULL : fgets(line, sizeof(line), in);
     if (in != NULL) {
         fclose(in);

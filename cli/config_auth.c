@@ -97,6 +97,31 @@ static tw_err set_rule(tw_arena *arena, const config_auth_rule *from, rights_rul
     return err;
 }
 
+static tw_err check_scalars(const config_options *option, const config_auth_lists *lists,
+                            const auth_options *made, tw_buf *why)
+{
+    static const char https[] = "https://";
+    bool wanted = option->auth_issuer[0] != '\0' || option->auth_audience[0] != '\0' ||
+                  made->services || lists->rules_count > 0;
+    if (lists->keys_count == 0 && option->auth_jwks[0] == '\0' && wanted) {
+        tw_buf_format(why, "auth: there are no keys: tokens could not be verified; add auth.keys "
+                           "or auth.jwks\n");
+        return TW_E_BAD_CONFIG;
+    }
+    if (strstr(option->auth_jwks, "://") != NULL &&
+        strncmp(option->auth_jwks, https, sizeof https - 1) != 0) {
+        tw_buf_format(why, "auth.jwks: '%.60s' is neither https://... nor a file\n",
+                      option->auth_jwks);
+        return TW_E_BAD_CONFIG;
+    }
+    if (!made->services && strcmp(option->auth_services, "trusted") != 0) {
+        tw_buf_format(why, "auth.services is '%.20s', allowed are trusted and token\n",
+                      option->auth_services);
+        return TW_E_BAD_CONFIG;
+    }
+    return TW_OK;
+}
+
 tw_err config_auth_set(tw_arena *arena, const config_options *option,
                        const config_auth_lists *lists, auth_options *out, tw_buf *why)
 {
@@ -109,14 +134,14 @@ tw_err config_auth_set(tw_arena *arena, const config_options *option,
         .audience = option->auth_audience,
         .roles = option->auth_roles,
         .leeway_s = option->auth_leeway_s,
+        .jwks = option->auth_jwks,
+        .jwks_ca = option->auth_jwks_ca,
+        .services = strcmp(option->auth_services, "token") == 0,
         .rules = {.at = rules, .count = lists->rules_count, .default_database = option->database}};
     if (keys == NULL || rules == NULL) {
         return TW_E_NO_MEMORY;
     }
-    bool wanted = option->auth_issuer[0] != '\0' || option->auth_audience[0] != '\0';
-    if (lists->keys_count == 0 && (lists->rules_count > 0 || wanted)) {
-        tw_buf_format(why,
-                      "auth: there are no keys: tokens could not be verified; add auth.keys\n");
+    if (check_scalars(option, lists, out, why) != TW_OK) {
         return TW_E_BAD_CONFIG;
     }
     for (unsigned i = 0; i < lists->keys_count; i++) {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -378,6 +379,11 @@ static void test_config_mongo_uri_is_read_from_its_file(void **state)
     fputs("  mongodb://h/\nmore\n", out);
     fclose(out);
     const char *const flags[] = {"mongo-uri-file", path, "mongo-database", "x", NULL};
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(load_with(f, "", flags), TW_E_BAD_CONFIG);
+    assert_non_null(strstr(f->why.ptr, "others may read it: chmod 600 it"));
+    tw_buf_clear(&f->why);
+    assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(load_with(f, "", flags), TW_OK);
     assert_string_equal(f->config.option.mongo_uri, "mongodb://h/");
     assert_string_equal(f->config.catalog.default_database, "x");

@@ -177,7 +177,7 @@ static void look_at_auth(struct doctor *self, const config *loaded)
     auth *made = NULL;
     broker_why why = {0};
     const auth_options *given = &loaded->auth;
-    if (given->keys_count == 0) {
+    if (!auth_is_wanted(given)) {
         good("auth", "none: for loopback, where everybody may do everything");
         return;
     }
@@ -185,8 +185,14 @@ static void look_at_auth(struct doctor *self, const config *loaded)
         bad(self, "auth", why.text, "look at auth.keys: docs/AUTH.md");
         return;
     }
+    if (auth_has_set(made) && auth_fetch(made, &why) != TW_OK) {
+        bad(self, "auth.jwks", why.text, "until it can be read its keys' tokens are refused");
+    } else if (auth_has_set(made)) {
+        good("auth.jwks", given->jwks);
+    }
     auth_free(&made);
-    tw_format(text, sizeof text, "%zu keys, %zu rules", given->keys_count, given->rules.count);
+    tw_format(text, sizeof text, "%zu keys of files, %zu rules", given->keys_count,
+              given->rules.count);
     if (given->rules.count == 0) {
         doubtful(self, "auth", text, "without rules nobody may do anything: docs/AUTH.md");
     } else {

@@ -101,6 +101,12 @@
       "Whom a token must be for (aud); empty: not looked at.")                                     \
     O(text, auth_roles, "auth", "roles", "", "roles", 1, 255,                                      \
       "The claim with the roles: text or a list; dots go into objects.")                           \
+    O(text, auth_jwks, "auth", "jwks", "", "", 0, 1000,                                            \
+      "Where the keys of an identity provider are: https://... or a file; empty: nowhere.")        \
+    O(text, auth_jwks_ca, "auth", "jwks_ca", "", "", 0, 4000,                                      \
+      "Certificates that may sign that server's; empty: those of the system.")                     \
+    O(text, auth_services, "auth", "services", "", "trusted", 1, 20,                               \
+      "trusted: services may all; token: each of their requests needs a token.")                   \
     O(number, auth_leeway_s, "auth", "leeway_s", "", "30", 0, 300,                                 \
       "Seconds that clocks may differ.")                                                           \
     O(number, auth_hello_ms, "auth", "hello_ms", "", "10000", 100, 60000,                          \

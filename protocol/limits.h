@@ -86,6 +86,11 @@
     L(HELLO_MESSAGE_MAX, 12288, "bytes", "A message before hello, where auth is required; 4413.")  \
     L(TOKEN_MAX, 8192, "bytes", "A token; longer ones are refused unread: 4401.")                  \
     L(AUTH_KEYS_MAX, 32, "keys", "That sign tokens; the start is refused.")                        \
+    L(JWKS_MAX, 65536, "bytes", "A set of keys; a longer one is refused, the last one holds.")     \
+    L(JWKS_MS, 1000, "ms", "One attempt to fetch a set of keys; there are two.")                   \
+    L(JWKS_UNKNOWN_S, 60, "s", "At most one fetch for unknown kids; further ones are 4401.")       \
+    L(JWKS_REFRESH_S, 600, "s", "A set of keys is fetched again, so that keys can be taken back.") \
+    L(SERVICE_TOKENS_MAX, 64, "tokens", "Verified and kept by a service gateway; then again.")     \
     L(AUTH_LEEWAY_MAX_S, 300, "s", "The most that auth.leeway_s may be.")                          \
     L(ADDRESS_CONNECTIONS, 100, "connections", "Of one address, unless exempt; HTTP 503.")         \
     L(USER_CONNECTIONS, 20, "connections", "Websockets of one subject; error rate, close 4429.")   \

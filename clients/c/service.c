@@ -134,7 +134,23 @@ static tw_err client_start(service_client *client, const char *url, service_fail
                         "\"%.100s\" cannot be connected to: %s.", url, nng_strerror(rv));
 }
 
-tw_err service_client_open(service_client **out, const char *url, service_failure *failure)
+static tw_err keep_identity(service_client *client, const service_identity *identity)
+{
+    if (identity == NULL) {
+        return TW_OK;
+    }
+    client->give = identity->give;
+    client->give_context = identity->context;
+    size_t len = identity->token == NULL ? 0 : strlen(identity->token);
+    client->token = len == 0 ? NULL : tw_alloc(len + 1);
+    if (len > 0 && client->token != NULL) {
+        memcpy(client->token, identity->token, len + 1);
+    }
+    return len > 0 && client->token == NULL ? TW_E_NO_MEMORY : TW_OK;
+}
+
+tw_err service_client_open(service_client **out, const char *url, const service_identity *identity,
+                           service_failure *failure)
 {
     *out = NULL;
     service_client *client = tw_alloc_zero(1, sizeof *client);
@@ -142,7 +158,9 @@ tw_err service_client_open(service_client **out, const char *url, service_failur
         return service_fail(failure, TW_E_NO_MEMORY, NULL, "There is no memory for a client.");
     }
     client->random = service_clock_ms() ^ (uint64_t)(uintptr_t)client;
-    tw_err err = client_start(client, url, failure);
+    tw_err err = keep_identity(client, identity);
+    err = err == TW_OK ? client_start(client, url, failure)
+                       : service_fail(failure, err, NULL, "There is no memory for a token.");
     if (err != TW_OK) {
         service_client_close(&client);
         return err;
@@ -161,6 +179,10 @@ void service_client_close(service_client **out)
     if (nng_socket_id(client->socket) > 0) {
         (void)service_close_within(client->socket, TW_CLOSE_MS); /* its calls are closed */
     }
+    if (client->token != NULL) {
+        explicit_bzero(client->token, strlen(client->token));
+    }
+    tw_free(client->token);
     tw_free(client->url);
     tw_free(client);
 }
@@ -209,6 +231,7 @@ static tw_err fail_waiting(service_client *client, int rv)
 tw_err service_call_init(service_call *call, service_client *client)
 {
     *call = (service_call){.client = client};
+    tw_buf_init(&call->asked, TW_ACTOR_MESSAGE_MAX);
     tw_buf_init(&call->request, TW_ACTOR_MESSAGE_MAX);
     tw_arena_init(&call->arena, ANSWER_MEMORY);
     int rv = nng_ctx_open(&call->context, client->socket);
@@ -239,6 +262,7 @@ void service_call_fini(service_call *call)
     if (call->last != NULL) {
         nng_msg_free(call->last);
     }
+    tw_buf_fini(&call->asked);
     tw_buf_fini(&call->request);
     tw_arena_fini(&call->arena);
     *call = (service_call){0};
@@ -277,12 +301,46 @@ static int call_send(service_call *call)
     return 0;
 }
 
+/* Makes the bytes of what is asked, with the token that holds now. */
+static void pack(service_call *call, bool refused)
+{
+    service_client *client = call->client;
+    tw_bson asked = {(const uint8_t *)call->asked.ptr, call->asked.len};
+    const char *token = client->token;
+    tw_buf whole;
+    tw_bson_builder b;
+    if (client->give != NULL) {
+        token = client->give(client->give_context, refused);
+    }
+    tw_buf_clear(&call->request);
+    if (token == NULL || token[0] == '\0') {
+        tw_msgpack_from_bson(&call->request, asked);
+        return;
+    }
+    tw_buf_init(&whole, TW_ACTOR_MESSAGE_MAX);
+    tw_bson_begin(&b, &whole);
+    tw_bson_add_all(&b, asked);
+    tw_bson_add_str(&b, TW_STR("token"), tw_str_of(token));
+    tw_bson with = tw_bson_end(&b);
+    if (whole.err == TW_OK) {
+        tw_msgpack_from_bson(&call->request, with);
+    } else {
+        call->request.err = whole.err;
+    }
+    tw_buf_fini(&whole);
+}
+
 tw_err service_call_begin(service_call *call, tw_bson request, uint64_t deadline_ms)
 {
     service_client *client = call->client;
     TW_ASSERT(!call->is_sent);
-    tw_buf_clear(&call->request);
-    tw_msgpack_from_bson(&call->request, request);
+    tw_buf_clear(&call->asked);
+    tw_buf_add(&call->asked, request.ptr, request.len);
+    if (call->asked.err != TW_OK) {
+        return service_fail(&client->failure, call->asked.err, "Send fewer or smaller records.",
+                            "The request has %zu bytes.", request.len);
+    }
+    pack(call, false);
     call->deadline_ms = deadline_ms;
     if (call->request.err != TW_OK || call->request.len > TW_SERVICE_MESSAGE_MAX) {
         tw_err err = call->request.err != TW_OK ? call->request.err : TW_E_TOO_BIG;
@@ -391,6 +449,7 @@ static tw_err fail_repeat(service_client *client, const service_failure *refused
 tw_err service_call_end(service_call *call, tw_bson *reply)
 {
     service_failure refused = {.code = TW_OK};
+    bool asked_anew = false; /* for a token */
     TW_ASSERT(call->is_sent);
     for (unsigned attempt = 0;; attempt++) {
         *reply = (tw_bson){0};
@@ -399,15 +458,24 @@ tw_err service_call_end(service_call *call, tw_bson *reply)
             return fail_repeat(call->client, &refused, err);
         }
         bool again;
+        bool renewed = false;
         if (tw_bson_get_bool_or(*reply, TW_STR("ok"), false)) {
             again = is_undone(*reply);
         } else {
             err = take_refusal(call->client, *reply);
             refused = call->client->failure;
             again = strcmp(refused.retry, "no") != 0;
+            renewed = err == TW_E_TOKEN && call->client->give != NULL && !asked_anew;
         }
-        if (!again || !pause_before(call, attempt)) {
+        if (renewed) {
+            asked_anew = true;
+            pack(call, true);
+        } else if (!again || !pause_before(call, attempt)) {
             return err;
+        }
+        if (call->request.err != TW_OK) {
+            return service_fail(&call->client->failure, call->request.err, NULL,
+                                "There is no memory for a request.");
         }
         int rv = call_send(call);
         if (rv != 0) {

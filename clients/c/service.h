@@ -21,7 +21,19 @@ typedef struct service_failure {
     int64_t version;                 /* conflict: the version that stands; else 0 */
 } service_failure;
 
+/* Who asks, where the server wants to know. */
+typedef struct service_identity {
+    const char *token; /* copied; NULL: give says it */
+    /* The token of the next request, a view until the next call; refused: the server has refused
+     * the last one. NULL: none. Called by the thread that asks. */
+    const char *(*give)(void *context, bool refused);
+    void *context;
+} service_identity;
+
 typedef struct service_client {
+    char *token; /* own; NULL: give says it, or there is none */
+    const char *(*give)(void *context, bool refused);
+    void *give_context;
     char *url; /* own */
     nng_socket socket;
     nng_dialer dialer;
@@ -36,6 +48,7 @@ typedef struct service_call {
     nng_ctx context;
     nng_aio *aio;   /* own */
     nng_msg *last;  /* own; the answer that reply points into */
+    tw_buf asked;   /* own; the request as BSON, without a token */
     tw_buf request; /* own; as it is sent, and sent again */
     tw_arena arena; /* own; the answer as BSON */
     bool is_sent;
@@ -47,8 +60,9 @@ uint64_t service_clock_ms(void);
 
 /* Connects to url (ipc:///path, tcp://host:port, inproc://name) in the background, and goes on
  * trying for as long as it is open. TW_E_BAD_MESSAGE: no such address; TW_E_NO_MEMORY. failure says
- * it in words, and is all there is when *out is NULL. */
-tw_err service_client_open(service_client **out, const char *url, service_failure *failure);
+ * it in words, and is all there is when *out is NULL. identity NULL: requests carry no token. */
+tw_err service_client_open(service_client **out, const char *url, const service_identity *identity,
+                           service_failure *failure);
 /* Every call and feed of it is closed before. */
 void service_client_close(service_client **client);
 
@@ -59,7 +73,8 @@ void service_call_fini(service_call *call);
  * failure tells why. */
 tw_err service_call_begin(service_call *call, tw_bson request, uint64_t deadline_ms);
 /* Waits for the answer. TW_OK: it says ok (a batch may count some as failed even so). Otherwise the
- * code of its refusal, TW_E_TIMEOUT or TW_E_BAD_MESSAGE (it is no answer), with client->failure;
+ * code of its refusal (a refused token is asked for anew, once), TW_E_TIMEOUT or TW_E_BAD_MESSAGE
+ * (it is no answer), with client->failure;
  * reply then is what was said, or empty. A view until the next begin. */
 tw_err service_call_end(service_call *call, tw_bson *reply);
 /* Both. */

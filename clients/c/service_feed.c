@@ -134,10 +134,10 @@ static tw_err follow(service_feed *feed, const char *url)
                                   "%.120s: %s.", address, nng_strerror(rv));
 }
 
-static tw_err feed_start(service_feed *feed, const char *url, uint64_t deadline_ms,
-                         service_failure *failure)
+static tw_err feed_start(service_feed *feed, const char *url, const service_identity *identity,
+                         uint64_t deadline_ms, service_failure *failure)
 {
-    tw_err err = service_client_open(&feed->client, url, failure);
+    tw_err err = service_client_open(&feed->client, url, identity, failure);
     if (err != TW_OK) {
         return err;
     }
@@ -171,7 +171,7 @@ tw_err service_feed_open(service_feed **out, const char *url, const service_feed
     feed->from_now = options->after == SERVICE_FEED_NOW;
     feed->position = feed->from_now ? 0 : options->after;
     feed->srv_id = feed->position == 0 ? 0 : options->srv_id;
-    tw_err err = feed_start(feed, url, deadline_ms, failure);
+    tw_err err = feed_start(feed, url, options->identity, deadline_ms, failure);
     if (err != TW_OK) {
         service_feed_close(&feed);
         return err;

@@ -13,8 +13,9 @@ typedef struct service_feed service_feed;
 typedef struct service_feed_options {
     const char *database; /* NULL: the server's default */
     const char *collection;
-    uint64_t srv_id; /* of after: the log that it is of; 0: not known */
-    uint64_t after;  /* rows above it are told; 0: what is stored first; SERVICE_FEED_NOW */
+    const service_identity *identity; /* read when it is opened; NULL: none */
+    uint64_t srv_id;                  /* of after: the log that it is of; 0: not known */
+    uint64_t after; /* rows above it are told; 0: what is stored first; SERVICE_FEED_NOW */
 } service_feed_options;
 
 /* Follows a collection. TW_E_RESET (it is another log now), TW_E_AHEAD, TW_E_COMPACTED: this

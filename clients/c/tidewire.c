@@ -179,6 +179,15 @@ tidewire_data tidewire_render(tw_buf *out, tw_bson doc, tidewire_form form)
 }
 
 /* ---- opening ---- */
+const service_identity *tidewire_identity_of(const tidewire_identity *given, service_identity *out)
+{
+    if (given == NULL) {
+        return NULL;
+    }
+    *out = (service_identity){given->token, given->give, given->context};
+    return out;
+}
+
 static tidewire_result say_hello(tidewire *self, uint64_t deadline_ms, tidewire_error *error)
 {
     tw_bson_builder b;
@@ -217,7 +226,9 @@ tidewire_result tidewire_open(tidewire **out, const char *url, const tidewire_op
     tw_format(self->database, sizeof self->database, "%s",
               given->database == NULL ? "" : given->database);
     tidewire_result result;
-    if (service_client_open(&self->client, url, &failure) != TW_OK) {
+    service_identity who;
+    if (service_client_open(&self->client, url, tidewire_identity_of(given->identity, &who),
+                            &failure) != TW_OK) {
         result = failure.code == TW_E_BAD_MESSAGE ? tell(error, &failure, TIDEWIRE_BAD_INPUT)
                                                   : tidewire_fail(error, &failure);
     } else {

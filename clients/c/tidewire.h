@@ -98,11 +98,22 @@ static inline tidewire_data tidewire_none(void)
     return data;
 }
 
+/* ---- who asks, where the server wants to know ---- */
+typedef struct tidewire_identity {
+    const char *token; /* copied; NULL: give says it */
+    /* Called before each request: the token that it carries, valid until the next call; NULL: none.
+     * Keep one, and get another before it expires. refused: the server has refused the last one;
+     * the request is sent once more with what you give then. By the thread that uses the handle. */
+    const char *(*give)(void *context, bool refused);
+    void *context;
+} tidewire_identity;
+
 /* ---- client ---- */
 typedef struct tidewire_options {
-    uint32_t deadline_ms;  /* of calls that name none, and of opening; 0: 10,000 */
-    const char *database;  /* copied; NULL: the server's default */
-    tidewire_form replies; /* how documents come out */
+    uint32_t deadline_ms;              /* of calls that name none, and of opening; 0: 10,000 */
+    const char *database;              /* copied; NULL: the server's default */
+    tidewire_form replies;             /* how documents come out */
+    const tidewire_identity *identity; /* copied; NULL: none */
 } tidewire_options;
 
 /* What a call may carry; NULL and all zero: nothing of it. */
@@ -177,6 +188,7 @@ typedef struct tidewire_publisher_options {
     uint32_t batch_records; /* 1 to 4096; 0: 1000 */
     uint32_t batch_bytes;   /* 1 to 1,000,000; 0: 65,536 */
     bool silent;            /* stored, but told to no live stream */
+    const tidewire_identity *identity; /* copied; NULL: none */
 } tidewire_publisher_options;
 
 /* Opens a publisher of one collection. options may be NULL. Errors as of tidewire_open. */
@@ -209,6 +221,7 @@ typedef struct tidewire_feed_options {
     uint64_t after_srv_id;     /* with a position: the log that it is of (tidewire_feed_srv_id) */
     const char *position_file; /* NULL, or: begins where this file says, if it is there */
     tidewire_form documents;   /* how keys and documents come out */
+    const tidewire_identity *identity; /* copied; NULL: none */
 } tidewire_feed_options;
 
 typedef struct tidewire_row {

@@ -129,8 +129,12 @@ static tidewire_result start(tidewire_feed *self, const char *url, const char *c
         return tidewire_fail_input(error, TW_E_BAD_SINCE,
                                    "A position is of a log: give its after_srv_id too.");
     }
-    service_feed_options options = {
-        .database = given->database, .collection = collection, .srv_id = srv_id, .after = after};
+    service_identity who;
+    service_feed_options options = {.database = given->database,
+                                    .collection = collection,
+                                    .identity = tidewire_identity_of(given->identity, &who),
+                                    .srv_id = srv_id,
+                                    .after = after};
     uint64_t deadline_ms = tidewire_deadline(given->deadline_ms, TIDEWIRE_DEADLINE_MS);
     if (service_feed_open(&self->feed, url, &options, deadline_ms, &failure) != TW_OK) {
         return tidewire_fail(error, &failure);

@@ -26,3 +26,6 @@ tidewire_result tidewire_read_doc(tw_arena *arena, tidewire_data data, const cha
                                   tw_bson *out, tidewire_error *error);
 /* Renders doc into out, as the form says; .bytes NULL where doc is absent or there is no memory. */
 tidewire_data tidewire_render(tw_buf *out, tw_bson doc, tidewire_form form);
+
+/* The same for what stands below; NULL for NULL. */
+const service_identity *tidewire_identity_of(const tidewire_identity *given, service_identity *out);

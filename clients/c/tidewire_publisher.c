@@ -159,7 +159,9 @@ tidewire_result tidewire_publisher_open(tidewire_publisher **out, const char *ur
     tw_format(self->key, sizeof self->key, "%s", given->key == NULL ? "_id" : given->key);
     tw_buf_init(&self->built, (size_t)2 * TW_ACTOR_MESSAGE_MAX);
     tw_arena_init(&self->arena, (size_t)8 * TW_ACTOR_MESSAGE_MAX);
-    tw_err err = service_client_open(&self->client, url, &failure);
+    service_identity who;
+    tw_err err = service_client_open(&self->client, url,
+                                     tidewire_identity_of(given->identity, &who), &failure);
     if (err == TW_OK) {
         err = allocate(self);
         err = err != TW_OK ? err : say_hello(self);

@@ -32,22 +32,29 @@ typedef struct world {
     tidewire_error error;
 } world;
 
-static void begin(world *w)
+static void begin_with(world *w, auth *guard, const tidewire_identity *identity)
 {
     const char *why = NULL;
+    const tidewire_options as = {.identity = identity};
     *w = (world){.folder = "/tmp/tidewire-client-XXXXXX", .log = fake_log_new()};
     assert_non_null(mkdtemp(w->folder));
     tw_format(w->url, sizeof w->url, "ipc://%s/service", w->folder);
     tw_format(w->file, sizeof w->file, "%s/position", w->folder);
     tw_format(w->base, sizeof w->base, "inproc://tidewire_test%s", w->folder);
-    w->options = (service_options){.catalog = &known, .url = w->url, .readers_count = 1};
+    w->options =
+        (service_options){.catalog = &known, .url = w->url, .readers_count = 1, .auth = guard};
     tw_system_options options = {.base = w->base};
     assert_int_equal(tw_system_new(&w->system, &options), TW_OK);
     assert_int_equal(tw_system_add(w->system, &fake_store_class, -1, w->log), TW_OK);
     assert_int_equal(tw_system_add(w->system, &fake_reader_class, 0, w->log), TW_OK);
     assert_int_equal(tw_system_add(w->system, &service_class, -1, &w->options), TW_OK);
     assert_int_equal(tw_system_start(w->system, &why), TW_OK);
-    assert_int_equal(tidewire_open(&w->client, w->url, NULL, &w->error), TIDEWIRE_OK);
+    assert_int_equal(tidewire_open(&w->client, w->url, &as, &w->error), TIDEWIRE_OK);
+}
+
+static void begin(world *w)
+{
+    begin_with(w, NULL, NULL);
 }
 
 static void end(world *w)
@@ -415,6 +422,105 @@ static void test_tidewire_feed_goes_on_from_its_file(void **state)
     end(&w);
 }
 
+/* What an application knows of its tokens. */
+struct wallet {
+    const char *first, *next;
+    int asked, refused;
+};
+
+static const char *give(void *context, bool refused)
+{
+    struct wallet *self = context;
+    self->asked++;
+    self->refused += refused ? 1 : 0;
+    return refused ? self->next : self->first;
+}
+
+static const char *sign(const auth_key_options *key, const char *claims, tw_buf *out)
+{
+    broker_why why;
+    tw_buf_init(out, TW_TOKEN_MAX);
+    assert_int_equal(auth_sign(key, tw_str_of(claims), out, &why), TW_OK);
+    tw_buf_add_byte(out, '\0');
+    return out->ptr;
+}
+
+static void feed_and_publish(world *w, const tidewire_identity *identity)
+{
+    tidewire_feed *feed;
+    tidewire_row row;
+    tidewire_feed_options feeding = {.identity = identity};
+    assert_int_equal(tidewire_feed_open(&feed, w->url, "c", &feeding, &w->error), TIDEWIRE_OK);
+    assert_int_equal(tidewire_feed_next(feed, 0, &row, &w->error), TIDEWIRE_OK);
+    assert_string_equal((const char *)row.key.bytes, "1");
+    tidewire_feed_close(&feed);
+    tidewire_publisher *publisher;
+    tidewire_publisher_options publishing = {.identity = identity};
+    assert_int_equal(tidewire_publisher_open(&publisher, w->url, "c", &publishing, &w->error),
+                     TIDEWIRE_OK);
+    assert_int_equal(tidewire_publisher_put(publisher, tidewire_json("{\"_id\":2}"), &w->error),
+                     TIDEWIRE_OK);
+    assert_int_equal(tidewire_publisher_flush(publisher, &w->error), TIDEWIRE_OK);
+    tidewire_publisher_close(&publisher);
+}
+
+static void test_tidewire_tokens_are_asked_for_and_renewed(void **state)
+{
+    (void)state;
+    world w;
+    tw_buf good_text, old_text;
+    broker_why why;
+    char file[] = "/tmp/tidewire-secret-XXXXXX";
+    int fd = mkstemp(file);
+    assert_int_equal(write(fd, "0123456789abcdef0123456789abcdef", 32), 32);
+    close(fd);
+    const auth_key_options key = {.kid = "main", .alg = "HS256", .file = file};
+    const rights_rule rule = {
+        .role = "*", .collection = "c", .verbs = RIGHTS_READ | RIGHTS_INSERT | RIGHTS_UPDATE};
+    const auth_options options = {.keys = &key,
+                                  .keys_count = 1,
+                                  .issuer = "",
+                                  .audience = "",
+                                  .roles = "roles",
+                                  .jwks = "",
+                                  .jwks_ca = "",
+                                  .services = true,
+                                  .rules = {&rule, 1, "main"}};
+    auth *guard;
+    assert_int_equal(auth_new(&guard, &options, &why), TW_OK);
+    const char *good = sign(&key, "{\"sub\":\"ada\",\"exp\":4000000000}", &good_text);
+    const char *old = sign(&key, "{\"sub\":\"ada\",\"exp\":1000000000}", &old_text);
+    tidewire_identity fixed = {.token = good};
+    struct wallet wallet = {.first = old, .next = good};
+    tidewire_identity giver = {.give = give, .context = &wallet};
+    begin_with(&w, guard, &fixed);
+    assert_int_equal(tidewire_put(w.client, "c", tidewire_json("{\"_id\":1}"), NULL, &w.error),
+                     TIDEWIRE_OK);
+    assert_int_equal(tidewire_put(w.client, "d", tidewire_json("{\"_id\":1}"), NULL, &w.error),
+                     TIDEWIRE_REFUSED);
+    assert_string_equal(w.error.code, "forbidden");
+    tidewire *other;
+    assert_int_equal(tidewire_open(&other, w.url, NULL, &w.error), TIDEWIRE_REFUSED);
+    assert_string_equal(w.error.code, "token");
+    tidewire_options as = {.identity = &giver};
+    assert_int_equal(tidewire_open(&other, w.url, &as, &w.error), TIDEWIRE_OK);
+    assert_int_equal(wallet.refused, 1);
+    wallet.first = good;
+    assert_int_equal(tidewire_get(other, "c", tidewire_json("1"), NULL, &w.error), TIDEWIRE_OK);
+    assert_int_equal(wallet.refused, 1);
+    assert_int_equal(wallet.asked, 3);
+    wallet = (struct wallet){.first = old, .next = old}; /* asked once more, not for ever */
+    assert_int_equal(tidewire_get(other, "c", tidewire_json("1"), NULL, NULL), TIDEWIRE_REFUSED);
+    assert_int_equal(wallet.asked, 2);
+    tidewire_close(&other);
+    feed_and_publish(&w, &fixed);
+    end(&w);
+    auth_free(&guard);
+    tw_buf_fini(&good_text);
+    tw_buf_fini(&old_text);
+    (void)unlink(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_tidewire_publisher_keeps_the_order_of_a_key),
         cmocka_unit_test(test_tidewire_publisher_tells_the_record_that_failed),
         cmocka_unit_test(test_tidewire_feed_goes_on_from_its_file),
+        cmocka_unit_test(test_tidewire_tokens_are_asked_for_and_renewed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

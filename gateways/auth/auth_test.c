@@ -22,6 +22,8 @@ static const rights_rule rules[] = {
 static auth_options options = {
     .keys = &key,
     .keys_count = 1,
+    .jwks = "",
+    .jwks_ca = "",
     .issuer = "https://id.example",
     .audience = "tidewire",
     .roles = "realm.roles",
@@ -52,7 +54,7 @@ static int teardown(void **state)
     return unlink(file);
 }
 
-static tw_err identify(const auth *self, const char *claims, auth_identity *out, broker_why *why)
+static tw_err identify(auth *self, const char *claims, auth_identity *out, broker_why *why)
 {
     tw_buf token;
     *why = (broker_why){0};
@@ -186,12 +188,64 @@ static void test_auth_key_files_that_are_not_fit_refused(void **state)
     assert_non_null(strstr(why.text, "twice"));
 }
 
+static int freed;
+
+static void count_free(void *memory)
+{
+    (void)memory;
+    freed++;
+}
+
+static void test_auth_reload_replaces_or_keeps(void **state)
+{
+    (void)state;
+    auth *self;
+    auth_identity who;
+    rights *now = NULL;
+    broker_why why;
+    static const rights_rule none[] = {{.role = "x", .collection = "y", .verbs = RIGHTS_READ}};
+    auth_options other = options;
+    auth_options broken = options;
+    const auth_key_options nowhere = {.kid = "main", .alg = "HS256", .file = "/nowhere"};
+    write_file("0123456789abcdef0123456789abcdef\n", 0600);
+    assert_int_equal(auth_new(&self, &options, &why), TW_OK);
+    const char *claims = "{\"iss\":\"https://id.example\",\"aud\":\"tidewire\",\"exp\":4000000000,"
+                         "\"sub\":\"ada\",\"realm\":{\"roles\":[\"reader\"]}}";
+    assert_int_equal(identify(self, claims, &who, &why), TW_OK);
+    unsigned generation = auth_generation(self);
+    broken.keys = &nowhere;
+    assert_int_equal(auth_reload(self, &broken, self, count_free, &why), TW_E_BAD_CONFIG);
+    assert_non_null(strstr(why.text, "/nowhere"));
+    assert_int_equal(auth_generation(self), generation);
+    assert_int_equal(auth_rights(self, &who, &now), TW_OK);
+    assert_true(rights_equal(now, who.rights));
+    rights_drop(&now);
+    other.rules = (rights_table){.at = none, .count = 1, .default_database = "main"};
+    assert_int_equal(auth_reload(self, &other, self, count_free, &why), TW_OK);
+    assert_int_not_equal(auth_generation(self), generation);
+    assert_int_equal(auth_rights(self, &who, &now), TW_OK);
+    assert_false(rights_equal(now, who.rights));
+    assert_false(rights_any(now));
+    assert_true(rights_any(who.rights)); /* held, as they were */
+    assert_int_equal(freed, 0);
+    assert_int_equal(auth_reload(self, &options, self, count_free, &why), TW_OK);
+    assert_int_equal(freed, 1); /* what the first reload took; the refused one took nothing */
+    rights_drop(&now);
+    assert_int_equal(auth_rights(self, &who, &now), TW_OK);
+    assert_true(rights_equal(now, who.rights));
+    rights_drop(&now);
+    auth_identity_fini(&who);
+    auth_free(&self);
+    assert_int_equal(freed, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_auth_claims_and_times_looked_at),
         cmocka_unit_test(test_auth_roles_of_a_path_and_nobody),
         cmocka_unit_test(test_auth_key_files_that_are_not_fit_refused),
+        cmocka_unit_test(test_auth_reload_replaces_or_keeps),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,4 @@
 /* token.c - see token.h. */
-#include "gateways/auth/token.h"
-
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
@@ -11,6 +9,8 @@
 
 #include "protocol/json.h"
 #include "protocol/limits.h"
+
+#include "gateways/auth/token_priv.h"
 
 enum {
     TOKEN_KEY_MAGIC = 0x10cee701,
@@ -30,12 +30,12 @@ struct token_key {
     size_t secret_len;
 };
 
-static const char *const names[TOKEN_ALGORITHMS] = {"HS256", "RS256", "ES256", "EdDSA"};
+const char *const token_algorithm_names[TOKEN_ALGORITHMS] = {"HS256", "RS256", "ES256", "EdDSA"};
 
 token_algorithm token_algorithm_of(tw_str name)
 {
     unsigned i = 0;
-    while (i < TOKEN_ALGORITHMS && !tw_str_equal(name, tw_str_of(names[i]))) {
+    while (i < TOKEN_ALGORITHMS && !tw_str_equal(name, tw_str_of(token_algorithm_names[i]))) {
         i++;
     }
     return (token_algorithm)i;
@@ -83,6 +83,17 @@ static bool fits(const EVP_PKEY *key, token_algorithm algorithm)
     return false;
 }
 
+static tw_err check_fit(const token_key *self, broker_why *why)
+{
+    return fits(self->key, self->algorithm)
+               ? TW_OK
+               : broker_refuse(why, TW_E_BAD_CONFIG, "its key does not fit %s%s",
+                               token_algorithm_names[self->algorithm],
+                               self->algorithm == TOKEN_RS256   ? " (RSA, 2048 bits or more)"
+                               : self->algorithm == TOKEN_ES256 ? " (P-256)"
+                                                                : " (Ed25519)");
+}
+
 static tw_err take_public(token_key *self, tw_str bytes, broker_why *why)
 {
     BIO *in =
@@ -92,38 +103,62 @@ static tw_err take_public(token_key *self, tw_str bytes, broker_why *why)
     if (self->key == NULL) {
         return broker_refuse(why, TW_E_BAD_CONFIG, "it holds no public key in PEM");
     }
-    return fits(self->key, self->algorithm)
-               ? TW_OK
-               : broker_refuse(why, TW_E_BAD_CONFIG, "its key does not fit %s%s",
-                               names[self->algorithm],
-                               self->algorithm == TOKEN_RS256   ? " (RSA, 2048 bits or more)"
-                               : self->algorithm == TOKEN_ES256 ? " (P-256)"
-                                                                : " (Ed25519)");
+    return check_fit(self, why);
+}
+
+static tw_err key_begin(token_key **out, const char *kid, token_algorithm algorithm)
+{
+    size_t len = strlen(kid);
+    token_key *self = tw_alloc_zero(1, sizeof *self);
+    *out = self;
+    if (self == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    self->magic = TOKEN_KEY_MAGIC;
+    self->algorithm = algorithm;
+    self->kid = tw_alloc(len + 1);
+    if (self->kid == NULL) {
+        token_key_free(out);
+        return TW_E_NO_MEMORY;
+    }
+    memcpy(self->kid, kid, len + 1);
+    return TW_OK;
+}
+
+tw_err token_key_of(token_key **out, const char *kid, token_algorithm algorithm, EVP_PKEY *key,
+                    broker_why *why)
+{
+    TW_ASSERT(algorithm < TOKEN_ALGORITHMS && algorithm != TOKEN_HS256);
+    tw_err err = key_begin(out, kid, algorithm);
+    if (err != TW_OK) {
+        EVP_PKEY_free(key);
+        return err;
+    }
+    (*out)->key = key;
+    err = check_fit(*out, why);
+    if (err != TW_OK) {
+        token_key_free(out);
+    }
+    return err;
+}
+
+const char *token_key_kid(const token_key *key)
+{
+    return key->kid;
 }
 
 tw_err token_key_new(token_key **out, const char *kid, token_algorithm algorithm, tw_str bytes,
                      broker_why *why)
 {
     TW_ASSERT(algorithm < TOKEN_ALGORITHMS);
-    *out = NULL;
-    token_key *self = tw_alloc_zero(1, sizeof *self);
-    if (self == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    self->magic = TOKEN_KEY_MAGIC;
-    self->algorithm = algorithm;
-    size_t len = strlen(kid);
-    self->kid = tw_alloc(len + 1);
-    tw_err err = self->kid == NULL ? TW_E_NO_MEMORY : TW_OK;
+    tw_err err = key_begin(out, kid, algorithm);
     if (err == TW_OK) {
-        memcpy(self->kid, kid, len + 1);
-        err = algorithm == TOKEN_HS256 ? take_secret(self, bytes, why)
-                                       : take_public(self, bytes, why);
+        err = algorithm == TOKEN_HS256 ? take_secret(*out, bytes, why)
+                                       : take_public(*out, bytes, why);
     }
     if (err != TW_OK) {
-        token_key_free(&self);
+        token_key_free(out);
     }
-    *out = self;
     return err;
 }
 
@@ -162,7 +197,7 @@ static int value_of(char c)
 }
 
 /* One spelling for each value: no padding, no other letters, no bits left over. */
-static bool decode(tw_arena *arena, tw_str text, tw_str *out)
+bool token_decode(tw_arena *arena, tw_str text, tw_str *out)
 {
     uint32_t bits = 0;
     unsigned held = 0;
@@ -308,10 +343,11 @@ static tw_err check_header(token_key *const *keys, size_t count, tw_bson header,
     }
     const token_key *key = key_of(keys, count, header);
     if (key == NULL) {
-        return refuse(why, "the token's key (kid) is not known here");
+        return broker_refuse(why, TW_E_NOT_FOUND, "the token's key (kid) is not known here");
     }
     tw_str algorithm = tw_bson_get_str(header, TW_STR("alg"));
-    if (algorithm.ptr == NULL || !tw_str_equal(algorithm, tw_str_of(names[key->algorithm]))) {
+    if (algorithm.ptr == NULL ||
+        !tw_str_equal(algorithm, tw_str_of(token_algorithm_names[key->algorithm]))) {
         return refuse(why, "the token's algorithm is not that of its key");
     }
     *out = key;
@@ -344,8 +380,9 @@ tw_err token_verify(token_key *const *keys, size_t count, tw_arena *arena, tw_st
     if (token.len > TW_TOKEN_MAX) {
         return broker_refuse(why, TW_E_TOKEN, "the token has over %d bytes", TW_TOKEN_MAX);
     }
-    if (!split(token, parts) || !decode(arena, parts[0], &header_text) ||
-        !decode(arena, parts[1], &claims_text) || !decode(arena, parts[2], &signature)) {
+    if (!split(token, parts) || !token_decode(arena, parts[0], &header_text) ||
+        !token_decode(arena, parts[1], &claims_text) ||
+        !token_decode(arena, parts[2], &signature)) {
         return refuse(why, "the token is not three parts of base64url");
     }
     tw_err err = tw_json_read(arena, header_text, TOKEN_DEPTH_MAX, &header, NULL);

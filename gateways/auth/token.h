@@ -31,10 +31,17 @@ token_algorithm token_algorithm_of(tw_str name);
  * why. */
 tw_err token_key_new(token_key **out, const char *kid, token_algorithm algorithm, tw_str bytes,
                      broker_why *why);
+/* Reads a JSON Web Key Set (RFC 7517) of at most TW_JWKS_MAX bytes: RSA, P-256 and Ed25519. Others,
+ * and those for another use, are passed over. keys has room for max; *count are made, each of
+ * the caller. TW_E_BAD_CONFIG with why: nothing usable, a key that is not whole, a kid that stands
+ * twice; then there are none. TW_E_NO_MEMORY. */
+tw_err token_keys_read(token_key **keys, size_t max, size_t *count, tw_str text, broker_why *why);
+const char *token_key_kid(const token_key *key);
 void token_key_free(token_key **key); /* wipes a secret; nulls; accepts NULL */
 
 /* Reads a token and verifies its signature. claims live in arena; times are not looked at.
- * TW_E_TOKEN with why; TW_E_NO_MEMORY. Thread: any number at once. */
+ * TW_E_NOT_FOUND with why: no key has its kid; TW_E_TOKEN with why; TW_E_NO_MEMORY. Thread: any
+ * number at once. */
 tw_err token_verify(token_key *const *keys, size_t count, tw_arena *arena, tw_str token,
                     tw_bson *claims, broker_why *why);
 

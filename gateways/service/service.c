@@ -299,10 +299,16 @@ static void on_request(service *self, const service_route *route, tw_str body)
         refuse_at_once(self, route, TW_E_BUSY);
         return;
     }
-    if (tw_str_equal(tw_bson_get_str(asked, TW_STR("op")), TW_STR("replay"))) {
-        service_replay_start(self, tag, asked);
+    rights *whose = NULL;
+    broker_why why = {0};
+    err = service_identity_of(self, &asked, &whose, &why);
+    if (err != TW_OK) {
+        service_answer_error(self, tag, asked, err,
+                             why.text[0] != '\0' ? why.text : tw_err_text(err));
+    } else if (tw_str_equal(tw_bson_get_str(asked, TW_STR("op")), TW_STR("replay"))) {
+        service_replay_start(self, tag, asked, whose);
     } else {
-        request_run(self->engine, NULL, asked, on_reply, self, tag);
+        request_run(self->engine, whose, asked, on_reply, self, tag);
     }
 }
 
@@ -409,6 +415,7 @@ static void service_fini(void *arg)
     tw_free(self->slots);
     self->slots = NULL;
     service_replays_free(self);
+    service_identity_fini(self);
     service_feed_fini(self);
     tw_arena_fini(&self->arena);
     tw_buf_fini(&self->answer);
@@ -468,6 +475,7 @@ static tw_err service_init(void *arg, tw_actor *actor, const void *given)
     tw_err err = request_engine_new(&self->engine, &engine);
     err = err != TW_OK ? err : slots_init(self, running_max);
     err = err != TW_OK ? err : service_feed_init(self);
+    err = err != TW_OK ? err : service_identity_init(self);
     if (err == TW_OK) {
         char why[512];
         err = service_socket_open(&self->socket, options->url, why, sizeof why);

@@ -9,6 +9,8 @@
 
 #include "actors/runtime/actor.h"
 
+#include "gateways/auth/auth.h"
+
 typedef struct service_options {
     const catalog *catalog;     /* borrow */
     const char *url;            /* borrow */
@@ -16,6 +18,7 @@ typedef struct service_options {
     size_t mongo_readers_count; /* as gateway_options has it */
     const char *search;         /* "es_proxy" or "embedded_search"; NULL: no search engine */
     uint32_t search_ms;         /* deadline of a search that asks for no other */
+    auth *auth;                 /* borrow; NULL: there is no auth, and every service may all */
     size_t running_max;         /* requests at once; 0: a default */
 } service_options;
 

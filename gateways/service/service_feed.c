@@ -23,6 +23,7 @@ typedef struct service_replay {
     uint64_t tag;
     uint64_t srv; /* of the log that after is of; 0: not told */
     uint64_t after, limit;
+    rights *rights; /* hold; NULL: all */
     unsigned pages;
     char db[TW_NAME_MAX + 1], coll[TW_NAME_MAX + 1];
     char req_id[TW_MUX_ID_MAX + 1]; /* text; "" = none */
@@ -84,7 +85,7 @@ static bool is_told(const tw_item_log_row *row)
     return (row->flags & TW_ROW_SILENT) == 0;
 }
 
-static void add_row(tw_bson_builder *b, const tw_item_log_row *row)
+static void add_row(tw_bson_builder *b, const tw_item_log_row *row, tw_bson doc)
 {
     bool drop = (row->flags & TW_ROW_DROP) != 0;
     bool remove = (row->flags & TW_ROW_DELETE) != 0;
@@ -100,8 +101,8 @@ static void add_row(tw_bson_builder *b, const tw_item_log_row *row)
     if ((row->flags & TW_ROW_MULTI) != 0) {
         tw_bson_add_bool(b, TW_STR("last"), (row->flags & TW_ROW_LAST) != 0);
     }
-    if (row->doc.len != 0) {
-        tw_bson_add_doc(b, TW_STR("doc"), row->doc);
+    if (doc.len != 0) {
+        tw_bson_add_doc(b, TW_STR("doc"), doc);
     }
     tw_bson_close(b);
 }
@@ -129,6 +130,7 @@ static void publish_collection(service *self, const tw_list_log_row *rows, size_
     const tw_item_log_row *first = &rows->at[from];
     service_mark *mark = mark_of(feed, first->db, first->coll);
     bool heard = service_has_followers(self);
+    bool hints = service_identity_asks_all(self);
     size_t at = from;
     while (at < rows->count) {
         tw_bson_builder b;
@@ -137,7 +139,9 @@ static void publish_collection(service *self, const tw_list_log_row *rows, size_
         tw_buf_clear(&feed->rows);
         tw_bson_begin(&b, &feed->rows);
         tw_bson_add_i64(&b, TW_STR("srv_id"), (int64_t)feed->srv);
-        tw_bson_add_i64(&b, TW_STR("n_prev"), (int64_t)n_prev);
+        if (!hints) {
+            tw_bson_add_i64(&b, TW_STR("n_prev"), (int64_t)n_prev);
+        }
         tw_bson_add_i64(&b, TW_STR("batch"), (int64_t)feed->batches + 1);
         tw_bson_open_array(&b, TW_STR("rows"));
         for (; at < rows->count && feed->rows.len < TW_BATCH_BYTES; at++) {
@@ -149,12 +153,15 @@ static void publish_collection(service *self, const tw_list_log_row *rows, size_
             done[at] = 1;
             if (is_told(row) && row->n > feed->applied) {
                 n = row->n;
-                if (heard) {
-                    add_row(&b, row);
+                if (heard && !hints) {
+                    add_row(&b, row, row->doc);
                 }
             }
         }
         tw_bson_close(&b);
+        if (hints) { /* a loss, to whoever follows: the rows are asked for, with a token */
+            tw_bson_add_i64(&b, TW_STR("n_prev"), (int64_t)n);
+        }
         tw_bson_add_i64(&b, TW_STR("n"), (int64_t)n);
         (void)tw_bson_end(&b);
         if (n != 0 && heard) {
@@ -267,6 +274,7 @@ static void replay_end(service_replay **at)
     if (self->next != NULL) {
         self->next->link = self->link;
     }
+    rights_drop(&self->rights);
     tw_free(self);
 }
 
@@ -367,6 +375,20 @@ static bool wait_for_log(service_replay *self)
     return self->is_waiting;
 }
 
+/* Without the fields that the asker's rights hide. Views, until the next row. */
+static tw_bson visible(service *gateway, const rights_grant *grant, tw_bson doc)
+{
+    tw_buf *scratch = &gateway->packed;
+    static const uint8_t empty[] = {5, 0, 0, 0, 0}; /* without memory nothing is shown */
+    if (grant->hidden_count == 0 || doc.len == 0) {
+        return doc;
+    }
+    tw_buf_clear(scratch);
+    rights_hide(grant, doc, scratch);
+    return scratch->err == TW_OK ? (tw_bson){(const uint8_t *)scratch->ptr, scratch->len}
+                                 : (tw_bson){empty, sizeof empty};
+}
+
 static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
                            const tw_envelope *in)
 {
@@ -397,6 +419,14 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
     tw_bson_builder b;
     uint64_t count = 0;
     uint64_t upto = page->upto;
+    rights_grant grant;
+    tw_arena_reset(&self->gateway->arena); /* the request that was read last has been copied */
+    refused = rights_of(self->rights, &self->gateway->arena, tw_str_of(self->db),
+                        tw_str_of(self->coll), RIGHTS_READ, &grant);
+    if (refused != TW_OK) {
+        replay_fail(&self, refused, NULL);
+        return;
+    }
     answer_begin(self, &b);
     for (size_t i = 0; i < page->rows.count; i++) {
         const tw_item_log_row *row = &page->rows.at[i];
@@ -404,7 +434,7 @@ static void on_replay_rows(void *state, void *context, uint64_t tag, tw_err err,
             !tw_str_equal(row->db, tw_str_of(self->db))) {
             continue;
         }
-        add_row(&b, row);
+        add_row(&b, row, visible(self->gateway, &grant, row->doc));
         count++;
         if (count == self->limit) {
             upto = row->n;
@@ -498,7 +528,21 @@ static const char *take_field(service_replay *self, tw_str name, tw_bson_value v
     return "replay has the fields collection, database, srv_id, after, limit and reqID.";
 }
 
-void service_replay_start(service *gateway, uint64_t tag, tw_bson asked)
+/* A feed tells rows as they are committed, without what they were: whose rights are of some rows
+ * could not be told which of them have left. */
+static tw_err may_follow(const service_replay *self, rights_grant *grant, const char **wrong)
+{
+    tw_err err = rights_of(self->rights, &self->gateway->arena, tw_str_of(self->db),
+                           tw_str_of(self->coll), RIGHTS_READ, grant);
+    if (err == TW_OK && (!grant->allowed || grant->filter.len > 0)) {
+        err = TW_E_FORBIDDEN;
+        *wrong = grant->allowed ? "A right to some records does not reach the collection's feed."
+                                : "Your rights do not allow read on this collection.";
+    }
+    return err;
+}
+
+void service_replay_start(service *gateway, uint64_t tag, tw_bson asked, rights *whose)
 {
     service_replay *self = tw_alloc_zero(1, sizeof *self);
     if (self == NULL) {
@@ -507,6 +551,7 @@ void service_replay_start(service *gateway, uint64_t tag, tw_bson asked)
     }
     self->magic = SERVICE_REPLAY_MAGIC;
     self->gateway = gateway;
+    self->rights = rights_hold(whose);
     self->tag = tag;
     self->next = gateway->replays;
     self->link = &gateway->replays;
@@ -526,8 +571,13 @@ void service_replay_start(service *gateway, uint64_t tag, tw_bson asked)
     if (wrong == NULL && self->coll[0] == '\0') {
         wrong = "replay needs \"collection\".";
     }
-    if (wrong != NULL) {
-        service_answer_error(gateway, tag, asked, TW_E_BAD_MESSAGE, wrong);
+    tw_err err = wrong != NULL ? TW_E_BAD_MESSAGE : TW_OK;
+    rights_grant grant = {0};
+    if (err == TW_OK) {
+        err = may_follow(self, &grant, &wrong);
+    }
+    if (err != TW_OK) {
+        service_answer_error(gateway, tag, asked, err, wrong);
         replay_end(&self);
         return;
     }

@@ -28,6 +28,12 @@ typedef struct service_route {
     uint8_t len;
 } service_route;
 
+/* A token that was verified, until its end or until the policy is another. */
+typedef struct service_token {
+    tw_buf text; /* own */
+    auth_identity identity;
+} service_token;
+
 /* Documents of a request on their way into one answer. */
 typedef struct service_docs {
     tw_buf buf; /* own */
@@ -86,6 +92,9 @@ struct service {
     tw_buf answer;  /* own; BSON */
     tw_buf packed;  /* own; msgpack */
     uint64_t requests, bad, refused;
+    service_token *tokens; /* own; TW_SERVICE_TOKENS_MAX */
+    size_t tokens_count, token_next;
+    unsigned generation;            /* of the policy that tokens are of */
     struct service_replay *replays; /* own; those that wait for an answer */
     service_feed_state feed;
 };
@@ -106,4 +115,15 @@ void service_feed_fini(service *self);
 tw_err service_on_log_batch(void *arg, const tw_envelope *in);
 void service_on_gap(void *arg, const char *source);
 void service_replays_free(service *self);
-void service_replay_start(service *self, uint64_t tag, tw_bson asked);
+/* whose: rights of the asker, NULL: all. */
+void service_replay_start(service *self, uint64_t tag, tw_bson asked, rights *whose);
+
+/* ---- service_identity.c ---- */
+tw_err service_identity_init(service *self);
+void service_identity_fini(service *self);
+/* Who asks: takes the token out of a request (*asked is then another, in the arena). *whose: what
+ * it may, a view until the next call; NULL: all. TW_E_TOKEN, TW_E_UNAVAILABLE with why. */
+tw_err service_identity_of(service *self, tw_bson *asked, rights **whose, broker_why *why);
+/* True when followers are to ask for rows themselves, with their tokens: the feed only says that
+ * there are some. */
+bool service_identity_asks_all(const service *self);

@@ -66,7 +66,7 @@ static void begin(world *w, uint64_t drop_every)
     tw_arena_init(&w->arena, 1 << 27);
     start(w, drop_every);
     service_failure failure;
-    assert_int_equal(service_client_open(&w->client, w->url, &failure), TW_OK);
+    assert_int_equal(service_client_open(&w->client, w->url, NULL, &failure), TW_OK);
     assert_int_equal(service_call_init(&w->call, w->client), TW_OK);
 }
 
@@ -293,7 +293,7 @@ static void be_visited_rudely(void)
         service_call call;
         service_failure failure;
         tw_bson reply;
-        assert_int_equal(service_client_open(&client, w.url, &failure), TW_OK);
+        assert_int_equal(service_client_open(&client, w.url, NULL, &failure), TW_OK);
         assert_int_equal(service_call_init(&call, client), TW_OK);
         err = service_call_ask(&call, json(&w, "{\"op\":\"get_new_id\"}"), service_clock_ms() + 500,
                                &reply);

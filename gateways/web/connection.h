@@ -63,6 +63,7 @@ typedef struct connection {
     uint64_t deadline_ms;            /* 0: none */
     uint64_t message_ms;             /* an unfinished message began */
     uint64_t hello_ms;               /* till then a hello is awaited; 0: none is */
+    unsigned generation;             /* of the policy that identity's rights are of */
     auth_identity identity;          /* own; rights NULL: not known, or there is no auth */
     struct database_state *database; /* own; NULL until an event comes */
     streams_conn streams;

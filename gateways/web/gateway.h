@@ -41,7 +41,7 @@ typedef struct gateway_options {
     int admin_port;
     const char *const *origins; /* allowed Origins; "*" allows all */
     size_t origins_count;       /* 0: same host and loopback */
-    const auth *auth;           /* borrow; NULL: there is no auth, and everybody may all */
+    auth *auth;                 /* borrow; NULL: there is no auth, and everybody may all */
     uint64_t hello_ms;          /* time for a hello, where there is auth; 0: TW_HELLO_MS */
     size_t readers_count;       /* log_reader.0 to log_reader.N-1 */
     size_t mongo_readers_count; /* mongo_reader.0 to N-1 and mongo_writer hold the records; 0: the

@@ -793,7 +793,7 @@ static bool is_known(edge *self, connection *conn, const http_head *head, bool u
     }
     http->running = true;
     http->keep_alive = false;
-    http->more_head = "WWW-Authenticate: Bearer\r\n";
+    http->more_head = err == TW_E_TOKEN ? "WWW-Authenticate: Bearer\r\n" : "Retry-After: 1\r\n";
     http_answer_error(self, conn, status_of(err), err, why.text);
     return false;
 }

@@ -29,6 +29,7 @@ tw_err identity_take(edge *self, connection *conn, tw_str token, bool *changed, 
 {
     auth_identity taken;
     *changed = false;
+    unsigned generation = auth_generation(self->options->auth);
     tw_err err = auth_identify(self->options->auth, token, now_s(self), &taken, why);
     if (err != TW_OK) {
         return err;
@@ -39,6 +40,7 @@ tw_err identity_take(edge *self, connection *conn, tw_str token, bool *changed, 
         return broker_refuse(why, TW_E_TOKEN, "the token is another subject's (sub)");
     }
     *changed = before != NULL && !rights_equal(before, taken.rights);
+    conn->generation = generation;
     set(conn, &taken);
     return TW_OK;
 }
@@ -104,11 +106,30 @@ tw_err identity_of_head(edge *self, connection *conn, const http_head *head, bro
     if (other) {
         return broker_refuse(why, TW_E_TOKEN, "the scheme of Authorization is Bearer here");
     }
+    unsigned generation = auth_generation(self->options->auth);
     tw_err err = auth_identify(self->options->auth, token, now_s(self), &taken, why);
     if (err == TW_OK) {
+        conn->generation = generation;
         set(conn, &taken);
     }
     return err;
+}
+
+bool identity_changed(edge *self, connection *conn)
+{
+    auth *from = self->options->auth;
+    rights *now = NULL;
+    if (from == NULL || conn->identity.rights == NULL ||
+        conn->generation == auth_generation(from)) {
+        return false;
+    }
+    conn->generation = auth_generation(from);
+    if (auth_rights(from, &conn->identity, &now) != TW_OK) {
+        return true; /* without memory nobody knows: it comes back and is asked again */
+    }
+    bool changed = !rights_equal(conn->identity.rights, now);
+    rights_drop(&now);
+    return changed;
 }
 
 bool identity_over(const edge *self, const connection *conn)

@@ -15,6 +15,9 @@ tw_err identity_take(edge *self, connection *conn, tw_str token, bool *changed, 
 /* The same of a request's head: Authorization: Bearer, or of an upgrade a subprotocol. Nothing is
  * known before, or what the request before was. */
 tw_err identity_of_head(edge *self, connection *conn, const http_head *head, broker_why *why);
+/* Looks at the rights anew where the policy was replaced since. True: they are others now, and what
+ * its streams were told is of those before. */
+bool identity_changed(edge *self, connection *conn);
 /* True when the token is over. */
 bool identity_over(const edge *self, const connection *conn);
 void identity_gone(connection *conn);

@@ -225,8 +225,20 @@ static void refuse_token(edge *self, connection *conn, tw_err err, const char *t
     send_error(self, conn,
                &(wire_refusal){.code = err,
                                .message = tw_str_of(text),
-                               .hint = TW_STR("hello with a token that is good now")});
+                               .hint = err == TW_E_TOKEN
+                                           ? TW_STR("hello with a token that is good now")
+                                           : TW_STR("connect again with the same token")});
     websocket_close(self, conn, tw_err_number(err), "token");
+}
+
+/* What its streams were told is of other rights: it comes back, and they begin anew. */
+static void end_changed(edge *self, connection *conn)
+{
+    send_error(self, conn,
+               &(wire_refusal){.code = TW_E_FORBIDDEN,
+                               .message = TW_STR("The rights are others than before."),
+                               .hint = TW_STR("connect and subscribe again")});
+    websocket_close(self, conn, tw_err_number(TW_E_UNAVAILABLE), "rights changed");
 }
 
 /* False: there are too many websockets of its user, and it ends. */
@@ -261,12 +273,8 @@ static bool take_token(edge *self, connection *conn, tw_bson message)
         refuse_token(self, conn, err, why.text);
         return false;
     }
-    if (changed) { /* what its streams were told is of other rights: they begin anew */
-        send_error(self, conn,
-                   &(wire_refusal){.code = TW_E_FORBIDDEN,
-                                   .message = TW_STR("The rights are others than before."),
-                                   .hint = TW_STR("connect and subscribe again")});
-        websocket_close(self, conn, tw_err_number(TW_E_UNAVAILABLE), "rights changed");
+    if (changed) {
+        end_changed(self, conn);
         return false;
     }
     return enter_user(self, conn);
@@ -531,6 +539,8 @@ void websocket_look_at(edge *self, connection *conn, uint64_t now_ms)
         websocket_close(self, conn, tw_err_number(TW_E_INIT_TIMEOUT), "no hello in time");
     } else if (identity_over(self, conn)) {
         refuse_token(self, conn, TW_E_TOKEN, "The token has expired.");
+    } else if (identity_changed(self, conn)) {
+        end_changed(self, conn);
     } else if (conn->message_ms != 0 && now_ms - conn->message_ms >= EDGE_MESSAGE_MS) {
         self->figures.timeouts++;
         websocket_close(self, conn, tw_err_number(TW_E_INIT_TIMEOUT), "message not complete");

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import _wire
+from ._identity import Identity, Token
 from ._nng import Socket, backend, check_url
 from .errors import BadInput, PublishInterrupted, Unavailable, refusal
 from .feed import START, Feed, Since
@@ -48,6 +49,9 @@ class Client:
 
     Any thread may call at any time. Use it as a context manager, or close() it.
 
+    token: where the server asks for one: text, or a function that gives it. The function is asked
+    first of all, again before its token expires, and once more where the server refused it.
+
     backend: "pynng" or "ctypes"; None takes pynng where it is installed.
     """
 
@@ -57,9 +61,11 @@ class Client:
         *,
         deadline: float = 10.0,
         database: Optional[str] = None,
+        token: Union[Token, Identity] = None,
         backend: Optional[str] = None,
     ) -> None:
         check_url(url)
+        self._identity = token if isinstance(token, Identity) else Identity(token)
         self.url, self.deadline, self.database = url, deadline, database
         self._backend = backend
         self._make = _backend(backend)
@@ -103,12 +109,14 @@ class Client:
         request = {"op": op, **{name: value for name, value in fields.items() if value is not None}}
         if self.database is not None:
             request.setdefault("database", self.database)
-        data = _wire.pack(request)
-        _wire.check_size(len(data))
         until = time.monotonic() + (self.deadline if deadline is None else deadline)
+        data, token = self._pack(request, None)
         socket = self._take()
         try:
             reply = self._exchange(socket, data, until)
+            if reply.get("code") == "token" and self._identity.renews:
+                data, token = self._pack(request, token)
+                reply = self._exchange(socket, data, until)
         except BaseException:
             socket.close()  # an answer may still be on its way to it
             raise
@@ -116,6 +124,12 @@ class Client:
         if not reply.get("ok"):
             raise refusal(reply)
         return reply
+
+    def _pack(self, request: dict, refused: Optional[str]) -> Tuple[bytes, Optional[str]]:
+        token = self._identity.token(refused)
+        data = _wire.pack(request if token is None else {**request, "token": token})
+        _wire.check_size(len(data))
+        return data, token
 
     def _exchange(self, socket: Socket, data: bytes, until: float) -> dict:
         attempt = 0
@@ -296,6 +310,7 @@ class Client:
         publisher = Publisher(
             self._make, self.url, collection, database=self.database, batch_records=batch_records,
             batch_bytes=batch_bytes, window=window, key=key, dispatch=dispatch, deadline=deadline,
+            identity=self._identity,
         )  # fmt: skip
         return publisher.run(docs, progress=progress, total=total, resume=resume)
 
@@ -317,7 +332,7 @@ class Client:
         """
         return Feed(
             self.url, collection, since=since, database=self.database, backend=self._backend,
-            position_file=position_file, idle=idle,
+            position_file=position_file, idle=idle, token=self._identity,
             deadline=self.deadline if deadline is None else deadline,
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Deque, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from . import _wire
+from ._identity import Identity, Token
 from ._nng import backend, check_url
 from .errors import BadInput, TidewireError, Unavailable
 
@@ -72,6 +73,7 @@ class Feed:
         *,
         since: Since = START,
         database: Optional[str] = None,
+        token: Union[Token, Identity] = None,
         backend: Optional[str] = None,
         position_file: Optional[str] = None,
         idle: Optional[float] = None,
@@ -89,7 +91,9 @@ class Feed:
         self._rows: Deque[Row] = deque()
         self._upto = 0  # row of the position when _rows is told
         self._behind, self._heard = True, 0.0
-        self._client = Client(url, deadline=deadline, database=database, backend=backend)
+        self._client = Client(
+            url, deadline=deadline, database=database, token=token, backend=backend
+        )
         try:
             topic = self._replay(deadline)
             self._topic = topic.encode() + b"\0"

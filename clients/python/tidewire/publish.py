@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Set
 
 from . import _wire
+from ._identity import Identity
 from ._nng import Socket
 from ._progress import Progress
 from .errors import BadInput, PartlyRefused, PublishInterrupted, Refused, TidewireError, Unavailable
@@ -38,6 +39,8 @@ class Batch:
     keys: List[Any]
     data: bytes = b""
     socket: Optional[Socket] = None
+    token: Optional[str] = None
+    is_refused: bool = False  # its token was, and it went with another
     is_sent: bool = False
     attempt: int = 0
     not_before: float = 0.0
@@ -61,6 +64,7 @@ class Publisher:
         key: str,
         dispatch: bool,
         deadline: float,
+        identity: Identity,
     ) -> None:
         limits = [
             ("window", window, WINDOW_MAX),
@@ -73,6 +77,7 @@ class Publisher:
         self._make, self._url, self._collection = make, url, collection
         self._window, self._key, self._deadline = window, key, deadline
         self._batch_records, self._batch_bytes = batch_records, batch_bytes
+        self._identity = identity
         self._head = {"op": "batch", "collection": collection}
         if database is not None:
             self._head["database"] = database
@@ -117,6 +122,9 @@ class Publisher:
 
     def _encode(self, batch: Batch) -> bytes:
         pack, head = self._packer, {**self._head, "opid": batch.opid}
+        batch.token = self._identity.token(batch.token if batch.is_refused else None)
+        if batch.token is not None:
+            head["token"] = batch.token
         parts = [pack.pack_map_header(len(head) + 1)]
         for name, value in head.items():
             parts += [pack.pack(name), pack.pack(value)]
@@ -181,6 +189,10 @@ class Publisher:
 
     def _answered(self, batch: Batch, reply: dict, now: float) -> None:
         batch.is_sent = False
+        if reply.get("code") == "token" and self._identity.renews and not batch.is_refused:
+            batch.is_refused = True  # once: with another token
+            batch.data = self._encode(batch)
+            return
         again = _wire.is_undone(reply) if reply.get("ok") else reply.get("retry") != "no"
         pause = _wire.pause_s(batch.attempt)
         if again and now + pause < batch.until:
