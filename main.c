@@ -84,6 +84,7 @@ struct program {
     network exempt[TW_EXEMPT_NETWORKS_MAX];    /* of their limits */
     auth *auth;                                /* own; NULL: there is no auth */
     tw_buf configuration;                      /* own; JSON for the admin listener */
+    gateway_tls tls;
     service_options service;
     char search_urls[PATH_LEN_MAX];
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
@@ -178,6 +179,41 @@ static int fill_auth(struct program *program, const char *verb)
     return 0;
 }
 
+/* Who may listen beyond this machine: what is said there is not to be read, nor everybody let in.
+ * Returns 1 when the configuration is wrong (told). */
+static int fill_security(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    gateway_options *gateway = &program->gateway;
+    if ((option->tls_cert[0] == '\0') != (option->tls_key[0] == '\0')) {
+        return cli_fail(verb, "Give both --tls-cert and --tls-key",
+                        "TLS needs a certificate and its key");
+    }
+    if (option->tls_cert[0] != '\0') {
+        program->tls.files = (tls_link_options){.cert = option->tls_cert, .key = option->tls_key};
+        gateway->tls = &program->tls;
+    }
+    if (fill_auth(program, verb) != 0) {
+        return 1;
+    }
+    if (is_loopback(gateway->listen_address) || option->insecure) {
+        return 0;
+    }
+    if (program->auth == NULL) {
+        return cli_fail(verb,
+                        "Listen on 127.0.0.1, configure auth (docs/AUTH.md), or give --insecure",
+                        "listening on %s would let everybody in", gateway->listen_address);
+    }
+    if (gateway->tls == NULL) {
+        return cli_fail(verb,
+                        "Give --tls-cert and --tls-key (docs/OPERATING.md); or --insecure, where "
+                        "all who can listen in are trusted",
+                        "what is said to %s could be read by others: there is no TLS",
+                        gateway->listen_address);
+    }
+    return 0;
+}
+
 /* The networks that may have any number of connections. */
 static int fill_exempt(struct program *program, const char *verb)
 {
@@ -254,13 +290,8 @@ static int fill_gateway(struct program *program, const char *verb, bool with_adm
     if (split_address(verb, program->listen, &gateway->listen_address, &gateway->listen_port)) {
         return 1;
     }
-    if (fill_auth(program, verb) != 0 || fill_exempt(program, verb) != 0) {
+    if (fill_security(program, verb) != 0 || fill_exempt(program, verb) != 0) {
         return 1;
-    }
-    if (!is_loopback(gateway->listen_address) && !option->insecure && program->auth == NULL) {
-        return cli_fail(verb,
-                        "Listen on 127.0.0.1, configure auth (docs/AUTH.md), or give --insecure",
-                        "listening on %s would let everybody in", gateway->listen_address);
     }
     if (option->admin[0] != '\0') {
         if (split_address(verb, program->admin, &gateway->admin_address, &gateway->admin_port)) {
@@ -643,12 +674,12 @@ static void print_listeners(const struct program *program)
 {
     const gateway_options *gateway = &program->gateway;
     const char *host = gateway->listen_address;
-    printf("  websocket  ws://%s:%d/ws   (also /db /search /changes)\n", host,
-           atomic_load(&program->ports.listen));
-    printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
-           atomic_load(&program->ports.listen));
+    const char *s = gateway->tls != NULL ? "s" : "";
+    int port = atomic_load(&program->ports.listen);
+    printf("  websocket  ws%s://%s:%d/ws   (also /db /search /changes)\n", s, host, port);
+    printf("  http       http%s://%s:%d/api/v1/COLLECTION\n", s, host, port);
     if (gateway->demo) {
-        printf("  demo       http://%s:%d/demo/\n", host, atomic_load(&program->ports.listen));
+        printf("  demo       http%s://%s:%d/demo/\n", s, host, port);
     }
     if (gateway->admin_address != NULL) {
         printf("  admin      http://%s:%d/   the inspector   (/metrics /varz /connz /streamz "
@@ -689,7 +720,9 @@ static void print_start(const struct program *program)
         }
         printf("\n");
     }
-    if (program->gateway.catalog != NULL) {
+    if (program->gateway.tls != NULL) {
+        printf("  tls        %s   (SIGHUP reads it again)\n", loaded->option.tls_cert);
+    } else if (program->gateway.catalog != NULL) {
         bool demo = loaded->option.demo;
         printf("next, in another terminal:\n  tidewire watch %s\n  tidewire put %s\n",
                demo ? "movies --filter '{\"IMDB Rating\":{\"$gte\":9}}'" : "people",
@@ -700,11 +733,15 @@ static void print_start(const struct program *program)
 }
 
 /* Waits for SIGINT or SIGTERM, which all threads have blocked. The second ends the process at
- * once. */
-static void wait_for_signal(const sigset_t *signals)
+ * once. SIGHUP, where it is among them: the certificate is read again. */
+static void wait_for_signal(struct program *program, const sigset_t *signals)
 {
     int number = 0;
-    while (sigwait(signals, &number) != 0) {
+    while (sigwait(signals, &number) != 0 || number == SIGHUP) {
+        if (number == SIGHUP) {
+            atomic_fetch_add(&program->tls.reloads, 1);
+            number = 0;
+        }
     }
     tw_log(TW_LOG_INFO, "main", "signal %d: finishing; once more ends at once", number);
     struct sigaction at_once = {.sa_handler = SIG_DFL};
@@ -720,6 +757,9 @@ static int run_system(struct program *program, const char *verb, const char *act
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    if (option->tls_cert[0] != '\0') { /* otherwise it ends the process, as a terminal's does */
+        sigaddset(&signals, SIGHUP);
+    }
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     const tw_system_options options = {
@@ -741,9 +781,10 @@ static int run_system(struct program *program, const char *verb, const char *act
     print_start(program);
     int status = 0;
     if (option->demo && is_wanted(program, actor, "gateway")) {
-        status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
+        status = demo_load(atomic_load(&program->ports.listen), program->gateway.tls != NULL,
+                           option->demo_data);
     }
-    wait_for_signal(&signals);
+    wait_for_signal(program, &signals);
     tw_stopped stopped = tw_system_stop(program->system, TW_DRAIN_MS);
     if (stopped != TW_STOPPED) { /* threads are left that use what would be freed now */
         fflush(stdout);
@@ -773,7 +814,8 @@ static int serve(int argc, char **argv, bool wants_actor)
                      "  tidewire serve\n"
                      "  tidewire serve --demo\n"
                      "  tidewire serve --listen 127.0.0.1:9000 --data /var/lib/tidewire\n"
-                     "  tidewire serve --gateways 4\n",
+                     "  tidewire serve --gateways 4\n"
+                     "  tidewire serve --tls-cert chain.pem --tls-key key.pem\n",
         .children = children,
     };
     struct serve_arguments given = {.wants_actor = wants_actor};
