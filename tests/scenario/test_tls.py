@@ -313,6 +313,22 @@ def test_commands_check_the_certificate(secure, files, monkeypatch):
     assert '"Ada"' in told[0] and "synced (1)" in told[1]
 
 
+def test_bench_measures_a_server_with_tls(secure, tmp_path):
+    words = ["bench", "tls", "-c", "5", "--rate", "50", "--seconds", "1"]
+    saved = tmp_path / "run.json"
+    secure.run(*words, "--json", str(saved))
+    figures = json.loads(saved.read_text())["figures"]
+    assert figures["deliveries"] == 5 * figures["events"] > 0
+    done = run_words(*words, "--url", f"ws://127.0.0.1:{secure.port}")
+    assert done.returncode == 1 and "is without TLS" in done.stderr
+
+
+def run_words(*words):
+    return subprocess.run(
+        [BINARY, *words], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+
 def node(script, *words):
     if shutil.which("node") is None or "TIDEWIRE_NODE_MODULES" not in os.environ:
         pytest.skip("node or its packages are not installed (script/install test)")
