@@ -84,6 +84,7 @@ struct program {
     network exempt[TW_EXEMPT_NETWORKS_MAX];    /* of their limits */
     auth *auth;                                /* own; NULL: there is no auth */
     tw_buf configuration;                      /* own; JSON for the admin listener */
+    gateway_tls tls;
     service_options service;
     char search_urls[PATH_LEN_MAX];
     const char *search_hosts[TW_SEARCH_HOSTS_MAX];
@@ -197,6 +198,41 @@ static int fill_auth(struct program *program, const char *verb)
     return 0;
 }
 
+/* Who may listen beyond this machine: what is said there is not to be read, nor everybody let in.
+ * Returns 1 when the configuration is wrong (told). */
+static int fill_security(struct program *program, const char *verb)
+{
+    const config_options *option = &program->config.option;
+    gateway_options *gateway = &program->gateway;
+    if ((option->tls_cert[0] == '\0') != (option->tls_key[0] == '\0')) {
+        return cli_fail(verb, "Give both --tls-cert and --tls-key",
+                        "TLS needs a certificate and its key");
+    }
+    if (option->tls_cert[0] != '\0') {
+        program->tls.files = (tls_link_options){.cert = option->tls_cert, .key = option->tls_key};
+        gateway->tls = &program->tls;
+    }
+    if (fill_auth(program, verb) != 0) {
+        return 1;
+    }
+    if (is_loopback(gateway->listen_address) || option->insecure) {
+        return 0;
+    }
+    if (program->auth == NULL) {
+        return cli_fail(verb,
+                        "Listen on 127.0.0.1, configure auth (docs/AUTH.md), or give --insecure",
+                        "listening on %s would let everybody in", gateway->listen_address);
+    }
+    if (gateway->tls == NULL) {
+        return cli_fail(verb,
+                        "Give --tls-cert and --tls-key (docs/OPERATING.md); or --insecure, where "
+                        "all who can listen in are trusted",
+                        "what is said to %s could be read by others: there is no TLS",
+                        gateway->listen_address);
+    }
+    return 0;
+}
+
 /* The networks that may have any number of connections. */
 static int fill_exempt(struct program *program, const char *verb)
 {
@@ -273,13 +309,8 @@ static int fill_gateway(struct program *program, const char *verb, bool with_adm
     if (split_address(verb, program->listen, &gateway->listen_address, &gateway->listen_port)) {
         return 1;
     }
-    if (fill_auth(program, verb) != 0 || fill_exempt(program, verb) != 0) {
+    if (fill_security(program, verb) != 0 || fill_exempt(program, verb) != 0) {
         return 1;
-    }
-    if (!is_loopback(gateway->listen_address) && !option->insecure && program->auth == NULL) {
-        return cli_fail(verb,
-                        "Listen on 127.0.0.1, configure auth (docs/AUTH.md), or give --insecure",
-                        "listening on %s would let everybody in", gateway->listen_address);
     }
     if (option->admin[0] != '\0') {
         if (split_address(verb, program->admin, &gateway->admin_address, &gateway->admin_port)) {
@@ -666,12 +697,12 @@ static void print_listeners(const struct program *program)
 {
     const gateway_options *gateway = &program->gateway;
     const char *host = gateway->listen_address;
-    printf("  websocket  ws://%s:%d/ws   (also /db /search /changes)\n", host,
-           atomic_load(&program->ports.listen));
-    printf("  http       http://%s:%d/api/v1/COLLECTION\n", host,
-           atomic_load(&program->ports.listen));
+    const char *s = gateway->tls != NULL ? "s" : "";
+    int port = atomic_load(&program->ports.listen);
+    printf("  websocket  ws%s://%s:%d/ws   (also /db /search /changes)\n", s, host, port);
+    printf("  http       http%s://%s:%d/api/v1/COLLECTION\n", s, host, port);
     if (gateway->demo) {
-        printf("  demo       http://%s:%d/demo/\n", host, atomic_load(&program->ports.listen));
+        printf("  demo       http%s://%s:%d/demo/\n", s, host, port);
     }
     if (gateway->admin_address != NULL) {
         printf("  admin      http://%s:%d/   the inspector   (/metrics /varz /connz /streamz "
@@ -712,7 +743,9 @@ static void print_start(const struct program *program)
         }
         printf("\n");
     }
-    if (program->gateway.catalog != NULL) {
+    if (program->gateway.tls != NULL) {
+        printf("  tls        %s   (SIGHUP reads it again)\n", loaded->option.tls_cert);
+    } else if (program->gateway.catalog != NULL) {
         bool demo = loaded->option.demo;
         printf("next, in another terminal:\n  tidewire watch %s\n  tidewire put %s\n",
                demo ? "movies --filter '{\"IMDB Rating\":{\"$gte\":9}}'" : "people",
@@ -754,7 +787,8 @@ static void reload(struct program *program, const char *verb, const config_args 
 }
 
 /* Waits for SIGINT or SIGTERM, which all threads have blocked, and meanwhile keeps auth true: keys
- * are fetched, SIGHUP reads rules anew. The second SIGINT or SIGTERM ends the process at once. */
+ * are fetched. SIGHUP, where it is among them, reads rules and certificate anew. The second SIGINT
+ * or SIGTERM ends the process at once. */
 static void wait_for_signal(struct program *program, const char *verb, const config_args *args,
                             const sigset_t *signals)
 {
@@ -763,6 +797,9 @@ static void wait_for_signal(struct program *program, const char *verb, const con
     while (number <= 0 || number == SIGHUP) {
         bool keeps = program->auth != NULL;
         number = keeps ? sigtimedwait(signals, NULL, &tick) : sigwaitinfo(signals, NULL);
+        if (number == SIGHUP) {
+            atomic_fetch_add(&program->tls.reloads, 1);
+        }
         if (keeps && number == SIGHUP) {
             reload(program, verb, args);
         }
@@ -786,7 +823,8 @@ static int run_system(struct program *program, const char *verb, const char *act
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
-    if (auth_is_wanted(&program->config.auth)) { /* without, SIGHUP ends the process as ever */
+    /* where nothing is read anew it ends the process, as a terminal's does */
+    if (auth_is_wanted(&program->config.auth) || option->tls_cert[0] != '\0') {
         sigaddset(&signals, SIGHUP);
     }
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
@@ -810,7 +848,8 @@ static int run_system(struct program *program, const char *verb, const char *act
     print_start(program);
     int status = 0;
     if (option->demo && is_wanted(program, actor, "gateway")) {
-        status = demo_load(atomic_load(&program->ports.listen), option->demo_data);
+        status = demo_load(atomic_load(&program->ports.listen), program->gateway.tls != NULL,
+                           option->demo_data);
     }
     wait_for_signal(program, verb, args, &signals);
     tw_stopped stopped = tw_system_stop(program->system, TW_DRAIN_MS);
@@ -842,7 +881,8 @@ static int serve(int argc, char **argv, bool wants_actor)
                      "  tidewire serve\n"
                      "  tidewire serve --demo\n"
                      "  tidewire serve --listen 127.0.0.1:9000 --data /var/lib/tidewire\n"
-                     "  tidewire serve --gateways 4\n",
+                     "  tidewire serve --gateways 4\n"
+                     "  tidewire serve --tls-cert chain.pem --tls-key key.pem\n",
         .children = children,
     };
     struct serve_arguments given = {.wants_actor = wants_actor};

@@ -30,7 +30,7 @@
 enum {
     EXCHANGES = 4000, /* for the machine's round trip */
     ROUNDS_MAX = 15,
-    PEERS_MAX = 16,
+    PEERS_MAX = 20,
     VERSION_BYTES = 128,
     IDLE_TRIES = 20, /* looks of a second each, until the machine is idle */
 };
@@ -56,6 +56,11 @@ static const struct peer {
     {"jetstream-sync", "jetstream-sync", "jetstream"},
     {"redis", "redis", "redis"},
     {"tidewire-processes", "tidewire-processes", "tidewire"},
+    {"tidewire-tls", "tidewire-tls", "tidewire"},
+    {"nats-tls", "nats-tls", "nats"},
+    {"uwebsockets-tls", "uwebsockets-tls", "raw"},
+    {"mosquitto-tls", "mosquitto-tls", "mqtt"},
+    {"tidewire-gateways", "tidewire-gateways", "tidewire"},
 };
 
 #define BROADCAST "tidewire,nats,uwebsockets,mosquitto,nchan,ws"
@@ -63,7 +68,9 @@ static const struct peer {
 #define LOGS      "tidewire,jetstream,mosquitto-retained,nchan-all"
 #define RESUMES   "tidewire,jetstream,nchan-resume"
 #define DURABLE   "tidewire,jetstream-sync,redis"
-#define OWN       "tidewire,tidewire-processes"
+#define SECURE                                                                                     \
+    "tidewire,tidewire-tls,nats,nats-tls,uwebsockets,uwebsockets-tls,mosquitto,mosquitto-tls"
+#define OWN "tidewire,tidewire-processes"
 
 /* The peers are those whose adapter knows the workload; the others are told in docs/BENCHMARKS.md.
  */
@@ -117,6 +124,14 @@ static const struct workload {
      LOAD_FANOUT, 200, 1000, 100000, 500, 0, 10, 0, false},
     {"slow", "W9: 1,000 subscribers, 100k deliveries/s, 1 % stalled, beside none", BROADCAST,
      LOAD_SLOW, 1000, 100, 0, 0, 0, 0, 10, false},
+    {"tls100", "W10: 100 subscribers, as fast as it goes, plain and by TLS 1.3", SECURE,
+     LOAD_FANOUT, 100, 0, 0, 0, 0, 0, 0, false},
+    {"tls1000", "W10: 1,000 subscribers, as fast as it goes, plain and by TLS 1.3", SECURE,
+     LOAD_FANOUT, 1000, 0, 0, 0, 0, 0, 0, false},
+    {"tls100k", "W10: 1,000 subscribers, 100k deliveries/s, plain and by TLS 1.3", SECURE,
+     LOAD_FANOUT, 1000, 100, 0, 0, 0, 0, 0, false},
+    {"gateways", "one gateway and two, 1,000 subscribers; two share the cores with the load",
+     "tidewire,tidewire-gateways", LOAD_FANOUT, 1000, 0, 0, 0, 0, 0, 0, false},
     {"cost", "growth: 100 events/s, all that else is by options", OWN, LOAD_FANOUT, 1, 100, 0, 0, 0,
      0, 0, false},
 };
@@ -164,12 +179,19 @@ static uint64_t given_or(uint64_t given, uint64_t otherwise)
     return given != NOT_GIVEN ? given : otherwise;
 }
 
+static bool is_secure(const char *script)
+{
+    size_t len = strlen(script);
+    return len > 4 && strcmp(script + len - 4, "-tls") == 0;
+}
+
 static load_options options_of(const wsload *self, const struct workload *work, size_t which)
 {
     uint64_t subscribers = given_or(self->subscribers, work->subscribers);
     return (load_options){
         .adapter = load_adapter_find(peers[which].adapter),
         .port = self->port,
+        .secure = is_secure(peers[which].script),
         .kind = work->kind,
         .subscribers = subscribers,
         .events_s = self->rate != NOT_GIVEN ? (double)self->rate : work->events_s,

@@ -121,8 +121,9 @@ int cli_changes(int argc, char **argv)
     tw_buf_init(&watch, TW_MESSAGE_MAX);
     write_watch(&self, &watch);
     stream *from = NULL;
-    tw_err err = stream_open(&from, cli_path(&self.common, "/changes", url, sizeof(url)),
-                             self.common.token, tw_buf_str(&watch), self.since);
+    websocket_client_who who = cli_who(&self.common);
+    tw_err err = stream_open(&from, cli_path(&self.common, "/changes", url, sizeof(url)), &who,
+                             tw_buf_str(&watch), self.since);
     int status = 1;
     if (err == TW_OK) {
         struct sigaction action = {.sa_handler = on_interrupt};

@@ -65,8 +65,13 @@ static int put_one(cli_session *session, const char *action, const char *collect
 static int load_movies(cli_session *session, const char *url, const char *movies)
 {
     if (movies[0] != '\0') {
-        char *words[] = {(char *)"tidewire import", (char *)"movies", (char *)movies,
-                         (char *)"--url",           (char *)url,      NULL};
+        char *words[] = {(char *)"tidewire import",
+                         (char *)"movies",
+                         (char *)movies,
+                         (char *)"--url",
+                         (char *)url,
+                         (char *)"--any-certificate",
+                         NULL};
         return cli_import((int)TW_COUNT(words) - 1, words);
     }
     printf("demo: no file of movies was given (--demo-data); a few built in\n");
@@ -77,11 +82,11 @@ static int load_movies(cli_session *session, const char *url, const char *movies
     return status;
 }
 
-int demo_load(int port, const char *movies)
+int demo_load(int port, bool tls, const char *movies)
 {
     char url[64];
-    tw_format(url, sizeof(url), "ws://127.0.0.1:%d", port);
-    cli_common common = {.url = url};
+    tw_format(url, sizeof(url), "ws%s://127.0.0.1:%d", tls ? "s" : "", port);
+    cli_common common = {.url = url, .any_certificate = tls};
     cli_session session;
     int status = cli_session_open(&session, "serve", &common);
     if (status == 0 && count_of(&session, "movies") == 0) {

@@ -138,8 +138,9 @@ static void look_at_server(struct doctor *self, const config *loaded)
 {
     char url[1024], why[256], text[256];
     websocket_client *client = NULL;
+    websocket_client_who who = cli_who(&self->common);
     tw_err err = websocket_client_open(&client, cli_path(&self->common, "/ws", url, sizeof(url)),
-                                       self->common.token, CONNECT_MS, why, sizeof(why));
+                                       &who, CONNECT_MS, why, sizeof(why));
     if (err != TW_OK) {
         bad(self, "server", why, "start one with: tidewire serve   (or give --url)");
         return;

@@ -153,8 +153,9 @@ int cli_export(int argc, char **argv)
     tw_buf_init(&subscribe, TW_MESSAGE_MAX);
     write_subscribe(&self, &subscribe);
     stream *from = NULL;
-    tw_err err = stream_open(&from, cli_path(&self.common, "/ws", url, sizeof(url)),
-                             self.common.token, tw_buf_str(&subscribe), NULL);
+    websocket_client_who who = cli_who(&self.common);
+    tw_err err = stream_open(&from, cli_path(&self.common, "/ws", url, sizeof(url)), &who,
+                             tw_buf_str(&subscribe), NULL);
     int status = err == TW_OK ? export_all(&self, from, out)
                               : cli_fail("export", "", "%s", tw_err_text(err));
     stream_close(&from);

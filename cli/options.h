@@ -24,6 +24,10 @@
       "Allow listening beyond loopback without authentication.")                                   \
     O(text, log_level, "server", "log_level", "log-level", "info", 4, 5,                           \
       "error, warn, info or debug.")                                                               \
+    O(text, tls_cert, "tls", "cert", "tls-cert", "", 0, 4000,                                      \
+      "File with the server's certificate and its chain; empty: no TLS.")                          \
+    O(text, tls_key, "tls", "key", "tls-key", "", 0, 4000,                                         \
+      "File with its key, readable by its owner alone.")                                           \
     O(text, actors, "actors", "base", "actors", "", 0, 200,                                        \
       "Base address of the actors: inproc://NAME, ipc:///DIR, tcp://HOST:PORT; empty: inproc.")    \
     O(text, only, "actors", "only", "only", "", 0, 200,                                            \

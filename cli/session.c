@@ -14,8 +14,9 @@ int cli_session_open(cli_session *session, const char *verb, const cli_common *c
     char url[1024], why[256];
     *session = (cli_session){.verb = verb};
     tw_arena_init(&session->arena, REPLY_MEMORY);
+    websocket_client_who who = cli_who(common);
     tw_err err = websocket_client_open(&session->client, cli_path(common, "/db", url, sizeof(url)),
-                                       common->token, CONNECT_MS, why, sizeof(why));
+                                       &who, CONNECT_MS, why, sizeof(why));
     if (err != TW_OK) {
         return cli_fail(verb, "Is the server running? Start one with: tidewire serve",
                         "cannot connect to %s: %s", common->url, why);

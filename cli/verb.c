@@ -7,10 +7,16 @@
 
 #include "cli/secret.h"
 
+enum { KEY_CA = 0x400, KEY_ANY_CERTIFICATE }; /* options without a letter */
+
 static const struct argp_option common_options[] = {
     {"url", 'u', "URL", 0, "Server to talk to (ws://127.0.0.1:8090, or TIDEWIRE_URL)", 90},
     {"database", 'd', "NAME", 0, "Database (the server's default)", 90},
     {"token", 'T', "FILE", 0, "File with a token (mode 0600), or TIDEWIRE_TOKEN", 90},
+    {"ca", KEY_CA, "FILE", 0,
+     "Certificates that may sign a wss server's (the system's, or TIDEWIRE_CA)", 90},
+    {"any-certificate", KEY_ANY_CERTIFICATE, NULL, 0,
+     "Take any certificate of a wss server: for trials, as anybody may answer then", 90},
     {"json", 'j', NULL, 0, "Print JSON objects, one a line", 90},
     {0},
 };
@@ -18,7 +24,10 @@ static const struct argp_option common_options[] = {
 void cli_common_init(cli_common *common)
 {
     const char *url = getenv("TIDEWIRE_URL");
-    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090", .token_file = ""};
+    const char *ca_file = getenv("TIDEWIRE_CA");
+    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090",
+                           .ca_file = ca_file != NULL ? ca_file : "",
+                           .token_file = ""};
 }
 
 static error_t parse_common(int key, char *arg, struct argp_state *state)
@@ -39,6 +48,12 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
                         sizeof common->token) != 0) {
             exit(1);
         }
+        return 0;
+    case KEY_CA:
+        common->ca_file = arg;
+        return 0;
+    case KEY_ANY_CERTIFICATE:
+        common->any_certificate = true;
         return 0;
     case 'j':
         common->json = true;
@@ -62,6 +77,13 @@ int cli_fail(const char *verb, const char *hint, const char *format, ...)
     }
     va_end(args);
     return 1;
+}
+
+websocket_client_who cli_who(const cli_common *common)
+{
+    return (websocket_client_who){.token = common->token,
+                                  .ca_file = common->ca_file,
+                                  .any_certificate = common->any_certificate};
 }
 
 const char *cli_path(const cli_common *common, const char *path, char *out, size_t size)

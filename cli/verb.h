@@ -6,6 +6,8 @@
 #include "protocol/base.h"
 #include "protocol/limits.h"
 
+#include "clients/c/websocket.h"
+
 typedef struct cli_verb {
     const char *name;
     const char *summary;               /* one line for --help */
@@ -15,19 +17,23 @@ typedef struct cli_verb {
 /* Rows of verbs.c; ends with a name of NULL. serve and actor stand in main.c: they name actors. */
 extern const cli_verb cli_verbs[];
 
-/* Options that every verb which talks to a server takes: --url, --token, --json, --database. A
- * child for argp with its input = cli_common. */
+/* Options that every verb which talks to a server takes: --url, --token, --ca, --any-certificate,
+ * --json, --database. A child for argp with its input = cli_common. */
 typedef struct cli_common {
     const char *url;              /* ws://127.0.0.1:8090 unless given or in TIDEWIRE_URL */
     const char *database;         /* NULL: the server's default */
     const char *token_file;       /* of its owner alone; "": TIDEWIRE_TOKEN */
     char token[TW_TOKEN_MAX + 1]; /* what stands there; "": none */
-    bool json;                    /* output for programs: a JSON object a line */
+    const char *ca_file;  /* of wss: who may sign the server's certificate; "": the system's */
+    bool any_certificate; /* of wss: nothing is checked */
+    bool json;            /* output for programs: a JSON object a line */
 } cli_common;
 
 extern const struct argp cli_common_argp;
 void cli_common_init(cli_common *common);
 
+/* Who asks, of these options; borrows from common. */
+websocket_client_who cli_who(const cli_common *common);
 /* Prints "tidewire VERB: text" and a hint line to stderr; returns 1, for `return cli_fail(...)`. */
 int cli_fail(const char *verb, const char *hint, const char *format, ...) TW_PRINTF(3, 4);
 /* The url of a path of the server: "ws://host:port" and "/db" -> "ws://host:port/db". */

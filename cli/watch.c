@@ -198,8 +198,9 @@ int cli_watch(int argc, char **argv)
     write_subscribe(&given, &subscribe);
     const char *since = given.since != NULL && strcmp(given.since, "now") != 0 ? given.since : NULL;
     stream *from = NULL;
-    tw_err err = stream_open(&from, cli_path(&given.common, "/ws", url, sizeof(url)),
-                             given.common.token, tw_buf_str(&subscribe), since);
+    websocket_client_who who = cli_who(&given.common);
+    tw_err err = stream_open(&from, cli_path(&given.common, "/ws", url, sizeof(url)), &who,
+                             tw_buf_str(&subscribe), since);
     if (err != TW_OK) {
         tw_buf_fini(&subscribe);
         return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s",

@@ -34,6 +34,7 @@
     L(GATEWAYS_MAX, 8, "gateways", "That share one port and one log; more: refused at the start.") \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
     L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \
+    L(HANDSHAKES_MAX, 1024, "handshakes", "Of TLS, unfinished, of one gateway; accept pauses.")    \
     L(SOCKET_WRITE_MAX, 65536, "bytes", "One write to a socket; then others have their turn.")     \
     L(PAGE_BYTES, 65536, "bytes", "A page of history; the next is asked when the socket drained.") \
     L(PAGE_ROWS_MAX, 500, "rows", "Rows of one page; bounds one read transaction.")                \

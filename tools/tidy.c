@@ -146,7 +146,7 @@ static const struct {
      {"actors/log/log_table*.[ch]", "actors/search/embedded_search*.[ch]", "*sqlite_link.[ch]",
       "tests/support/fault_vfs.c"}},
     {"cyaml/", {"cli/config*.[ch]"}},
-    {"openssl/", {"gateways/auth/*.[ch]"}},
+    {"openssl/", {"gateways/auth/*.[ch]", "*tls_link.[ch]", "bench/load/load_tls.c"}},
     {"pcre2.h", {"broker/regex.c"}},
     {"pthread.h", {"actors/runtime/*.[ch]", "clients/c/*.c"}},
     {"cmocka.h", {NULL}},

@@ -63,6 +63,7 @@ void load_client_init(load_client *self)
 {
     self->host = self->host == 0 ? INADDR_LOOPBACK : self->host;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->tls = self->secure ? load_tls_new() : NULL;
     self->scratch = tw_alloc((size_t)HEAD_ROOM + FRAME_MAX);
     self->now_ns = load_now_ns();
     if (self->epoll < 0 || self->scratch == NULL) {
@@ -73,6 +74,7 @@ void load_client_init(load_client *self)
 void load_client_fini(load_client *self)
 {
     close(self->epoll);
+    load_tls_free(&self->tls);
     tw_free(self->scratch);
 }
 
@@ -142,6 +144,7 @@ void load_conn_close(load_client *self, load_conn *conn)
     (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     self->ready -= conn->state == LOAD_READY ? 1 : 0;
     conn->state = LOAD_CLOSED;
+    load_tls_close(&conn->tls);
     close(conn->fd);
     tw_free(conn->kept.ptr);
     tw_free(conn->rest.ptr);
@@ -231,10 +234,11 @@ void load_send(load_client *self, load_conn *conn, uint8_t opcode, const void *p
 
 void load_flush(load_client *self, load_conn *conn)
 {
-    if (conn->state <= LOAD_CONNECTING || conn->out.len == 0) {
+    if (conn->state < LOAD_HANDSHAKE || conn->out.len == 0) {
         return;
     }
-    ssize_t sent = send(conn->fd, conn->out.ptr, conn->out.len, MSG_NOSIGNAL);
+    ssize_t sent = conn->tls != NULL ? load_tls_send(conn->tls, conn->out.ptr, conn->out.len)
+                                     : send(conn->fd, conn->out.ptr, conn->out.len, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
         lose(self, conn);
         return;
@@ -282,14 +286,8 @@ static void say_hello(load_client *self, load_conn *conn)
     load_bytes_add(&conn->out, text, size);
 }
 
-static void on_connected(load_client *self, load_conn *conn)
+static void begin_talking(load_client *self, load_conn *conn)
 {
-    int error = 0;
-    socklen_t len = sizeof error;
-    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-        lose(self, conn);
-        return;
-    }
     conn->state = conn->plain ? LOAD_OPENING : LOAD_HANDSHAKE;
     watch(self, conn, EPOLL_CTL_MOD);
     if (conn->plain) {
@@ -298,6 +296,32 @@ static void on_connected(load_client *self, load_conn *conn)
         say_hello(self, conn);
     }
     load_flush(self, conn);
+}
+
+static void shake(load_client *self, load_conn *conn)
+{
+    int step = load_tls_shake(conn->tls);
+    if (step < 0) {
+        lose(self, conn);
+    } else if (step > 0) {
+        begin_talking(self, conn);
+    }
+}
+
+static void on_connected(load_client *self, load_conn *conn)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+        lose(self, conn);
+    } else if (self->tls == NULL) {
+        begin_talking(self, conn);
+    } else {
+        conn->tls = load_tls_open(self->tls, conn->fd);
+        conn->state = LOAD_SECURING;
+        watch(self, conn, EPOLL_CTL_MOD);
+        shake(self, conn);
+    }
 }
 
 /* Returns the bytes of the answer; 0: it is not complete. */
@@ -422,7 +446,8 @@ static void on_readable(load_client *self, load_conn *conn)
         memcpy(begin, conn->kept.ptr, len);
         conn->kept.len = 0;
     }
-    ssize_t got = recv(conn->fd, begin + len, READ_BYTES, 0);
+    ssize_t got = conn->tls != NULL ? load_tls_receive(conn->tls, begin + len, READ_BYTES)
+                                    : recv(conn->fd, begin + len, READ_BYTES, 0);
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN) {
             lose(self, conn);
@@ -459,6 +484,8 @@ void load_client_turn(load_client *self, uint64_t ns, void (*between)(void *arg)
         load_conn *conn = events[i].data.ptr;
         if (conn->state == LOAD_CONNECTING) {
             on_connected(self, conn);
+        } else if (conn->state == LOAD_SECURING) {
+            shake(self, conn);
         } else if ((events[i].events & EPOLLOUT) != 0) {
             load_flush(self, conn);
         }

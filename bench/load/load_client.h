@@ -12,8 +12,16 @@
 #include "protocol/base.h"
 
 #include "bench/load/load_histogram.h"
+#include "bench/load/load_tls.h"
 
-enum load_state { LOAD_CLOSED, LOAD_CONNECTING, LOAD_HANDSHAKE, LOAD_OPENING, LOAD_READY };
+enum load_state {
+    LOAD_CLOSED,
+    LOAD_CONNECTING,
+    LOAD_SECURING, /* the handshake of TLS */
+    LOAD_HANDSHAKE,
+    LOAD_OPENING,
+    LOAD_READY,
+};
 
 typedef struct load_bytes {
     uint8_t *ptr; /* own */
@@ -40,6 +48,7 @@ typedef struct load_conn {
     load_slot *slots; /* borrow; NULL: one topic, counted in `next` */
     uint32_t slots_count;
     uint64_t opened_ns;  /* when it began to connect */
+    load_tls_conn *tls;  /* own; NULL: plain */
     load_bytes kept;     /* of a frame that is not complete */
     uint64_t frame_left; /* bytes to come of a frame whose begin was handed on already */
     load_bytes rest;     /* of a message that spans frames */
@@ -52,6 +61,7 @@ typedef struct load_client {
     const struct load_adapter *adapter;
     uint32_t host; /* IPv4, host order; 0: 127.0.0.1 */
     uint16_t port;
+    bool secure; /* by TLS */
     uint32_t payload_bytes;
     const char *collection; /* or subject, or topic */
     bool from_start;        /* subscribe to what is stored too */
@@ -63,6 +73,7 @@ typedef struct load_client {
     uint32_t scanned_percent; /* of the topics: no index can find their subscriptions */
     uint32_t words;           /* events carry a word out of so many, for searches; 0: none */
     int epoll;
+    load_tls *tls; /* own; NULL: plain */
     uint64_t now_ns;
     uint8_t *scratch;                  /* own; head room, then what is read */
     uint64_t opened;                   /* connections so far; picks the source address */

@@ -401,6 +401,7 @@ static void begin(load *self, const load_options *options, load_figures *out)
     self->client.adapter = options->adapter;
     self->client.host = options->host;
     self->client.port = (uint16_t)options->port;
+    self->client.secure = options->secure;
     self->client.payload_bytes = (uint32_t)options->payload;
     self->client.collection = options->collection != NULL ? options->collection : "load";
     self->client.variants = (uint32_t)options->variants;

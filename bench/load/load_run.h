@@ -40,6 +40,7 @@ typedef struct load_options {
     load_pids pids; /* of the server; none: what it uses is not told */
     uint32_t host;  /* IPv4, host order; 0: 127.0.0.1 */
     int port;
+    bool secure;            /* by TLS; no certificate is looked at */
     const char *collection; /* NULL: load */
     enum load_kind kind;
     uint64_t subscribers; /* connections */

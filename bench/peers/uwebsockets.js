@@ -1,11 +1,12 @@
-// uwebsockets.js PORT - broadcasts with uWebSockets. What arrives is published from setImmediate:
+// uwebsockets.js PORT [CERT KEY] - broadcasts with uWebSockets. What arrives is published from setImmediate:
 // inside the message handler the publisher's socket holds the one cork buffer, and a burst would
 // leave as one send per message and receiver.
 'use strict';
 const uWS = require('uwebsockets');
 
 const waiting = [];
-const app = uWS.App();
+const [port, cert, key] = process.argv.slice(2); // the two: by TLS
+const app = cert ? uWS.SSLApp({ cert_file_name: cert, key_file_name: key }) : uWS.App();
 
 function flush() {
   for (const [topic, message, isBinary] of waiting) app.publish(topic, message, isBinary, false);
@@ -47,6 +48,6 @@ app.ws('/*', {
   },
 });
 
-app.listen('127.0.0.1', Number(process.argv[2]), (socket) => {
+app.listen('127.0.0.1', Number(port), (socket) => {
   if (!socket) process.exit(1);
 });

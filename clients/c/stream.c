@@ -45,6 +45,8 @@ struct stream {
     uint32_t magic;
     char *url;                /* own */
     char *token;              /* own; "": none */
+    char *ca_file;            /* own; "": none */
+    websocket_client_who who; /* of these */
     tw_buf subscribe;         /* own: the fields behind the opening brace */
     websocket_client *client; /* own; NULL: not connected */
     bool synced;              /* at is exact */
@@ -204,19 +206,26 @@ static char *own_text(const char *text)
     return copy;
 }
 
-tw_err stream_open(stream **out, const char *url, const char *token, tw_str subscribe,
+tw_err stream_open(stream **out, const char *url, const websocket_client_who *who, tw_str subscribe,
                    const char *since)
 {
+    static const websocket_client_who nobody = {0};
+    const websocket_client_who *given = who != NULL ? who : &nobody;
     struct stream *self = tw_alloc_zero(1, sizeof(*self));
     char *copy = own_text(url);
-    char *bearer = own_text(token);
-    if (self == NULL || copy == NULL || bearer == NULL) {
+    char *bearer = own_text(given->token);
+    char *ca_file = own_text(given->ca_file);
+    if (self == NULL || copy == NULL || bearer == NULL || ca_file == NULL) {
         tw_free(self);
         tw_free(copy);
         tw_free(bearer);
+        tw_free(ca_file);
         return TW_E_NO_MEMORY;
     }
     self->token = bearer;
+    self->ca_file = ca_file;
+    self->who = (websocket_client_who){
+        .token = bearer, .ca_file = ca_file, .any_certificate = given->any_certificate};
     self->magic = STREAM_MAGIC;
     self->url = copy;
     self->random = clock_ms() * 0x9e3779b97f4a7c15u | 1;
@@ -249,6 +258,7 @@ void stream_close(struct stream **which)
     tw_arena_fini(&self->arena);
     tw_free(self->url);
     tw_free(self->token);
+    tw_free(self->ca_file);
     tw_free(self);
     *which = NULL;
 }
@@ -301,7 +311,7 @@ static tw_err subscribe(struct stream *self)
 
 static void connect_again(struct stream *self)
 {
-    tw_err err = websocket_client_open(&self->client, self->url, self->token, CONNECT_MS, self->why,
+    tw_err err = websocket_client_open(&self->client, self->url, &self->who, CONNECT_MS, self->why,
                                        sizeof(self->why));
     if (err == TW_OK) {
         err = subscribe(self);

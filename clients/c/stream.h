@@ -10,6 +10,8 @@
 #include "protocol/arena.h"
 #include "protocol/bson.h"
 
+#include "clients/c/websocket.h"
+
 typedef struct stream stream;
 
 typedef enum stream_kind {
@@ -29,10 +31,11 @@ typedef struct stream_event {
 } stream_event;
 
 /* subscribe  JSON object of the subscribe without mux_id and since ({"type":"subscribe",...});
- * copied, as is token (NULL or "": none). since: JSON vector to begin from, or NULL. The first
- * connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it has none of its
- * fields or one of those two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
-tw_err stream_open(stream **out, const char *url, const char *token, tw_str subscribe,
+ * copied, as is what stands in who (NULL: nobody in particular). since: JSON vector to begin from,
+ * or NULL. The first connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it
+ * has none of its fields or one of those two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no
+ * vector. */
+tw_err stream_open(stream **out, const char *url, const websocket_client_who *who, tw_str subscribe,
                    const char *since);
 void stream_close(stream **stream);
 /* The next event; TW_E_TIMEOUT: none came in time. */

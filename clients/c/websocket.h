@@ -9,12 +9,20 @@
 
 typedef struct websocket_client websocket_client;
 
+/* Who asks, and whom it believes. All borrow; NULL and "" alike: not given. */
+typedef struct websocket_client_who {
+    const char *token;    /* sent as Authorization: Bearer */
+    const char *ca_file;  /* of wss: certificates that may sign the server's; else the system's */
+    bool any_certificate; /* of wss: nothing is checked, so anybody may answer */
+} websocket_client_who;
+
 /* url    "ws://127.0.0.1:8090/ws" or wss://; https and http are read as their websocket kin
- * token  who asks, sent as Authorization: Bearer; NULL or "": nobody in particular
+ * who    borrow until the call returns; NULL: nobody in particular
  * TW_E_UNAVAILABLE: nobody listens, or the server refused (websocket_client_reason tells);
  * TW_E_TIMEOUT; TW_E_BAD_MESSAGE: not an url. */
-tw_err websocket_client_open(websocket_client **out, const char *url, const char *token,
-                             uint32_t timeout_ms, char *why, size_t why_size);
+tw_err websocket_client_open(websocket_client **out, const char *url,
+                             const websocket_client_who *who, uint32_t timeout_ms, char *why,
+                             size_t why_size);
 void websocket_client_close(websocket_client **client);
 /* Queues a text frame and sends it as the socket takes it (while receiving). TW_E_TOO_BIG,
  * TW_E_UNAVAILABLE when the connection has ended. */

@@ -100,6 +100,15 @@ static void on_close(void *context, void *arg)
     tw_free(conn);
 }
 
+static void on_plain(void *context, void *arg)
+{
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
+    connection *conn;
+    TW_CAST(conn, arg, CONNECTION_MAGIC);
+    http_refuse_plain(self, conn);
+}
+
 /* ---- bytes ---- */
 
 static bool on_bytes(void *context, void *arg, uint8_t *bytes, size_t len)
@@ -310,6 +319,7 @@ const lws_link_handler edge_link_handler = {
     .on_open = on_open,
     .on_bytes = on_bytes,
     .on_writable = on_writable,
+    .on_plain = on_plain,
     .on_close = on_close,
 };
 

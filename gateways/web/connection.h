@@ -88,6 +88,8 @@ typedef struct edge {
     tw_actor *actor;
     const gateway_options *options;
     lws_link *link;
+    tls_link *tls;    /* own; NULL: plain */
+    unsigned reloads; /* of its files, that were attended to */
     streams *streams;
     request_engine *requests;
     connection **slots; /* own; by index of an id */

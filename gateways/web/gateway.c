@@ -136,9 +136,27 @@ static void on_gap(void *state, const char *source)
 
 /* ---- timers ---- */
 
+static void reload_tls(edge *hub)
+{
+    unsigned wanted = hub->tls == NULL ? 0 : atomic_load(&hub->options->tls->reloads);
+    if (hub->tls == NULL || wanted == hub->reloads) {
+        return;
+    }
+    broker_why why = {0};
+    hub->reloads = wanted;
+    tw_err err = tls_link_reload(hub->tls, &why);
+    if (err == TW_OK) {
+        tw_log(TW_LOG_INFO, tw_actor_name(hub->actor), "the certificate was read again");
+    } else {
+        tw_log(TW_LOG_ERROR, tw_actor_name(hub->actor), "the old certificate stays: %s",
+               why.text[0] != '\0' ? why.text : tw_err_text(err));
+    }
+}
+
 static void on_tick(void *state, uint64_t tag)
 {
     struct gateway *self = gateway_of(state);
+    reload_tls(&self->edge);
     edge_tick(&self->edge, tag);
     edge_flush(&self->edge); /* timers come after on_turn */
     tw_timer_set(self->edge.actor, tw_now_ms(self->edge.actor) + EDGE_TICK_MS, on_tick, 0);
@@ -260,6 +278,7 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
     const edge_figures *hub = &self->edge.figures;
     streams_figures told_streams = streams_tell(self->edge.streams);
     request_figures requests = request_engine_figures(self->edge.requests);
+    lws_link_figures sockets = lws_link_tell(self->edge.link);
     const struct {
         const char *name;
         uint64_t value;
@@ -275,6 +294,9 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
         {"messages_total", hub->messages},
         {"bad_messages_total", hub->bad_messages},
         {"http_requests_total", hub->http_requests},
+        {"handshakes", sockets.handshakes},
+        {"handshakes_total", sockets.handshakes_done},
+        {"handshakes_failed_total", sockets.handshakes_failed},
         {"bytes_in_total", hub->bytes_in},
         {"bytes_out_total", hub->bytes_out},
         {"writes_total", hub->writes},
@@ -364,6 +386,21 @@ static tw_err make_links(edge *self, const gateway_options *options)
     return is_short ? TW_E_TOO_MANY : TW_OK;
 }
 
+/* The certificate is read at the start, and again when somebody asks for it. */
+static tw_err make_tls(edge *self, const gateway_options *options)
+{
+    if (options->tls == NULL) {
+        return TW_OK;
+    }
+    broker_why why = {0};
+    self->reloads = atomic_load(&options->tls->reloads);
+    tw_err err = tls_link_new(&self->tls, &options->tls->files, &why);
+    if (err != TW_OK) {
+        tw_actor_fail(self->actor, err, "%s", why.text);
+    }
+    return err;
+}
+
 static tw_err listen_all(edge *self, const gateway_options *options)
 {
     const char *why = "";
@@ -371,7 +408,8 @@ static tw_err listen_all(edge *self, const gateway_options *options)
     lws_link_address at = {.host = options->listen_address,
                            .port = options->listen_port,
                            .tag = EDGE_PUBLIC,
-                           .shared = options->gateways_count > 1};
+                           .shared = options->gateways_count > 1,
+                           .tls = self->tls};
     if (at.port == 0 && at.shared && options->ports != NULL) {
         at.port = atomic_load(&options->ports->listen); /* any, but the same for all */
     }
@@ -406,6 +444,7 @@ static void gateway_fini(void *state)
     struct gateway *self = state;
     edge *hub = &self->edge;
     lws_link_free(&hub->link); /* closes every connection */
+    tls_link_free(&hub->tls);
     streams_free(&hub->streams);
     request_engine_free(&hub->requests);
     edge_fini(hub);
@@ -477,6 +516,9 @@ static tw_err gateway_init(void *state, tw_actor *actor, const void *given)
     }
     if (err == TW_OK) {
         err = make_engines(self, options);
+    }
+    if (err == TW_OK) {
+        err = make_tls(&self->edge, options);
     }
     if (err == TW_OK) {
         tw_follow(actor, "subscription_manager");

@@ -13,6 +13,7 @@
 
 #include "gateways/auth/auth.h"
 #include "gateways/web/network.h"
+#include "gateways/web/tls_link.h"
 #include "gateways/wire/bucket.h"
 
 /* What the gateways tell others of this process: the ports that they have bound. */
@@ -32,10 +33,17 @@ typedef struct gateway_limits {
     size_t exempt_count;
 } gateway_limits;
 
+/* TLS of the public listener. */
+typedef struct gateway_tls {
+    tls_link_options files;
+    atomic_uint reloads; /* raised by who wants the files read again */
+} gateway_tls;
+
 typedef struct gateway_options {
     const catalog *catalog;     /* borrow */
     const char *listen_address; /* "127.0.0.1" */
     int listen_port;            /* 0: any; see ports */
+    const gateway_tls *tls;     /* borrow; NULL: the public listener is plain */
     size_t gateways_count;      /* that listen at the same address, with this one */
     const char *admin_address;  /* NULL: no admin listener */
     int admin_port;

@@ -857,19 +857,37 @@ void http_go_on(edge *self, connection *conn)
     }
 }
 
-void http_bytes(edge *self, connection *conn, const uint8_t *bytes, size_t len)
+/* False: no memory, and the connection ends. */
+static bool begin(edge *self, connection *conn)
 {
     struct http_state *http = conn->http;
     if (http == NULL) {
         http = tw_alloc_zero(1, sizeof(*http));
         if (http == NULL) {
             connection_drop(self, conn);
-            return;
+            return false;
         }
         tw_buf_init(&http->input, HTTP_INPUT_MAX);
         tw_buf_init(&http->body, HTTP_REPLY_MAX);
         conn->http = http;
     }
+    return true;
+}
+
+void http_refuse_plain(edge *self, connection *conn)
+{
+    if (begin(self, conn)) {
+        http_answer_error(self, conn, 400, TW_E_BAD_MESSAGE,
+                          "this port speaks TLS: https:// and wss://");
+    }
+}
+
+void http_bytes(edge *self, connection *conn, const uint8_t *bytes, size_t len)
+{
+    if (!begin(self, conn)) {
+        return;
+    }
+    struct http_state *http = conn->http;
     tw_buf_add(&http->input, bytes, len);
     if (http->input.err != TW_OK) {
         if (http->running) {

@@ -4,6 +4,8 @@
 #include "gateways/web/connection.h"
 
 void http_bytes(edge *edge, connection *conn, const uint8_t *bytes, size_t len);
+/* Tells one who speaks without TLS where TLS is spoken, and ends it. */
+void http_refuse_plain(edge *edge, connection *conn);
 void http_go_on(edge *edge, connection *conn); /* an answer has left: the next request */
 /* A reply of the request that runs; false: pause it until the queue has drained. */
 bool http_reply(edge *edge, connection *conn, tw_bson reply, bool final);

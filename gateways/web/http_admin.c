@@ -180,7 +180,8 @@ static void show_configz(edge *self, connection *conn)
     tw_buf_init(&body, HTTP_REPLY_MAX);
     tw_buf_add_str(&body, TW_STR("{\"listen\":{\"address\":"));
     tw_json_write_str(&body, tw_str_of(options->listen_address));
-    tw_buf_format(&body, ",\"port\":%d},\"demo\":%s,\"configuration\":%s}", http_public_port(self),
+    tw_buf_format(&body, ",\"port\":%d,\"tls\":%s},\"demo\":%s,\"configuration\":%s}",
+                  http_public_port(self), options->tls != NULL ? "true" : "false",
                   options->demo ? "true" : "false",
                   options->configuration == NULL ? "null" : options->configuration);
     http_answer(self, conn, 200, NULL, tw_buf_str(&body));

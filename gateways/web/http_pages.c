@@ -42,9 +42,10 @@ static void answer_page(edge *self, connection *conn, const char *type, tw_str b
         const char *address = self->options->listen_address;
         bool six =
             strchr(address, ':') != NULL; /* a policy cannot name it: the page says localhost */
+        const char *s = self->options->tls != NULL ? "s" : "";
         tw_format(head, sizeof(head),
-                  POLICY " ws://127.0.0.1:%d ws://localhost:%d ws://%s:%d" POLICY_END, port, port,
-                  six ? "localhost" : address, port);
+                  POLICY " ws%s://127.0.0.1:%d ws%s://localhost:%d ws%s://%s:%d" POLICY_END, s,
+                  port, s, port, s, six ? "localhost" : address, port);
     } else {
         tw_format(head, sizeof(head), POLICY POLICY_END);
     }

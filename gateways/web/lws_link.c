@@ -34,6 +34,7 @@ enum {
     LWS_LINK_DESCRIPTORS_SPARE = 1024, /* for sockets of actors, files, listeners */
     LWS_LINK_BUFFER = 65536,           /* bytes of one read, shared by all connections */
     LWS_LINK_EVENTS_MAX = 512,         /* connections served between two looks at all else */
+    LWS_LINK_HANDSHAKES_MAX = 32,      /* steps of them in a turn: one signs, for 0.1 ms to 1 ms */
 };
 
 /* A connection's socket. It is in one of the two lists: the living, the dead. */
@@ -41,7 +42,11 @@ struct lws_socket {
     lws_link *link;
     void *connection;
     int fd;
-    uint32_t events; /* that are asked for */
+    tls_link *tls;      /* borrow: the listener's; NULL: plain */
+    tls_socket *secure; /* own; NULL: plain */
+    uint32_t events;    /* that are asked for */
+    bool shaking;       /* its handshake is under way */
+    bool read_waits;    /* for room to write */
     bool dead;
     LIST_ENTRY(lws_socket) entry;
 };
@@ -49,6 +54,7 @@ struct lws_socket {
 typedef struct listener {
     lws_link *link;
     struct lws *wsi;
+    tls_link *tls; /* borrow; NULL: plain */
     int tag;
     bool paused;
 } listener;
@@ -61,6 +67,8 @@ struct lws_link {
     size_t listeners_count;
     size_t connections;
     size_t connections_max;
+    lws_link_figures figures;
+    size_t steps; /* of handshakes in this turn */
     int epoll;
     LIST_HEAD(, lws_socket) living, dead;
     uint8_t *buffer;             /* own; LWS_LINK_BUFFER */
@@ -68,14 +76,18 @@ struct lws_link {
     char why[128];
 };
 
-static void pause_listeners(lws_link *self, bool pause)
+static void pause_listener(listener *one, bool pause)
+{
+    if (one->wsi != NULL && one->paused != pause) {
+        one->paused = pause;
+        lws_rx_flow_control(one->wsi, pause ? 0 : 1);
+    }
+}
+
+static void pause_listeners(lws_link *self)
 {
     for (size_t i = 0; i < self->listeners_count; i++) {
-        listener *one = &self->listeners[i];
-        if (one->wsi != NULL && one->paused != pause) {
-            one->paused = pause;
-            lws_rx_flow_control(one->wsi, pause ? 0 : 1);
-        }
+        pause_listener(&self->listeners[i], true);
     }
 }
 
@@ -91,28 +103,58 @@ static void ask_events(lws_socket *socket, uint32_t events)
     }
 }
 
-static void adopt(lws_link *self, int tag, int fd)
+/* NULL: no memory; fd stays the caller's. */
+static lws_socket *new_socket(lws_link *self, const listener *from, int fd)
+{
+    lws_socket *socket = tw_alloc(sizeof(*socket));
+    if (socket == NULL) {
+        return NULL;
+    }
+    *socket = (lws_socket){.link = self, .fd = fd, .events = EPOLLIN, .tls = from->tls};
+    if (from->tls != NULL) {
+        socket->secure = tls_socket_new(from->tls, fd);
+        socket->shaking = true;
+        if (socket->secure == NULL) {
+            tw_free(socket);
+            return NULL;
+        }
+    }
+    return socket;
+}
+
+static void free_socket(lws_socket *socket)
+{
+    if (socket->secure != NULL) {
+        tls_socket_free(&socket->secure);
+    }
+    close(socket->fd); /* leaves the epoll by that */
+    tw_free(socket);
+}
+
+static void adopt(lws_link *self, const listener *from, int fd)
 {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    lws_socket *socket = tw_alloc(sizeof(*socket));
-    void *connection =
-        socket == NULL ? NULL : self->handler.on_accept(self->handler.context, tag, fd);
-    if (connection == NULL) {
-        tw_free(socket);
+    lws_socket *socket = new_socket(self, from, fd);
+    if (socket == NULL) {
         close(fd);
         return;
     }
-    *socket = (lws_socket){.link = self, .connection = connection, .fd = fd, .events = EPOLLIN};
+    void *connection = self->handler.on_accept(self->handler.context, from->tag, fd);
+    if (connection == NULL) {
+        free_socket(socket);
+        return;
+    }
+    socket->connection = connection;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = socket};
     if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
-        tw_free(socket);
-        close(fd);
+        free_socket(socket);
         self->handler.on_close(self->handler.context, connection);
         return;
     }
     LIST_INSERT_HEAD(&self->living, socket, entry);
     self->connections++;
+    self->figures.handshakes += socket->shaking ? 1 : 0;
     self->handler.on_open(self->handler.context, connection, socket);
 }
 
@@ -131,14 +173,78 @@ static void bury(lws_link *self)
     while ((socket = LIST_FIRST(&self->dead)) != NULL) {
         LIST_REMOVE(socket, entry);
         self->connections--;
+        if (socket->shaking) {
+            self->figures.handshakes--;
+            self->figures.handshakes_failed++;
+        }
         self->handler.on_close(self->handler.context, socket->connection);
-        close(socket->fd); /* leaves the epoll by that */
-        tw_free(socket);
+        free_socket(socket);
+    }
+}
+
+/* ---- TLS ---- */
+
+static void end_shaking(lws_socket *socket)
+{
+    socket->shaking = false;
+    socket->link->figures.handshakes--;
+}
+
+/* A step of a handshake; those that are beyond what a turn may do are told of again. */
+static void shake(lws_link *self, lws_socket *socket)
+{
+    if (self->steps++ >= LWS_LINK_HANDSHAKES_MAX) {
+        return;
+    }
+    tls_step step = tls_socket_handshake(socket->secure);
+    switch (step) {
+    case TLS_DONE:
+        end_shaking(socket);
+        self->figures.handshakes_done++;
+        ask_events(socket, EPOLLIN);
+        break;
+    case TLS_WANTS_READ:
+        ask_events(socket, EPOLLIN);
+        break;
+    case TLS_WANTS_WRITE:
+        ask_events(socket, EPOLLOUT);
+        break;
+    case TLS_HTTP:
+        end_shaking(socket);
+        self->figures.handshakes_failed++;
+        tls_socket_free(&socket->secure);
+        self->handler.on_plain(self->handler.context, socket->connection);
+        break;
+    case TLS_ENDED:
+        die(socket);
+        break;
+    }
+}
+
+static void read_secure(lws_link *self, lws_socket *socket)
+{
+    size_t got = 0;
+    tls_step step = tls_socket_read(socket->secure, self->buffer, LWS_LINK_BUFFER, &got);
+    socket->read_waits = step == TLS_WANTS_WRITE;
+    if (step == TLS_WANTS_READ) {
+        return;
+    }
+    if (step == TLS_WANTS_WRITE) { /* an answer of the protocol's own */
+        ask_events(socket, EPOLLOUT);
+        return;
+    }
+    if (step != TLS_DONE ||
+        !self->handler.on_bytes(self->handler.context, socket->connection, self->buffer, got)) {
+        die(socket);
     }
 }
 
 static void read_once(lws_link *self, lws_socket *socket)
 {
+    if (socket->secure != NULL) {
+        read_secure(self, socket);
+        return;
+    }
     ssize_t got = recv(socket->fd, self->buffer, LWS_LINK_BUFFER, MSG_DONTWAIT);
     bool again = got < 0 && (errno == EAGAIN || errno == EINTR);
     if (again) {
@@ -152,6 +258,14 @@ static void read_once(lws_link *self, lws_socket *socket)
 
 static void serve(lws_link *self, lws_socket *socket, uint32_t events)
 {
+    if (socket->shaking && !socket->dead) {
+        shake(self, socket);
+        return;
+    }
+    if (socket->read_waits && (events & EPOLLOUT) != 0 && !socket->dead) {
+        ask_events(socket, socket->events | EPOLLIN);
+        read_once(self, socket);
+    }
     if ((events & EPOLLIN) != 0 && !socket->dead) {
         read_once(self, socket);
     }
@@ -178,6 +292,7 @@ static int on_connections(struct lws *wsi, enum lws_callback_reasons reason, voi
     }
     lws_link *self = lws_context_user(lws_get_context(wsi));
     struct epoll_event events[LWS_LINK_EVENTS_MAX];
+    self->steps = 0;
     int count = epoll_wait(self->epoll, events, LWS_LINK_EVENTS_MAX, 0);
     for (int i = 0; i < count; i++) {
         serve(self, events[i].data.ptr, events[i].events);
@@ -192,7 +307,11 @@ static void accept_some(lws_link *self, listener *from, int fd)
     for (int i = 0; i < LWS_LINK_ACCEPTS_MAX; i++) {
         if (self->connections >= self->connections_max) {
             tw_log(TW_LOG_WARN, "gateway", "%zu connections: accepting pauses", self->connections);
-            pause_listeners(self, true);
+            pause_listeners(self);
+            return;
+        }
+        if (from->tls != NULL && self->figures.handshakes >= TW_HANDSHAKES_MAX) {
+            pause_listener(from, true); /* the others go on */
             return;
         }
         if (!self->handler.may_accept(self->handler.context, from->tag)) {
@@ -202,10 +321,10 @@ static void accept_some(lws_link *self, listener *from, int fd)
         }
         int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (accepted >= 0) {
-            adopt(self, from->tag, accepted);
+            adopt(self, from, accepted);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             tw_log(TW_LOG_WARN, "gateway", "accepting pauses: %s", strerror(errno));
-            pause_listeners(self, true);
+            pause_listeners(self);
             return;
         } else if (errno != ECONNABORTED && errno != EINTR) {
             return; /* EAGAIN: that was all */
@@ -415,7 +534,7 @@ tw_err lws_link_listen(lws_link *self, const lws_link_address *at, int *bound, c
         return TW_E_UNAVAILABLE;
     }
     listener *one = &self->listeners[self->listeners_count];
-    *one = (listener){.link = self, .tag = at->tag};
+    *one = (listener){.link = self, .tag = at->tag, .tls = at->tls};
     one->wsi = adopt_file(self, fd, "listener", one);
     if (one->wsi == NULL) {
         *why = "no memory to listen";
@@ -457,14 +576,31 @@ void lws_link_service(lws_link *self, int timeout_ms)
 
 void lws_link_resume(lws_link *self)
 {
-    if (self->connections < self->connections_max) {
-        pause_listeners(self, false);
+    for (size_t i = 0; i < self->listeners_count; i++) {
+        listener *one = &self->listeners[i];
+        bool shakes = one->tls != NULL && self->figures.handshakes >= TW_HANDSHAKES_MAX;
+        if (self->connections < self->connections_max && !shakes) {
+            pause_listener(one, false);
+        }
     }
+}
+
+lws_link_figures lws_link_tell(const lws_link *self)
+{
+    return self->figures;
 }
 
 tw_err lws_link_write(lws_socket *socket, const struct iovec *iov, size_t count, size_t *sent)
 {
     ssize_t done;
+    if (socket->secure != NULL) {
+        *sent = 0;
+        if (socket->shaking) { /* nobody was heard yet, so there is nothing but an end to tell */
+            return TW_E_UNAVAILABLE;
+        }
+        tls_step step = tls_socket_write(socket->tls, socket->secure, iov, count, sent);
+        return step == TLS_ENDED ? TW_E_UNAVAILABLE : TW_OK;
+    }
     if (count == 1) {
         done = send(socket->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } else {
@@ -490,6 +626,9 @@ void lws_link_want_write(lws_socket *socket)
 
 void lws_link_shutdown(lws_socket *socket)
 {
+    if (socket->secure != NULL && !socket->shaking) {
+        tls_socket_shutdown(socket->secure);
+    }
     (void)shutdown(socket->fd, SHUT_WR);
 }
 

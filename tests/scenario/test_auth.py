@@ -319,7 +319,7 @@ async def log_reaches_as(server, admin, since):
 @pytest.mark.embedded
 def test_auth_opens_the_door_beyond_loopback(guarded, tmp_path):
     server = guarded(start=False)
-    server.flags += ["--listen", f"0.0.0.0:{server.port}"]
+    server.flags += ["--listen", f"0.0.0.0:{server.port}", "--insecure"]  # there is no TLS
     server.start()
     assert server.http("/api/v1/notes")[0] == 401
     made = subprocess.run(

@@ -88,8 +88,8 @@ def test_a_running_server(make_server, tmp_path):
 def test_what_cannot_be_run_is_told(tmp_path):
     saved = tmp_path / "tls.json"
     done = bench("tls", "--json", saved)
-    assert done.stdout == "tls: skipped: the server has no TLS listener\n"
-    assert json.loads(saved.read_text())["skipped"] == "the server has no TLS listener"
+    assert done.stdout == "tls: skipped: it needs --url wss://ADDRESS:PORT\n"
+    assert json.loads(saved.read_text())["skipped"] == "it needs --url wss://ADDRESS:PORT"
     assert "there is no workload 'fan'" in bench("fan", status=64).stderr
     assert "--payload is" in bench("fanout", "--payload", 3, status=1).stderr
     help_text = bench("--help").stdout

@@ -106,6 +106,7 @@ class Server:
         self.env = dict(os.environ, **(env or {}))
         self.own_directory = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="tidewire-"))
+        self.secure = "s" if "--tls-cert" in self.flags else ""  # TLS on the public listener
         self.port = free_port_run(2)
         self.admin_port = self.port + 1
         self.base = {
@@ -215,14 +216,14 @@ class Server:
         self.close()
 
     def url(self, path="/ws"):
-        return f"ws://127.0.0.1:{self.port}{path}"
+        return f"ws{self.secure}://127.0.0.1:{self.port}{path}"
 
     def http(self, path, method="GET", body=None, admin=False, headers=None, timeout=PATIENCE_S):
         """(status, body as text) of an HTTP request; errors of HTTP are results too."""
-        port = self.admin_port if admin else self.port
+        secure, port = ("", self.admin_port) if admin else (self.secure, self.port)
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}{path}",
+            f"http{secure}://127.0.0.1:{port}{path}",
             data=data,
             method=method,
             headers={"Content-Type": "application/json", **(headers or {})},
@@ -242,7 +243,7 @@ class Server:
     def run(self, *words, check=True, **more):
         """Runs a verb of the command line against this server."""
         done = subprocess.run(
-            [BINARY, *words, "--url", f"ws://127.0.0.1:{self.port}"],
+            [BINARY, *words, "--url", self.url("")],
             capture_output=True,
             text=True,
             timeout=more.pop("timeout", RUN_S),

@@ -42,7 +42,7 @@ export interface Collection {
   rules: string;
 }
 export interface Configz {
-  listen: { address: string; port: number };
+  listen: { address: string; port: number; tls: boolean };
   demo: boolean;
   configuration: { file: string | null; options: Option[]; collections: Collection[] } | null;
 }

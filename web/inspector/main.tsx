@@ -53,7 +53,7 @@ const views: { [name: string]: (shared: Shared) => ComponentChild } = {
 function publicUrl({ listen }: Configz): string {
   const isAny = /^(0\.0\.0\.0|127\..*|localhost)$/.test(listen.address);
   const host = isAny ? location.hostname : listen.address;
-  return `ws://${host.includes(":") ? "localhost" : host}:${listen.port}/ws`;
+  return `${listen.tls ? "wss" : "ws"}://${host.includes(":") ? "localhost" : host}:${listen.port}/ws`;
 }
 
 function useView(): string {
