@@ -56,6 +56,7 @@ static const struct peer {
     {"jetstream-sync", "jetstream-sync", "jetstream"},
     {"redis", "redis", "redis"},
     {"tidewire-processes", "tidewire-processes", "tidewire"},
+    {"tidewire-gateways", "tidewire-gateways", "tidewire"},
 };
 
 #define BROADCAST "tidewire,nats,uwebsockets,mosquitto,nchan,ws"
@@ -63,7 +64,7 @@ static const struct peer {
 #define LOGS      "tidewire,jetstream,mosquitto-retained,nchan-all"
 #define RESUMES   "tidewire,jetstream,nchan-resume"
 #define DURABLE   "tidewire,jetstream-sync,redis"
-#define OWN       "tidewire,tidewire-processes"
+#define OWN       "tidewire,tidewire-processes,tidewire-gateways"
 
 /* The peers are those whose adapter knows the workload; the others are told in docs/BENCHMARKS.md.
  */
