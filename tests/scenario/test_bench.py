@@ -24,9 +24,12 @@ WRONG = ["lost", "missing", "repeated", "undecoded", "rejected", "refused", "dro
 
 
 def bench(*arguments, status=0):
-    done = subprocess.run(
-        [BINARY, "bench", *map(str, arguments)], capture_output=True, text=True, timeout=RUN_S
-    )
+    """A run of the verb; another where requests were put off, as a busy machine does."""
+    command = [BINARY, "bench", *map(str, arguments)]
+    for _ in range(5):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S)
+        if done.returncode == status or '"retry":"backoff"' not in done.stderr:
+            break
     assert done.returncode == status, done.stdout + done.stderr
     return done
 

@@ -135,7 +135,7 @@ def test_a_cluster_on_this_machine_is_not_asked_to_compress(
         flags = ["--search-ca-file", str(authority / "ca.pem")]
         url = f"https://127.0.0.1:{front.port}"
         server = make_server(flags=search.flags(url, names, config, *flags)).start()
-        assert ask(server, "search", query="*")[0] == 200
+        wait_until(lambda: ask(server, "search", query="*")[0] == 200, 60, "the index to open")
         assert front.requests and not any(told["gzip"] for told in front.requests)
         assert all(told["authorization"] is None for told in front.requests)
 
