@@ -1,14 +1,16 @@
 """Keys that are fetched, rules that change under live connections, and tokens of services."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from clients import Client, run
 from keys import Key, KeyServer, make_authority
-from server import PATIENCE_S, free_port_run, wait_until
+from server import BINARY, PATIENCE_S, free_port_run, wait_until
 from services import Service
 from test_auth import closed_with
 
@@ -346,3 +348,38 @@ def test_auth_bad_options_are_refused(make_server, tmp_path):
         wait_until(lambda: server.processes[None].poll() is not None, PATIENCE_S, "the end")
         assert server.processes.pop(None).returncode == 1
         assert words in server.tail(), server.tail()
+
+
+def test_auth_secrets_are_shown_nowhere(make_server, tmp_path):
+    secret = "a-secret-of-more-than-32-bytes-of-text"
+    file = tmp_path / "secret.key"
+    file.write_text(secret + "\n")
+    file.chmod(0o600)
+    config = tmp_path / "tidewire.yaml"
+    config.write_text(
+        f'auth:\n  keys: [{{kid: main, alg: HS256, file: "{file}"}}]\n  rules:{ADMIN}'
+    )
+    server = make_server(flags=["--config", str(config)]).start()
+    words = [BINARY, "token", "--config", str(config), "--role", "admin"]
+    token = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    assert let_in(server, token)
+    assert refusal(server, token[:-6] + "AAAAAA") == ("token", 4401)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert server.http("/api/v1/notes", headers=headers)[0] == 200
+    shown = (server.directory / "server.log").read_text()
+    for page in ("/metrics", "/varz", "/connz", "/streamz", "/actorz", "/configz"):
+        shown += server.http(page, admin=True)[1]
+    env = dict(os.environ, TIDEWIRE_MONGO_URI="mongodb://ada:s3cret@nowhere/x")
+    for verb in (["config", "show", "--config"], ["check-config"]):
+        done = subprocess.run(
+            [BINARY, *verb, str(config)], capture_output=True, text=True, check=True, env=env
+        )
+        shown += done.stdout + done.stderr
+    assert "mongodb://ada:***@nowhere/x" in shown
+    assert secret not in shown and "s3cret" not in shown
+    assert token not in shown and token.rpartition(".")[2] not in shown
+    file.chmod(0o640)
+    refused = make_server(flags=["--config", str(config)]).start(ready=False)
+    wait_until(lambda: refused.processes[None].poll() is not None, PATIENCE_S, "the end")
+    assert refused.processes.pop(None).returncode == 1
+    assert "others may read it: chmod 600 it" in refused.tail()
