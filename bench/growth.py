@@ -21,7 +21,7 @@ import report_page
 from report_runs import Rows, Work, add_options, chosen, find_peers, is_disturbed
 from report_runs import run_all, settings_of
 
-BOTH = ("tidewire", "tidewire-processes")
+LAYOUTS = ("tidewire", "tidewire-processes", "tidewire-gateways")
 RATE_MAX = 100  # events a second: each is alone, none is written with another
 DELIVERIES_MAX = 300_000  # a second: far from the most
 CORE_US = 800_000  # of CPU in a second that a node may use
@@ -59,7 +59,7 @@ def points(sizes):
             point("records", count, 100, "--documents", count, cost_s=2 + count / 100_000)
         )
     for count in (1, 100, 1000):
-        found.append(point("processes", count, count, peers=BOTH))
+        found.append(point("processes", count, count, peers=LAYOUTS))
     for count in (1, 10, 30, 100, 300, 1000, 3000, 10000):
         found.append(point("full", count, count, rate=0))
     for count in (100, 1000):
@@ -213,9 +213,9 @@ HEAD = (
 
 
 def series(works, rows, group, member):
-    """For a plot: the cost of an event by one member of the rows, in one or three processes."""
+    """For a plot: the cost of an event by one member of the rows, by layout."""
     found = {}
-    for peer in BOTH:
+    for peer in LAYOUTS:
         line = []
         for work in works:
             runs = rows.of(work.label, peer)
@@ -232,7 +232,7 @@ def plots(works, rows):
     for group, member, name in (
         ("connections", "subscribers", "connections"), ("topics", "topics", "topics"),
         ("matches", "variants", "matching topics"), ("records", "documents", "records"),
-        ("processes", "subscribers", "connections, one or three processes"),
+        ("processes", "subscribers", "connections, one process, three, three gateways"),
         ("full", "subscribers", "connections, as fast as it goes"),
     ):
         title = f"CPU of an event against {name}"

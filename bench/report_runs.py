@@ -292,6 +292,7 @@ def add_options(parser):
     parser.add_argument("--tiny", action="store_true", help="tests the command; no figure counts")
     parser.add_argument("--out", type=Path, default=ROOT / "zig-out" / "report")
     parser.add_argument("--rounds", type=int, help="3")
+    parser.add_argument("--tries", type=int, help="of a run that others disturb; 3")
     parser.add_argument("--wait", type=int, default=60, help="seconds, for an idle machine; 60")
     parser.add_argument("--strict", action="store_true", help="runs nothing if it is not idle")
     parser.add_argument("--minutes", type=float, help="stop then; the same command goes on later")
@@ -308,6 +309,7 @@ def settings_of(given):
     settings.strict = given.strict
     if given.minutes:
         settings.end_s = time.monotonic() + 60 * given.minutes
+    settings.tries = given.tries or settings.tries
     if given.rounds:
         settings.rounds = given.rounds
     settings.folder = settings.folder / settings.sizes
