@@ -235,7 +235,7 @@ def plots(works, rows):
     for group, member, name in (
         ("connections", "subscribers", "connections"), ("topics", "topics", "topics"),
         ("matches", "variants", "matching topics"), ("records", "documents", "records"),
-        ("processes", "subscribers", "connections, one process, three, three gateways"),
+        ("processes", "subscribers", "connections, one process, three, two gateways"),
         ("full", "subscribers", "connections, as fast as it goes"),
     ):
         title = f"CPU of an event against {name}"
