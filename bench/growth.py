@@ -115,6 +115,9 @@ def fit(samples, terms=len(TERMS)):
                 for k, b in enumerate(line):
                     matrix[i][k] += a * b
         found = solve(matrix, right)
+        if found is None and len(used) > 1:
+            used.pop()  # the points do not tell it from those before it
+            continue
         if found is None:
             return None
         worst = min(found)
@@ -132,8 +135,9 @@ def predict(factors, values):
 
 
 def halves(samples):
-    """Every second point of those in the order of their cost: both halves span all of it."""
-    ordered = sorted(samples, key=lambda sample: sample[-1])
+    """Every second point, ordered by bytes a delivery, matching topics and cost: both halves span
+    all of each."""
+    ordered = sorted(samples, key=lambda one: (one[1][3] / one[1][2], one[1][1], one[-1]))
     return ordered[0::2], ordered[1::2]
 
 
