@@ -1,8 +1,9 @@
 /* mongo_tail.c - the change tailer beside a bare loop of libmongoc: how many events, how late?
  *
  * usage: mongo_tail [events|latency] [URI]      zig build bench -- mongo_tail
- * Without a word both are measured; without URI tests/support/mongo.sh starts a server (TIDEWIRE_MONGO_KIND=py|rs). Both read the
- * same stream of the same server in one run, rounds interleaved; the median is shown.
+ * Without a word both are measured; without URI tests/support/mongo.sh starts a server
+ * (TIDEWIRE_MONGO_KIND=py|rs). Both read the same stream of the same server in one run, rounds
+ * interleaved; the median is shown.
  *   events   EVENTS inserts that happened while nobody listened: a loop of
  *            mongoc_change_stream_next that counts them, and the tailer with the store, until they
  *            are on disk in the log
