@@ -23,6 +23,7 @@ from report_runs import Rows, Work, add_options, chosen, find_peers, run_all, se
 THREE = ("tidewire", "uwebsockets", "nats")
 SIX = (*THREE, "mosquitto", "nchan", "ws")
 TOPICS = (*THREE, "mosquitto", "nchan-topics")
+SECURE = ("tidewire", "tidewire-tls", "nats-tls", "uwebsockets-tls", "mosquitto-tls")
 LOGS = ("tidewire", "jetstream", "mosquitto-retained", "nchan-all")
 RATE = r"^{}\s+(\d+)"
 
@@ -79,6 +80,7 @@ def workloads(sizes):
         left_out = ("max1000", "write1k", "snapshot1k", "topics", "filters90")
         return [work for work in works if sizes == "tiny" or work.label not in left_out]
     return works + [
+        Work("tls100", "tls100", ("W10",), SECURE, rounds=1),
         Work("snapshot100k", "snapshot100k", ("W3",), LOGS, cost_s=10, rounds=1),
         *(Work(label, "1m", ("W1", "curves"), THREE, ("--rate", rate), rounds=1)
           for label, rate in (("rate30k", 30), ("rate300k", 300), ("rate2m", 2000))),

@@ -70,7 +70,7 @@ static const struct peer {
 #define DURABLE   "tidewire,jetstream-sync,redis"
 #define SECURE                                                                                     \
     "tidewire,tidewire-tls,nats,nats-tls,uwebsockets,uwebsockets-tls,mosquitto,mosquitto-tls"
-#define OWN       "tidewire,tidewire-processes,tidewire-gateways"
+#define OWN "tidewire,tidewire-processes,tidewire-gateways"
 
 /* The peers are those whose adapter knows the workload; the others are told in docs/BENCHMARKS.md.
  */

@@ -17,7 +17,10 @@ enum {
     IDLE_BEFORE = 64,           /* connections that pay for what is allocated once */
     WARM_MS = 1000,
     DRAIN_S = 30,
+    QUIET_S = 120,
 };
+
+#define QUIET_CPU 0.03 /* of a core, in a second */
 
 /* ---- waiting ---- */
 
@@ -301,6 +304,19 @@ static void take_figures(load *self, double drain_ms)
     load_count_missing(self);
 }
 
+/* What is stored is indexed and swept for a while: waits until the server does next to nothing. */
+static void wait_quiet(load *self)
+{
+    uint64_t deadline = load_now_ns() + QUIET_S * LOAD_SECOND_NS;
+    double used = 1, before = load_pids_cpu_s(&self->options->pids);
+    while (used > QUIET_CPU && load_now_ns() < deadline) {
+        load_turn_for(self, LOAD_SECOND_NS);
+        double now = load_pids_cpu_s(&self->options->pids);
+        used = now - before;
+        before = now;
+    }
+}
+
 /* What is stored before anybody subscribes; they wait for the numbers behind it. */
 static void store_before(load *self)
 {
@@ -308,6 +324,7 @@ static void store_before(load *self)
         return;
     }
     load_preload(self, self->options->documents);
+    wait_quiet(self);
     self->client.first_seq = (uint32_t)self->published;
     self->expected = 0;
     self->from = self->to = (load_usage){0};

@@ -191,8 +191,11 @@ def test_the_model_finds_what_made_the_points():
 
 def test_a_factor_is_never_below_nothing_and_few_points_make_no_model():
     terms = [(1, 1, d, d / 8) for d in (1, 10, 100, 1000)]
-    assert growth.fit([(one, 100 + one[2]) for one in terms]) is None  # one factor is the other's
+    found = growth.fit([(one, 100 + one[2]) for one in terms])  # KB cannot be told from deliveries
+    assert found == pytest.approx([100, 0, 1, 0])
+    assert growth.fit([]) is None
     assert growth.model_text("x", [sample("a", (1, 1, 1, 1), [1, 1, 1, 1])])[1] is None
+    assert growth.fit([((1, 1, d), 100 + d) for d in (1, 10, 100)], 3) == pytest.approx([100, 0, 1])
     falling = [((1, d), 100 - d / 2) for d in (1, 10, 50, 100)]
     assert growth.fit(falling, 2)[1] == 0
 
