@@ -7,7 +7,11 @@
  * Limit     TW_SEARCH_RUNNING_MAX searches, then TW_E_BUSY; EMBEDDED_STEP documents of one search,
  *           then the next one's turn
  * Never     believes its file more than the log: another log, one whose floor has passed it, or a
- *           damaged file, and it begins at the log's first row */
+ *           damaged file, and it begins at the log's first row
+ *
+ * The index follows the log in steps, FOLLOW_ROWS or FOLLOW_MS behind it, as a commit for each row
+ * costs four times as much a row. A search does not see that: one that comes meanwhile has the rest
+ * read first, so that it sees all that was published before it. */
 #include "actors/search/embedded_search.h"
 
 #include "protocol/codec.h"
@@ -17,7 +21,14 @@
 #include "actors/search/embedded_search_priv.h"
 #include "actors/search/log_link.h"
 
-enum { TICK_MS = 200, PATH_LEN = 4200 };
+enum {
+    TICK_MS = 200,
+    PATH_LEN = 4200,
+    FOLLOW_ROWS = 64, /* that may wait for the next step; a step of so many takes some 2 ms */
+    FOLLOW_MS = 50,   /* that they wait at most */
+    FRESH_MS = 100,   /* a search waits so long for them; then it sees what is there */
+    WAITING_MS = 5,   /* between two looks at what searches wait for */
+};
 
 struct embedded_search {
     uint32_t magic;
@@ -28,6 +39,7 @@ struct embedded_search {
     embedded_job *first;   /* own; in turn */
     size_t running;
     bool rebuild;
+    bool resting; /* a step is due by a timer */
     uint64_t answered, failed, rows, rebuilds, refused;
 };
 
@@ -45,6 +57,8 @@ embedded_table *embedded_search_table(embedded_search *self)
 
 /* ---- following the log ---- */
 static void read_on(embedded_search *self);
+static void follow(embedded_search *self);
+static void work(embedded_search *self);
 
 static void broken(embedded_search *self, tw_err err)
 {
@@ -117,7 +131,10 @@ static void on_rows(void *state, const tw_envelope *in)
         broken(self, err);
         return;
     }
-    read_on(self);
+    follow(self);
+    if (self->first != NULL) {
+        work(self); /* one may have waited for these rows */
+    }
 }
 
 static void read_on(embedded_search *self)
@@ -141,6 +158,32 @@ static void read_on(embedded_search *self)
     log_link_read(&self->log, embedded_table_n(self->table));
 }
 
+static void on_step(void *state, uint64_t tag)
+{
+    (void)tag;
+    embedded_search *self = search_of(state);
+    self->resting = false;
+    read_on(self);
+}
+
+static uint64_t rows_behind(const embedded_search *self)
+{
+    uint64_t n = embedded_table_n(self->table);
+    return self->log.head > n ? self->log.head - n : 0;
+}
+
+/* Reads at once what a search waits for or what is a step of its own; the rest waits a moment. */
+static void follow(embedded_search *self)
+{
+    uint64_t behind = rows_behind(self);
+    if (self->first != NULL || behind >= FOLLOW_ROWS) {
+        read_on(self);
+    } else if (behind > 0 && !self->resting) {
+        self->resting = true;
+        tw_timer_set(self->actor, tw_now_ms(self->actor) + FOLLOW_MS, on_step, 0);
+    }
+}
+
 static void on_told(void *state)
 {
     read_on(search_of(state));
@@ -150,7 +193,7 @@ static tw_err on_log_batch(void *state, const tw_envelope *in)
 {
     embedded_search *self = search_of(state);
     log_link_heard(&self->log, &in->body->log_batch);
-    read_on(self);
+    follow(self);
     return TW_OK;
 }
 
@@ -190,8 +233,12 @@ static void refuse(embedded_job *job, tw_err err)
 
 static bool is_reached(const embedded_job *job)
 {
+    const embedded_search *self = job->search;
+    if (embedded_table_n(self->table) < job->wanted && tw_now_ms(self->actor) < job->fresh_ms) {
+        return false;
+    }
     tw_vector wanted = job->asked.search_ask.min_since;
-    tw_vector at = position_set_view(embedded_table_at(job->search->table));
+    tw_vector at = position_set_view(embedded_table_at(self->table));
     for (size_t i = 0; i < wanted.count; i++) {
         if (!position_vector_covers(at, wanted.at[i])) {
             return false;
@@ -293,7 +340,7 @@ static void work(embedded_search *self)
     if (waiting) {
         tw_timer_set(self->actor, tw_now_ms(self->actor), on_turn_again, 0);
     } else if (self->first != NULL) { /* for a position or a deadline */
-        tw_timer_set(self->actor, tw_now_ms(self->actor) + 5, on_turn_again, 0);
+        tw_timer_set(self->actor, tw_now_ms(self->actor) + WAITING_MS, on_turn_again, 0);
     }
 }
 
@@ -351,6 +398,11 @@ static tw_err on_search_ask(void *state, const tw_envelope *in)
     }
     *last = job;
     self->running++;
+    if (rows_behind(self) <= EMBEDDED_READ_ROWS) { /* one reading; more: the index is on its way */
+        job->wanted = self->log.head;
+        job->fresh_ms = tw_now_ms(self->actor) + FRESH_MS;
+    }
+    follow(self);
     work(self);
     return TW_OK;
 }
@@ -382,7 +434,7 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
         {"index_documents", embedded_table_docs(self->table)},
         {"index_rows_total", self->rows},
         {"index_rebuilds_total", self->rebuilds},
-        {"index_behind_rows", self->log.head - embedded_table_n(self->table)},
+        {"index_behind_rows", rows_behind(self)},
     };
     tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
     for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {

@@ -123,6 +123,8 @@ struct embedded_job {
     tw_body asked; /* views into arena */
     const embedded_function *function;
     uint64_t deadline_ms;
+    uint64_t wanted;   /* the row that the index is to have reached before it begins, */
+    uint64_t fresh_ms; /* until then */
     bool begun;
     broker_why why;
     embedded_target *targets;

@@ -2,8 +2,7 @@
  *
  * Invariants
  * 1. `at` is the vector of the last sync, raised by the live events behind it: the server may be
- * asked
- *    to resume from it at any time (a position inside a catch-up may not: it is not exact).
+ *    asked to resume from it at any time (a position inside a catch-up may not: it is not exact).
  * 2. `seen` holds the positions told since the last sync while catching up, and how many events
  *    each had: those of one transaction share a position. After a break as many of each are left
  *    out. It is emptied by each sync. */

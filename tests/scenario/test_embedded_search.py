@@ -8,7 +8,7 @@ import pytest
 
 import search
 from clients import Client, run
-from server import Server
+from server import PATIENCE_S, Server, wait_until
 from test_search_functions import CASES, DOCS, ask, fits, http
 
 # Where the answer is another one, as there is no cluster.
@@ -277,6 +277,23 @@ def test_kill_at_any_moment_loses_nothing(tmp_path):
         assert ask(server, "many", "facet", field="n", rows=1)["counts"].keys() == {"0"}
     finally:
         server.close()
+
+
+def indexed(server):
+    """Rows that the index has taken, and those that it is behind."""
+    actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
+    gauges = next(a for a in actors if a["name"] == "embedded_search")["gauges"]
+    return gauges["index_rows_total"], gauges["index_behind_rows"]
+
+
+def test_what_is_written_is_indexed_though_nobody_searches(tmp_path):
+    with start(tmp_path) as server:
+        for i in range(3):
+            ask(server, "notes", "save", id=f"k{i}", doc={"n": i, "text": "lonely"})
+            # Too few for a step of their own: the next one is due by time.
+            wanted = (i + 1, 0)
+            wait_until(lambda: indexed(server) == wanted, PATIENCE_S, "the row in the index")
+        assert ask(server, "notes", "search", query="text:lonely")["total"] == 3
 
 
 @pytest.mark.parametrize("damage", ["gone", "garbage", "cut"])
