@@ -56,7 +56,6 @@ embedded_table *embedded_search_table(embedded_search *self)
 }
 
 /* ---- following the log ---- */
-static void read_on(embedded_search *self);
 static void follow(embedded_search *self);
 static void work(embedded_search *self);
 

@@ -50,8 +50,10 @@ async def log_reaches(url, since, seconds=PATIENCE_S):
 async def settled(server, seconds=PATIENCE_S):
     """Waits until the log has all that was acknowledged before: by a write that is behind it."""
     async with await Client.open(server.url("/db")) as db:
-        while (done := (await db.ask("put", collection="settled", doc={"_id": 1}))[-1]).get("retry"):
+        done = {"retry": "yet"}
+        while "retry" in done:
             assert done["retry"] != "no", done  # else a busy MongoDB: once more
+            done = (await db.ask("put", collection="settled", doc={"_id": 1}))[-1]
     await log_reaches(server.url(), done["since"], seconds)
 
 
