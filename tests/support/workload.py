@@ -101,7 +101,7 @@ class History:
             subscriber.sessions.append(session)
             try:
                 socket = await connect(self.server.url("/ws"))
-                client = Client(socket)
+                client = Client(socket, keeps_syncs=True)  # one of them says that all was told
                 message = {
                     "type": "subscribe",
                     "mux_id": 1,
