@@ -108,6 +108,18 @@ bool load_peer_start(load_peer *out, const char *name, int port, const char *fol
                            true);
 }
 
+/* Asked is how fast a server is, not how fast it lets a peer be. */
+static void lift_limits(void)
+{
+    static const char *const limits[] = {
+        "TIDEWIRE_LIMITS_MESSAGES_S", "TIDEWIRE_LIMITS_ACCEPTS_S", "TIDEWIRE_LIMITS_SUBSCRIBES_S",
+        "TIDEWIRE_LIMITS_SEARCHES_S", "TIDEWIRE_LIMITS_SEARCHES",
+    };
+    for (size_t i = 0; i < TW_COUNT(limits); i++) {
+        setenv(limits[i], "0", 1);
+    }
+}
+
 bool load_peer_spawn(load_peer *out, const char *const *arguments, int port, const char *folder,
                      bool pinned)
 {
@@ -118,8 +130,7 @@ bool load_peer_spawn(load_peer *out, const char *const *arguments, int port, con
     if (out->group == 0) {
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        setenv("TIDEWIRE_LIMITS_MESSAGES_S", "0", 1); /* asked is how fast it is, not may be */
-        setenv("TIDEWIRE_LIMITS_ACCEPTS_S", "0", 1);
+        lift_limits();
         if (pinned) {
             load_pin(LOAD_CORE_SERVER);
         }
