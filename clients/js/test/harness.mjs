@@ -24,10 +24,11 @@ export async function until(condition, what, seconds = 120) {
 }
 
 /** A port that nobody listens on, below those that the system gives to outgoing connections: one of
- * these would sit on the port of a server that is down. */
+ * these would sit on the port of a server that is down. And above 10080, the last of the ports that
+ * fetch refuses by its standard. */
 export async function freePort() {
   for (;;) {
-    const port = 5000 + Math.floor(Math.random() * 4000);
+    const port = 11000 + Math.floor(Math.random() * 9000);
     const server = net.createServer();
     const isFree = await new Promise((done) => {
       server.once("error", () => done(false));
