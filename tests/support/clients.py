@@ -132,8 +132,13 @@ class Client:
                 return replies
 
     async def one(self, action, **fields):
-        """The one reply of a request; an error is an AssertionError."""
+        """The one reply of a request; an error is an AssertionError. What is not there yet, as the
+        way to MongoDB in a process that has just begun, is asked again."""
+        end = asyncio.get_running_loop().time() + PATIENCE_S
         reply = (await self.ask(action, **fields))[-1]
+        while reply.get("code") == "unavailable" and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)  # the poll of a condition
+            reply = (await self.ask(action, **fields))[-1]
         assert reply.get("type") != "error", reply
         return reply
 
