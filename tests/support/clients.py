@@ -45,6 +45,7 @@ async def log_reaches(url, since, seconds=PATIENCE_S):
             await probe.send(type="close", mux_id=0)
             while (await probe.next())["type"] != "closed":
                 pass
+            await asyncio.sleep(0.01)  # the poll of a condition, below the limit of subscribes
 
 
 async def settled(server, seconds=PATIENCE_S):
