@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import search
+from keys import make_authority, make_root
 from server import PATIENCE_S, wait_until
 
 FRONT = Path(__file__).resolve().parent.parent / "support" / "tls_front.mjs"
@@ -31,29 +32,12 @@ def names(cluster):
     search.forget(cluster, of_prefix)
 
 
-def openssl(*arguments):
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     """A folder with two authorities, and a server's certificate that the first has signed."""
     folder = tmp_path_factory.mktemp("tls")
-    for name in ("ca", "other"):
-        openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-            "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"),
-        )  # fmt: skip
-    openssl(
-        "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=cluster",
-        "-keyout", str(folder / "server.key"), "-out", str(folder / "server.csr"),
-    )  # fmt: skip
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,IP:0.0.0.0,DNS:localhost\n")
-    openssl(
-        "x509", "-req", "-in", str(folder / "server.csr"), "-CA", str(folder / "ca.pem"),
-        "-CAkey", str(folder / "ca.key"), "-CAcreateserial", "-days", "2",
-        "-extfile", str(folder / "names"), "-out", str(folder / "server.pem"),
-    )  # fmt: skip
+    make_authority(folder)
+    make_root(folder, "other")
     return folder
 
 

@@ -66,17 +66,22 @@ class Key:
         return text + "." + encode(self._signature(text.encode()))
 
 
-def make_authority(folder):
-    """An authority (ca.pem) and the certificate (server.pem, server.key) of localhost by it."""
+def make_root(folder, name):
+    """An authority of its own: NAME.pem, NAME.key."""
     openssl(
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca",
-        "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.pem"),
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+        "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"),
     )  # fmt: skip
+
+
+def make_authority(folder):
+    """An authority (ca.pem) and the certificate (server.pem, server.key) of this host by it."""
+    make_root(folder, "ca")
     openssl(
         "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
         "-keyout", str(folder / "server.key"), "-out", str(folder / "server.csr"),
     )  # fmt: skip
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,IP:0.0.0.0,DNS:localhost\n")
     openssl(
         "x509", "-req", "-in", str(folder / "server.csr"), "-CA", str(folder / "ca.pem"),
         "-CAkey", str(folder / "ca.key"), "-CAcreateserial", "-days", "2",
