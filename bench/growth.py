@@ -9,8 +9,8 @@
 
 A point is a run of `wsload --only cost`: server CPU an event, at a rate that the server holds with
 ease, or (full) as fast as it goes. A model is fitted to every second point and held against the
-others. Rows, resuming and what is disturbed are as in bench/report.py; the results are growth.md
-and growth.html in zig-out/report/SIZES. Only the standard library is used here.
+others. Rows, resuming and what is disturbed are as in bench/report.py; the results are growth.md,
+growth.html and plots in zig-out/report/SIZES, or --into FOLDER. Only the standard library is used here.
 """
 
 import argparse
@@ -257,13 +257,15 @@ def tell(works, rows, settings):
     text += quiet_text + "\n" + full_text + "\n"
     if factors:
         text += report_page.markdown(FLEET_HEAD, fleet(factors))
-    (settings.folder / "growth.md").write_text(text, encoding="utf-8")
-    drawn = "".join(report_page.plot(*one) for one in plots(works, rows))
-    head = "<!doctype html><meta charset=utf-8><title>Tidewire: growth</title><style>body{font:"
-    head += "14px sans-serif;margin:2em}svg{font-size:11px}.grid{stroke:#ddd}</style>"
-    (settings.folder / "growth.html").write_text(head + drawn, encoding="utf-8")
     print(text)
-    print(f"in {settings.folder}: growth.md, growth.html, growth.jsonl")
+    drawn = report_page.drawn(plots(works, rows))
+    text = f"# Growth, as measured\n\n{text}\n{report_page.write_plots(drawn, settings.told)}"
+    (settings.told / "growth.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    head = "<!doctype html><meta charset=utf-8><title>Tidewire: growth</title><style>body{font:"
+    head += "14px sans-serif;margin:2em}</style>"
+    page = head + report_page.plots_html(drawn)
+    (settings.told / "growth.html").write_text(page, encoding="utf-8")
+    print(f"in {settings.told}: growth.md, growth.html, plots; rows in {settings.folder}")
 
 
 def main(arguments):

@@ -5,12 +5,13 @@
   script/build bench -- report --quick          one round each, about 5 minutes
   script/build bench -- report --only G5,W2     goals, workloads or labels
   script/build bench -- report --no-run         only tell what was run before
+  script/build bench -- report --no-run --into docs/benchmarks    write the files there
 
 The peers are those of bench/peers; `script/install bench` installs them, and one that is absent is
 skipped by name. Rounds are interleaved and the median counts. Each run is a row of
 zig-out/report/SIZES/runs.jsonl as soon as it ends, so a second start goes on where the first
 stopped, and runs again what failed or was disturbed by others. Beside it stand report.md,
-report.html (with plots) and report.csv. Only the standard library is used here.
+report.html, report.csv and the plots. Only the standard library is used here.
 """
 
 import argparse
@@ -92,21 +93,25 @@ def workloads(sizes):
     ]
 
 
-def tell(rows, settings, more_plots=()):
+def tell(rows, settings):
     """Writes the files and prints the table of goals; returns the latter's lines."""
     reached = report_goals.reach_all(rows, settings.versions)
+    plots = report_page.drawn(report_page.plots_of(rows))
     lines = [report_page.goal_cells(one) for one in reached]
-    text = "\n".join(f"- {fact}" for fact in report_page.facts(rows))
-    text += "\n\n" + report_page.markdown(report_page.HEAD, lines)
-    text += "\n" + report_page.markdown(report_page.RUN_HEAD, report_page.run_table(rows))
-    folder = settings.folder
+    folder = settings.told
+    text = "# Benchmarks, as measured\n\n"
+    text += "\n".join(f"- {fact}" for fact in report_page.facts(rows))
+    text += "\n\n## Goals\n\n" + report_page.markdown(report_page.HEAD, lines)
+    text += "\n## Plots\n\n" + report_page.write_plots(plots, folder)
+    text += "## All runs\n\n"
+    text += report_page.markdown(report_page.RUN_HEAD, report_page.run_table(rows))
     (folder / "report.md").write_text(text, encoding="utf-8")
-    page = report_page.page(rows, reached, more_plots)
+    page = report_page.page(rows, reached, plots)
     (folder / "report.html").write_text(page, encoding="utf-8")
     report_page.write_csv(rows, folder / "report.csv")
     for name, what, first, great, value, limit, verdict in lines:
         print(f"{name:6} {what:67} {first:9} {great:9} {value:20} {verdict}  {limit}".rstrip())
-    print(f"in {folder}: report.md, report.html, report.csv, runs.jsonl")
+    print(f"in {folder}: report.md, report.html, report.csv, plots; rows in {settings.folder}")
     return lines
 
 

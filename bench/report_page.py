@@ -1,8 +1,10 @@
-"""One HTML page with plots, the same tables as Markdown, and a CSV of all runs."""
+"""One HTML page with plots, the same tables as Markdown beside the plots as files, and a CSV of all
+runs."""
 
 import csv
 import html
 import math
+import re
 import statistics
 
 import report_goals
@@ -95,7 +97,11 @@ def plot(title, x_label, y_label, series):
         share = math.log(value / y_low) / math.log(y_high / y_low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">']
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'role="img"><title>{html.escape(title)}</title><style>text{{font:11px sans-serif}}'
+        '.grid{stroke:#ddd}</style><rect width="100%" height="100%" fill="#fff"/>'
+    ]
     for tick in ticks(x_low, x_high):
         out.append(
             f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP}" '
@@ -125,7 +131,33 @@ def plot(title, x_label, y_label, series):
             f'<text fill="{colour}" x="{WIDTH - RIGHT + 8}" y="{TOP + 12 + i * 15}">'
             f"{html.escape(name)}</text>"
         )
-    return f"<h2>{html.escape(title)}</h2>" + "".join(out) + "</svg>"
+    return "".join(out) + "</svg>\n"
+
+
+def drawn(wanted):
+    """[(title, SVG)] of the plots that have points; wanted: the arguments of plot()."""
+    made = [(arguments[0], plot(*arguments)) for arguments in wanted]
+    return [(title, svg) for title, svg in made if svg]
+
+
+def plots_of(rows):
+    """What the runs of the report are drawn as: arguments of plot()."""
+    for title, x_label, member, y_label, figures, labels in PLOTS:
+        yield title, x_label, y_label, series_of(rows, member, figures, labels)
+
+
+def write_plots(plots, folder):
+    """A file for each; returns them as Markdown."""
+    text = ""
+    for title, svg in plots:
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + ".svg"
+        (folder / name).write_text(svg, encoding="utf-8")
+        text += f"![{title}]({name})\n\n"
+    return text
+
+
+def plots_html(plots):
+    return "".join(f"<h2>{html.escape(title)}</h2>{svg}" for title, svg in plots)
 
 
 # ---- tables ----
@@ -187,22 +219,17 @@ def table(head, lines, last_is_class=False):
     return f"<table><tr>{titles}</tr>{body}</table>"
 
 
-def page(rows, reached, more_plots=()):
-    plots = [
-        plot(title, x_label, y_label, series_of(rows, member, figures, labels))
-        for title, x_label, member, y_label, figures, labels in PLOTS
-    ]
-    plots += [plot(*more) for more in more_plots]
+def page(rows, reached, plots):
     return (
         "<!doctype html><meta charset=utf-8><title>Tidewire: benchmarks</title><style>"
         "body{font:14px sans-serif;margin:2em;max-width:1200px}td,th{padding:2px 10px;"
-        "text-align:left;vertical-align:top}svg{font-size:11px}.grid{stroke:#ddd}"
+        "text-align:left;vertical-align:top}"
         ".missed td{color:#b00}.pass td,.great td{color:#070}.disturbed td{color:#a60}</style>"
         "<h1>Tidewire: benchmarks</h1><p>"
         + "<br>".join(html.escape(fact) for fact in facts(rows))
         + "</p><h2>Goals</h2>"
         + table(HEAD, [goal_cells(one) for one in reached], last_is_class=True)
-        + "".join(plots)
+        + plots_html(plots)
         + "<h2>All runs</h2>"
         + table(RUN_HEAD, run_table(rows))
     )

@@ -55,7 +55,8 @@ class Work:
 class Settings:
     """How the command runs: sizes is full, quick or tiny."""
 
-    folder: Path
+    folder: Path  # of the rows
+    told: Path  # of what is told of them
     sizes: str = "full"
     rounds: int = 3
     seconds: int = 3
@@ -291,6 +292,7 @@ def add_options(parser):
     parser.add_argument("--quick", action="store_true", help="one round of a second, fewer points")
     parser.add_argument("--tiny", action="store_true", help="tests the command; no figure counts")
     parser.add_argument("--out", type=Path, default=ROOT / "zig-out" / "report")
+    parser.add_argument("--into", type=Path, help="write what is told there, not beside the rows")
     parser.add_argument("--rounds", type=int, help="3")
     parser.add_argument("--tries", type=int, help="of a run that others disturb; 3")
     parser.add_argument("--wait", type=int, default=60, help="seconds, for an idle machine; 60")
@@ -300,7 +302,7 @@ def add_options(parser):
 
 
 def settings_of(given):
-    settings = Settings(given.out, wait_s=given.wait)
+    settings = Settings(given.out, given.out, wait_s=given.wait)
     if given.quick:
         settings.sizes, settings.rounds, settings.seconds, settings.tries = "quick", 1, 1, 2
     if given.tiny:
@@ -314,6 +316,8 @@ def settings_of(given):
         settings.rounds = given.rounds
     settings.folder = settings.folder / settings.sizes
     settings.folder.mkdir(parents=True, exist_ok=True)
+    settings.told = given.into or settings.folder
+    settings.told.mkdir(parents=True, exist_ok=True)
     return settings
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -158,8 +159,13 @@ def test_page_table_and_rows(tmp_path):
     ]
     rows = rows_of(tmp_path, *runs)
     all_reached = report_goals.reach_all(rows, {"nats": None})
-    text = report_page.page(rows, all_reached)
+    plots = report_page.drawn(report_page.plots_of(rows))
+    text = report_page.page(rows, all_reached, plots)
     assert text.count("<svg") == 1 and text.count("<polyline") == 2 and "1 &lt;b&gt;" in text
+    name = "latency-against-rate-1-000-subscribers.svg"
+    assert f"]({name})" in report_page.write_plots(plots, tmp_path)
+    root = ElementTree.parse(tmp_path / name).getroot()  # a file that stands alone
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "skipped: no nats" in text and "p50_ms 1.5 (1-2)" in text
     report_page.write_csv(rows, tmp_path / "report.csv")
     with open(tmp_path / "report.csv", encoding="utf-8") as file:
@@ -241,7 +247,10 @@ def test_report_runs_and_goes_on(tmp_path):
 
 
 def test_growth_runs(tmp_path):
-    text = command("growth", tmp_path, "--only", "connections-10")
+    told = tmp_path / "told"
+    text = command("growth", tmp_path, "--only", "connections-10", "--into", told)
+    assert "connections-10" in (told / "growth.md").read_text(encoding="utf-8")
+    assert (tmp_path / "tiny" / "growth.jsonl").exists()
     assert "[1/1, " in text and "| connections-10 | tidewire | 5 |" in text
     assert "too few points for a model" in text
     assert report.workloads("full")[0].label == "1m"
