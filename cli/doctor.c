@@ -11,7 +11,10 @@
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
+#include "actors/mongo/mongo_link.h"
+#include "actors/mongo/mongo_probe.h"
 #include "cli/config_args.h"
+#include "cli/verb.h"
 #include "clients/c/websocket.h"
 
 enum {
@@ -201,29 +204,40 @@ static void look_at_auth(struct doctor *self, const config *loaded)
     }
 }
 
-static void take_finding(void *context, cli_finding finding, const char *what, const char *value,
+static void take_finding(void *context, mongo_finding finding, const char *what, const char *value,
                          const char *advice)
 {
     struct doctor *self = context;
     switch (finding) {
-    case CLI_GOOD:
+    case MONGO_GOOD:
         good(what, value);
         return;
-    case CLI_DOUBTFUL:
+    case MONGO_DOUBTFUL:
         doubtful(self, what, value, advice);
         return;
-    case CLI_BAD:
+    case MONGO_BAD:
         bad(self, what, value, advice);
         return;
     }
 }
 
-int cli_doctor(int argc, char **argv)
+/* The store as the actors would see it. */
+static void look_at_store(struct doctor *self, const config *loaded)
 {
-    return cli_doctor_with(argc, argv, NULL);
+    const config_options *option = &loaded->option;
+    if (option->mongo_uri[0] == '\0') {
+        good("store", "embedded");
+        return;
+    }
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    mongo_link_library_start();
+    mongo_probe(option->mongo_uri, option->database,
+                (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, take_finding, self);
+    mongo_link_library_end();
 }
 
-int cli_doctor_with(int argc, char **argv, cli_doctor_probe probe)
+int cli_doctor(int argc, char **argv)
 {
     const struct argp_child children[] = {
         {config_args_argp(), 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
@@ -244,9 +258,7 @@ int cli_doctor_with(int argc, char **argv, cli_doctor_probe probe)
     look_at_machine(&self);
     look_at_data(&self, &loaded);
     look_at_auth(&self, &loaded);
-    if (probe != NULL) {
-        probe(&loaded, take_finding, &self);
-    }
+    look_at_store(&self, &loaded);
     look_at_server(&self, &loaded);
     printf("%u bad, %u doubtful\n", self.bad, self.doubtful);
     config_free(&loaded);

@@ -1,4 +1,4 @@
-/* verb.h - the commands: one verb = one file = one row of the table in verbs.c. */
+/* verb.h - what the commands share. One verb = one file = one row of the table in main.c. */
 #pragma once
 
 #include <argp.h>
@@ -7,15 +7,6 @@
 #include "protocol/limits.h"
 
 #include "clients/c/websocket.h"
-
-typedef struct cli_verb {
-    const char *name;
-    const char *summary;               /* one line for --help */
-    int (*run)(int argc, char **argv); /* argv[0] is "tidewire NAME"; returns the exit status */
-} cli_verb;
-
-/* Rows of verbs.c; ends with a name of NULL. serve and actor stand in main.c: they name actors. */
-extern const cli_verb cli_verbs[];
 
 /* Options that every verb which talks to a server takes: --url, --token, --ca, --any-certificate,
  * --json, --database. A child for argp with its input = cli_common. */

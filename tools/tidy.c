@@ -117,7 +117,11 @@ static const struct {
     {"gateways/service/", AREA_SERVICE,
      TO(SERVICE) | TO(REQUEST) | TO(STREAMS) | TO(AUTH) | TO(RUNTIME) | TO(BROKER) | TO(PROTOCOL)},
     {"gateways/auth/", AREA_AUTH, TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
-    {"gateways/", AREA_GATEWAYS, 0}, /* rooms only: no file stands here itself */
+    {"gateways/", AREA_GATEWAYS, 0},   /* rooms only: no file stands here itself */
+    {"cli/serve/", AREA_CLI, ~0u},     /* the wiring: names every actor and gateway */
+    {"cli/version.c", AREA_FREE, ~0u}, /* asks every library for its version */
+    {"cli/doctor.c", AREA_CLI,
+     TO(CLI) | TO(CLIENT) | TO(AUTH) | TO(BROKER) | TO(PROTOCOL) | TO(ACTORS)},
     {"cli/", AREA_CLI, TO(CLI) | TO(CLIENT) | TO(LOAD) | TO(AUTH) | TO(BROKER) | TO(PROTOCOL)},
     {"clients/c/examples/", AREA_FREE, ~0u}, /* programs of their own */
     {"clients/c/", AREA_CLIENT, TO(CLIENT) | TO(PROTOCOL)},
