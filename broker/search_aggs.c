@@ -323,9 +323,7 @@ static void write_bucket(const agg *self, const bucket *one, tw_bson_builder *b,
 
 static int compare_keys(const bucket *a, const bucket *b)
 {
-    size_t len = a->text.len < b->text.len ? a->text.len : b->text.len;
-    int order = len == 0 ? 0 : memcmp(a->text.ptr, b->text.ptr, len);
-    order = order != 0 ? order : (a->text.len > b->text.len) - (a->text.len < b->text.len);
+    int order = tw_str_compare(a->text, b->text);
     return order != 0 ? order : (a->number > b->number) - (a->number < b->number);
 }
 
@@ -588,18 +586,6 @@ static tw_err read_terms(compiler *self, agg *out, tw_bson params)
     return TW_OK;
 }
 
-static bool is_word_of(tw_str name, const char *words)
-{
-    for (; *words != '\0'; words += *words == ' ' ? 1 : 0) {
-        size_t len = strcspn(words, " ");
-        if (len == name.len && memcmp(words, name.ptr, len) == 0) {
-            return true;
-        }
-        words += len;
-    }
-    return false;
-}
-
 static tw_err compile_kind(compiler *self, agg *out, tw_str kind_name, tw_bson_value value)
 {
     tw_bson params = tw_bson_value_doc(value);
@@ -618,7 +604,7 @@ static tw_err compile_kind(compiler *self, agg *out, tw_str kind_name, tw_bson_v
                                     &out->filter, self->why);
     }
     for (tw_bson_iter_init(&iter, params); tw_bson_iter_next(&iter);) {
-        if (!is_word_of(iter.name, out->kind->known)) {
+        if (!tw_str_in_list(iter.name, out->kind->known, ' ')) {
             return refuse(self, kind_name, iter.name, "is not supported by the embedded search.");
         }
     }
@@ -646,7 +632,7 @@ static tw_err compile_list(compiler *self, tw_bson aggs, agg **first, int depth)
         one->place = place++;
         for (tw_bson_iter_init(&each, tw_bson_value_doc(iter.value));
              err == TW_OK && tw_bson_iter_next(&each);) {
-            if (is_word_of(each.name, "aggs aggregations")) {
+            if (tw_str_in_list(each.name, "aggs aggregations", ' ')) {
                 err = compile_list(self, tw_bson_value_doc(each.value), &one->first, depth + 1);
             } else if (one->kind != NULL) {
                 err = refuse(self, iter.name, each.name, "is one kind too many.");

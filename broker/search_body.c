@@ -49,19 +49,6 @@ static bool is_scalars(tw_bson_value value)
     return true;
 }
 
-/* True when the name is one of a list of words with a space between. */
-static bool is_word_of(tw_str name, const char *words)
-{
-    while (*words != '\0') {
-        size_t len = strcspn(words, " ");
-        if (len == name.len && name.len > 0 && memcmp(words, name.ptr, len) == 0) {
-            return true;
-        }
-        words += len + (words[len] == ' ' ? 1 : 0);
-    }
-    return false;
-}
-
 /* ---- parameters ---- */
 /* An object of parameters: scalars and lists of scalars under allowed names; the others of
  * `objects` may be objects of scalars too, or lists of those. */
@@ -72,7 +59,7 @@ static tw_err add_param(reader *self, tw_str name, tw_bson_value value, const ch
         tw_bson_add_value(self->b, name, value);
         return TW_OK;
     }
-    if (!is_word_of(name, objects)) {
+    if (!tw_str_in_list(name, objects, ' ')) {
         return wrong_form(self, name, "a value or a list of values");
     }
     if (value.type == TW_BSON_ARRAY) {
@@ -104,7 +91,7 @@ static tw_err add_params(reader *self, const char *where, tw_bson params, const 
 {
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, params); tw_bson_iter_next(&iter);) {
-        if (!is_word_of(iter.name, allowed) && !is_word_of(iter.name, objects)) {
+        if (!tw_str_in_list(iter.name, allowed, ' ') && !tw_str_in_list(iter.name, objects, ' ')) {
             return refuse(self, where, iter.name);
         }
         tw_err err = add_param(self, iter.name, iter.value, objects);
@@ -276,9 +263,9 @@ static tw_err add_bool(reader *self, const clause *row, tw_bson_value value, int
     tw_bson_open_doc(self->b, TW_STR("bool"));
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(value));
          err == TW_OK && tw_bson_iter_next(&iter);) {
-        if (is_word_of(iter.name, row->allowed)) {
+        if (tw_str_in_list(iter.name, row->allowed, ' ')) {
             err = add_param(self, iter.name, iter.value, "");
-        } else if (!is_word_of(iter.name, "must filter should must_not")) {
+        } else if (!tw_str_in_list(iter.name, "must filter should must_not", ' ')) {
             err = refuse(self, "bool", iter.name);
         } else if (iter.value.type == TW_BSON_ARRAY) {
             tw_bson_iter each;
@@ -311,7 +298,7 @@ static tw_err add_around(reader *self, const clause *row, tw_bson_value value, i
          err == TW_OK && tw_bson_iter_next(&iter);) {
         if (tw_str_equal(iter.name, inner)) {
             err = add_query(self, inner, iter.value, depth + 1);
-        } else if (is_word_of(iter.name, row->allowed)) {
+        } else if (tw_str_in_list(iter.name, row->allowed, ' ')) {
             err = add_param(self, iter.name, iter.value, "");
         } else {
             err = refuse(self, row->name, iter.name);
@@ -414,7 +401,7 @@ static tw_err add_filters(reader *self, tw_bson_value value)
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(value));
          err == TW_OK && tw_bson_iter_next(&iter);) {
         if (!tw_str_equal(iter.name, TW_STR("filters"))) {
-            err = is_word_of(iter.name, "other_bucket other_bucket_key keyed")
+            err = tw_str_in_list(iter.name, "other_bucket other_bucket_key keyed", ' ')
                       ? add_param(self, iter.name, iter.value, "")
                       : refuse(self, "filters", iter.name);
             continue;
@@ -507,7 +494,7 @@ static tw_err add_aggregations(reader *self, tw_str name, tw_bson_value value, i
         tw_bson_open_doc(self->b, iter.name);
         for (tw_bson_iter_init(&each, tw_bson_value_doc(iter.value));
              err == TW_OK && tw_bson_iter_next(&each);) {
-            err = is_word_of(each.name, "aggs aggregations")
+            err = tw_str_in_list(each.name, "aggs aggregations", ' ')
                       ? add_aggregations(self, each.name, each.value, depth + 1)
                       : add_aggregation(self, each.name, each.value);
         }
@@ -527,9 +514,9 @@ static tw_err add_sort_one(reader *self, tw_bson_value value)
         tw_str name = {text.ptr, space == NULL ? text.len : (size_t)(space - text.ptr)};
         tw_str order = {text.ptr + name.len + (space == NULL ? 0 : 1),
                         text.len - name.len - (space == NULL ? 0 : 1)};
-        bool named = name.len > 0 &&
-                     (name.ptr[0] != '_' || is_word_of(name, "_score _id _doc _index _tw.id"));
-        if (!named || (space != NULL && !is_word_of(order, "asc desc"))) {
+        bool named = name.len > 0 && (name.ptr[0] != '_' ||
+                                      tw_str_in_list(name, "_score _id _doc _index _tw.id", ' '));
+        if (!named || (space != NULL && !tw_str_in_list(order, "asc desc", ' '))) {
             return refuse(self, "sort", text);
         }
         if (space == NULL) {
@@ -549,7 +536,7 @@ static tw_err add_sort_one(reader *self, tw_bson_value value)
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(value));
          err == TW_OK && tw_bson_iter_next(&iter);) {
         bool reserved = iter.name.len > 0 && iter.name.ptr[0] == '_' &&
-                        !is_word_of(iter.name, "_score _id _doc _index");
+                        !tw_str_in_list(iter.name, "_score _id _doc _index", ' ');
         if (reserved) {
             err = refuse(self, "sort", iter.name);
         } else if (iter.value.type == TW_BSON_DOCUMENT) {
@@ -601,8 +588,9 @@ static tw_err add_source(reader *self, tw_bson_value value)
         tw_bson_value includes = tw_bson_get(doc, TW_STR("includes"));
         tw_bson_iter iter;
         for (tw_bson_iter_init(&iter, doc); err == TW_OK && tw_bson_iter_next(&iter);) {
-            err = is_word_of(iter.name, "includes excludes") ? TW_OK
-                                                             : refuse(self, "_source", iter.name);
+            err = tw_str_in_list(iter.name, "includes excludes", ' ')
+                      ? TW_OK
+                      : refuse(self, "_source", iter.name);
         }
         if (err == TW_OK && includes.type != 0) {
             err = add_param(self, TW_STR("includes"), includes, "");
@@ -640,7 +628,7 @@ static tw_err add_highlight(reader *self, tw_bson_value value)
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(value));
          err == TW_OK && tw_bson_iter_next(&iter);) {
         if (!tw_str_equal(iter.name, TW_STR("fields"))) {
-            err = is_word_of(iter.name, highlight_words)
+            err = tw_str_in_list(iter.name, highlight_words, ' ')
                       ? add_param(self, iter.name, iter.value, "")
                       : refuse(self, "highlight", iter.name);
             continue;
@@ -677,7 +665,7 @@ static tw_err add_suggest(reader *self, tw_bson_value value)
         tw_bson_open_doc(self->b, iter.name);
         for (tw_bson_iter_init(&each, tw_bson_value_doc(iter.value));
              err == TW_OK && tw_bson_iter_next(&each);) {
-            if (is_word_of(each.name, "prefix text") && is_scalar(each.value)) {
+            if (tw_str_in_list(each.name, "prefix text", ' ') && is_scalar(each.value)) {
                 tw_bson_add_value(self->b, each.name, each.value);
             } else if (tw_str_equal(each.name, TW_STR("completion"))) {
                 tw_bson params = tw_bson_value_doc(each.value);
@@ -720,7 +708,7 @@ static tw_err add_collapse(reader *self, tw_bson_value value)
                 } else if (tw_str_equal(each.name, TW_STR("_source"))) {
                     continue; /* below */
                 } else {
-                    err = is_word_of(each.name, "name size from") && size >= 0 &&
+                    err = tw_str_in_list(each.name, "name size from", ' ') && size >= 0 &&
                                   size <= TW_SEARCH_GROUPS_MAX
                               ? add_param(self, each.name, each.value, "")
                               : refuse(self, "inner_hits", each.name);

@@ -39,25 +39,13 @@ static tw_err refuse_param(search_compiler *self, const char *clause, tw_str nam
                          broker_show(name, shown));
 }
 
-static bool is_word_of(tw_str name, const char *words)
-{
-    for (; *words != '\0'; words += *words == ' ' ? 1 : 0) {
-        size_t len = strcspn(words, " ");
-        if (len == name.len && memcmp(words, name.ptr, len) == 0) {
-            return true;
-        }
-        words += len;
-    }
-    return false;
-}
-
 /* A parameter that is not carried out is refused. */
 static tw_err check_params(search_compiler *self, const char *clause, tw_bson params,
                            const char *known)
 {
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, params); tw_bson_iter_next(&iter);) {
-        if (!is_word_of(iter.name, known)) {
+        if (!tw_str_in_list(iter.name, known, ' ')) {
             return refuse_param(self, clause, iter.name);
         }
     }
@@ -396,7 +384,7 @@ static tw_err compile_multi(search_compiler *self, const clause *row, tw_bson pa
     type = type.ptr == NULL ? TW_STR("best_fields") : type;
     search_targets where;
     search_asked asked;
-    if (!is_word_of(type, "best_fields most_fields phrase phrase_prefix")) {
+    if (!tw_str_in_list(type, "best_fields most_fields phrase phrase_prefix", ' ')) {
         char name[64];
         tw_format(name, sizeof name, "type %.*s", (int)(type.len < 40 ? type.len : 40), type.ptr);
         return refuse_param(self, row->name, tw_str_of(name));

@@ -214,17 +214,10 @@ static bool in_range(const search_node *node, double number)
            (number < node->high || (number == node->high && !node->high_open));
 }
 
-static int compare_texts(tw_str a, tw_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static bool in_words(const search_node *node, tw_str text)
 {
-    int low = node->low_text.ptr == NULL ? 1 : compare_texts(text, node->low_text);
-    int high = node->high_text.ptr == NULL ? -1 : compare_texts(text, node->high_text);
+    int low = node->low_text.ptr == NULL ? 1 : tw_str_compare(text, node->low_text);
+    int high = node->high_text.ptr == NULL ? -1 : tw_str_compare(text, node->high_text);
     return low >= (node->low_open ? 1 : 0) && high <= (node->high_open ? -1 : 0);
 }
 

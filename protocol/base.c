@@ -201,6 +201,19 @@ size_t tw_format(char *out, size_t size, const char *format, ...)
     return (size_t)len < size ? (size_t)len : size - 1;
 }
 
+bool tw_str_in_list(tw_str word, const char *list, char separator)
+{
+    for (const char *at = list; at != NULL && word.len > 0;) {
+        const char *end = strchr(at, separator);
+        size_t len = end != NULL ? (size_t)(end - at) : strlen(at);
+        if (tw_str_equal(word, (tw_str){at, len})) {
+            return true;
+        }
+        at = end != NULL ? end + 1 : NULL;
+    }
+    return false;
+}
+
 tw_err tw_parse_u64(tw_str text, uint64_t max, uint64_t *out)
 {
     if (text.len == 0) {

@@ -45,6 +45,14 @@ static inline bool tw_str_equal(tw_str a, tw_str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* By bytes; of two where one begins the other, the shorter comes first. <0, 0, >0 as memcmp. */
+static inline int tw_str_compare(tw_str a, tw_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
 /* A view of one BSON document whose outer length was checked; len 0 = absent. */
 typedef struct tw_bson {
     const uint8_t *ptr;
@@ -116,5 +124,7 @@ static inline tw_str tw_buf_str(const tw_buf *buf)
 size_t tw_format(char *out, size_t size, const char *format, ...) TW_PRINTF(3, 4);
 /* Parses a whole decimal number without sign, at most max. TW_E_BAD_MESSAGE otherwise. */
 tw_err tw_parse_u64(tw_str text, uint64_t max, uint64_t *out);
+/* True when word is one of a list with one separator between: "asc desc". "" is in none. */
+bool tw_str_in_list(tw_str word, const char *list, char separator);
 /* A fast 64-bit hash of bytes for tables in memory; not for adversaries without seed. */
 uint64_t tw_hash(const void *bytes, size_t len, uint64_t seed);

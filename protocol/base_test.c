@@ -199,6 +199,34 @@ static void test_parse_u64_takes_whole_numbers_only(void **state)
     }
 }
 
+static void test_str_in_list_takes_whole_words_only(void **state)
+{
+    (void)state;
+    assert_true(tw_str_in_list(TW_STR("asc"), "asc desc", ' '));
+    assert_true(tw_str_in_list(TW_STR("desc"), "asc desc", ' '));
+    assert_true(tw_str_in_list(TW_STR("asc"), "asc", ' '));
+    assert_true(tw_str_in_list(TW_STR("a b"), "c,a b,", ','));
+    static const char *const strangers[] = {"", "as", "ascd", "asc desc", "esc", " "};
+    for (size_t i = 0; i < TW_COUNT(strangers); i++) {
+        assert_false(tw_str_in_list(tw_str_of(strangers[i]), "asc desc", ' '));
+    }
+    assert_false(tw_str_in_list(TW_STR(""), "", ' '));
+    assert_false(tw_str_in_list(TW_STR(""), "a  b", ' '));
+}
+
+static void test_str_compare_orders_by_bytes_then_length(void **state)
+{
+    (void)state;
+    static const char *const ordered[] = {"", "a", "aa", "ab", "b", "\xc3\xa9"};
+    for (size_t i = 0; i < TW_COUNT(ordered); i++) {
+        for (size_t j = 0; j < TW_COUNT(ordered); j++) {
+            int order = tw_str_compare(tw_str_of(ordered[i]), tw_str_of(ordered[j]));
+            assert_int_equal((order > 0) - (order < 0), (i > j) - (i < j));
+        }
+    }
+    assert_int_equal(tw_str_compare((tw_str){NULL, 0}, TW_STR("")), 0);
+}
+
 /* ---- the hash ---- */
 
 static void test_hash_depends_on_each_bit_length_and_seed(void **state)
@@ -273,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_buf_grows_byte_by_byte_to_its_bound),
         cmocka_unit_test(test_format_is_cut_and_terminated),
         cmocka_unit_test(test_parse_u64_takes_whole_numbers_only),
+        cmocka_unit_test(test_str_in_list_takes_whole_words_only),
+        cmocka_unit_test(test_str_compare_orders_by_bytes_then_length),
         cmocka_unit_test(test_hash_depends_on_each_bit_length_and_seed),
         cmocka_unit_test(test_hash_spreads_counting_keys),
         cmocka_unit_test(test_assert_failed_prints_the_place_and_aborts),

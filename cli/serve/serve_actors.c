@@ -112,15 +112,7 @@ bool serve_is_wanted(const struct program *program, const char *name)
         return strcmp(program->actor, name) == 0;
     }
     const char *only = program->config.option.only;
-    size_t len = strlen(name);
-    for (const char *at = only; *at != '\0';) {
-        size_t word = strcspn(at, ",");
-        if (word == len && strncmp(at, name, len) == 0) {
-            return true;
-        }
-        at += word + (at[word] == ',' ? 1 : 0);
-    }
-    return only[0] == '\0';
+    return only[0] == '\0' || tw_str_in_list(tw_str_of(name), only, ',');
 }
 
 static bool is_wanted_here(const struct program *program, const struct served *row, int number)
