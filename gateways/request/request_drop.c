@@ -32,16 +32,11 @@ static tw_err check_database(request *self, request_why *why)
 
 static void written(request *self)
 {
-    const request_result *result = &self->results[0];
-    if (result->code != TW_OK) {
-        request_fail_result(self, result, false);
-        return;
-    }
     tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)result->count);
-    request_add_since(&b, &self->since);
-    (void)request_reply_end(self, &b, true);
+    if (request_reply_result_begin(self, &b)) {
+        tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->results[0].count);
+        request_reply_result_end(self, &b);
+    }
 }
 
 void request_drop(request *self)

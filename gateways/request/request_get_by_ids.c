@@ -7,14 +7,7 @@
 static void ask(request *self)
 {
     tw_item_one_key keys[2 * REQUEST_CHUNK];
-    size_t count = 0;
-    for (size_t i = 0; i < self->chunk_count; i++) {
-        const request_id *id = &self->ids[self->chunk[i]];
-        keys[count++] = (tw_item_one_key){id->key};
-        if (id->also.len != 0) {
-            keys[count++] = (tw_item_one_key){id->also};
-        }
-    }
+    size_t count = request_chunk_keys(self, keys);
     tw_msg_get message = {.db = self->db,
                           .coll = self->coll,
                           .fields = self->told,
@@ -44,16 +37,10 @@ static void finish(request *self)
 
 static void next_chunk(request *self)
 {
-    self->chunk_count = 0;
-    for (size_t i = 0; i < self->ids_count && self->chunk_count < REQUEST_CHUNK; i++) {
-        if (!self->ids[i].found && !self->ids[i].missing) {
-            self->chunk[self->chunk_count++] = (uint16_t)i;
-        }
-    }
-    if (self->chunk_count == 0) {
-        finish(self);
-    } else {
+    if (request_next_chunk(self)) {
         self->ask(self);
+    } else {
+        finish(self);
     }
 }
 

@@ -3,17 +3,12 @@
 
 static void written(request *self)
 {
-    const request_result *result = &self->results[0];
-    if (result->code != TW_OK) {
-        request_fail_result(self, result, false);
-        return;
-    }
     tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_key(&b, TW_STR("key"), result->key);
-    tw_bson_add_i64(&b, TW_STR("version"), result->version);
-    request_add_since(&b, &self->since);
-    (void)request_reply_end(self, &b, true);
+    if (request_reply_result_begin(self, &b)) {
+        tw_bson_add_key(&b, TW_STR("key"), self->results[0].key);
+        tw_bson_add_i64(&b, TW_STR("version"), self->results[0].version);
+        request_reply_result_end(self, &b);
+    }
 }
 
 void request_insert(request *self)

@@ -121,6 +121,31 @@ const tw_item_record *request_record_of(const tw_msg_records *records, const req
     return second;
 }
 
+/* ---- ids by chunks ---- */
+bool request_next_chunk(request *self)
+{
+    self->chunk_count = 0;
+    for (size_t i = 0; i < self->ids_count && self->chunk_count < REQUEST_CHUNK; i++) {
+        if (!self->ids[i].found && !self->ids[i].missing) {
+            self->chunk[self->chunk_count++] = (uint16_t)i;
+        }
+    }
+    return self->chunk_count > 0;
+}
+
+size_t request_chunk_keys(const request *self, tw_item_one_key out[2 * REQUEST_CHUNK])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < self->chunk_count; i++) {
+        const request_id *id = &self->ids[self->chunk[i]];
+        out[count++] = (tw_item_one_key){id->key};
+        if (id->also.len != 0) {
+            out[count++] = (tw_item_one_key){id->also};
+        }
+    }
+    return count;
+}
+
 /* ---- queries ---- */
 /* {"$in": [both readings of each]} under name. */
 static tw_err add_readings(tw_arena *arena, tw_bson_builder *b, tw_str name, const char *operator,

@@ -370,6 +370,10 @@ void request_fail_result(request *self, const request_result *result, bool with_
 bool request_page_keep(request *self, tw_str bytes);
 bool request_page_again(request *self, tw_body *out);
 void request_add_since(tw_bson_builder *b, const request_since *since);
+/* Around the fields of the reply to one write, whose result is the first: begin is false where it
+ * was refused, which has been told. */
+bool request_reply_result_begin(request *self, tw_bson_builder *b);
+void request_reply_result_end(request *self, tw_bson_builder *b);
 /* Keeps where the next page begins; false: no memory, the request failed. */
 bool request_go_behind(request *self, const tw_msg_records *page);
 
@@ -383,6 +387,10 @@ tw_err request_coerce_told(request *self, tw_bson_value told, tw_bson *out, requ
 tw_err request_told_one(request *self, tw_str name, tw_bson *out);
 /* The record that an id means: its first reading before its second; NULL: none. */
 const tw_item_record *request_record_of(const tw_msg_records *records, const request_id *id);
+/* Makes chunk of the next ids that are neither found nor missing; false: there is none. */
+bool request_next_chunk(request *self);
+/* All readings of the chunk's ids. */
+size_t request_chunk_keys(const request *self, tw_item_one_key out[2 * REQUEST_CHUNK]);
 /* Copies what was built in scratch. */
 tw_err request_keep(request *self, const tw_buf *scratch, tw_bson *out);
 

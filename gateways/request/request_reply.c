@@ -161,6 +161,23 @@ void request_add_since(tw_bson_builder *b, const request_since *since)
     tw_bson_add_vector(b, TW_STR("since"), (tw_vector){since->at, since->count});
 }
 
+bool request_reply_result_begin(request *self, tw_bson_builder *b)
+{
+    const request_result *result = &self->results[0];
+    if (result->code != TW_OK) {
+        request_fail_result(self, result, false);
+        return false;
+    }
+    request_reply_begin(self, b, self->action->name);
+    return true;
+}
+
+void request_reply_result_end(request *self, tw_bson_builder *b)
+{
+    request_add_since(b, &self->since);
+    (void)request_reply_end(self, b, true);
+}
+
 bool request_page_keep(request *self, tw_str bytes)
 {
     if (bytes.ptr == self->page.ptr) {

@@ -109,14 +109,7 @@ static void looked(request *self)
 static void ask_log(request *self)
 {
     tw_item_one_key keys[2 * REQUEST_CHUNK];
-    size_t count = 0;
-    for (size_t i = 0; i < self->chunk_count; i++) {
-        const request_id *id = &self->ids[self->chunk[i]];
-        keys[count++] = (tw_item_one_key){id->key};
-        if (id->also.len != 0) {
-            keys[count++] = (tw_item_one_key){id->also};
-        }
-    }
+    size_t count = request_chunk_keys(self, keys);
     tw_bson match;
     if (request_join(self, self->rules->filter, &match) != TW_OK) {
         request_fail(self, TW_E_NO_MEMORY, NULL, NULL, (tw_bson){0});
@@ -207,16 +200,10 @@ static void on_items(request *self, const tw_envelope *in)
 /* Looks for the next ids that are neither found nor missing. */
 static void look(request *self)
 {
-    self->chunk_count = 0;
-    for (size_t i = 0; i < self->ids_count && self->chunk_count < REQUEST_CHUNK; i++) {
-        if (!self->ids[i].found && !self->ids[i].missing) {
-            self->chunk[self->chunk_count++] = (uint16_t)i;
-        }
-    }
-    if (self->chunk_count == 0) {
-        looked(self);
-    } else {
+    if (request_next_chunk(self)) {
         self->ask(self);
+    } else {
+        looked(self);
     }
 }
 

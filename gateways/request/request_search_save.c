@@ -25,16 +25,11 @@ tw_err request_search_doc(request *self, tw_key key, tw_bson doc, tw_bson *out)
 /* ---- of the log ---- */
 static void saved(request *self)
 {
-    const request_result *result = &self->results[0];
-    if (result->code != TW_OK) {
-        request_fail_result(self, result, false);
-        return;
-    }
     tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_i64(&b, TW_STR("version"), result->version);
-    request_add_since(&b, &self->since);
-    (void)request_reply_end(self, &b, true);
+    if (request_reply_result_begin(self, &b)) {
+        tw_bson_add_i64(&b, TW_STR("version"), self->results[0].version);
+        request_reply_result_end(self, &b);
+    }
 }
 
 static tw_err save_in_log(request *self, request_why *why)
@@ -136,16 +131,11 @@ void request_search_save(request *self)
 /* ---- wipe ---- */
 static void dropped(request *self)
 {
-    const request_result *result = &self->results[0];
-    if (result->code != TW_OK) {
-        request_fail_result(self, result, false);
-        return;
-    }
     tw_bson_builder b;
-    request_reply_begin(self, &b, self->action->name);
-    tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
-    request_add_since(&b, &self->since);
-    (void)request_reply_end(self, &b, true);
+    if (request_reply_result_begin(self, &b)) {
+        tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
+        request_reply_result_end(self, &b);
+    }
 }
 
 static void drop(request *self)
