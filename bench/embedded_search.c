@@ -15,6 +15,7 @@
 
 #include "actors/log_reader.h"
 #include "actors/store.h"
+#include "bench/bench.h"
 
 enum { BATCH = 250, ROUNDS_MAX = 2000, WAIT_MS = 30000, WORDS = 5000 };
 
@@ -33,14 +34,6 @@ static double now_us(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
-
-static void must(bool good, const char *what)
-{
-    if (!good) {
-        fprintf(stderr, "embedded_search: %s failed\n", what);
-        exit(1);
-    }
 }
 
 /* Twelve words, the lower numbers more often. */

@@ -13,14 +13,9 @@
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
-enum { ROUNDS = 9, ROUNDS_MAX = 1001, DOCS_OURS = 200000, DOCS_THEIRS = 20000, GOAL = 10 };
+#include "bench/bench.h"
 
-static double now_s(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
+enum { ROUNDS = 9, ROUNDS_MAX = 1001, DOCS_OURS = 200000, DOCS_THEIRS = 20000, GOAL = 10 };
 
 static tw_bson sample(tw_buf *out)
 {

@@ -23,6 +23,8 @@
 
 #include <curl/curl.h>
 
+#include "bench/bench.h"
+
 enum {
     SEARCHES = 1000,
     SEARCHES_MAX = 100000,
@@ -61,21 +63,6 @@ typedef struct way {
 } way;
 
 static way ways[WAYS] = {{.name = "straight"}, {.name = "relay"}, {.name = "tidewire"}};
-
-static double now_s(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
-static void must(int good, const char *what)
-{
-    if (!good) {
-        fprintf(stderr, "search_proxy: %s failed\n", what);
-        exit(2);
-    }
-}
 
 /* ---- the relay: a process of its own, that knows bytes only ---- */
 static int connect_to(unsigned short port)

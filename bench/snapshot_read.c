@@ -13,25 +13,11 @@
 #include "broker/topic_query.h"
 
 #include "actors/log/log_cursor.h"
+#include "bench/bench.h"
 
 enum { ROUNDS_MAX = 15, BATCH = 1000 };
 
 static const catalog catalog_of_bench = {.magic = CATALOG_MAGIC, .default_database = "main"};
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void must(bool good, const char *what)
-{
-    if (!good) {
-        fprintf(stderr, "snapshot_read: %s failed\n", what);
-        exit(1);
-    }
-}
 
 static tw_bson make_document(tw_arena *arena, tw_buf *text, uint64_t id)
 {
