@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
+import search  # noqa: E402
 from deployment import Starting  # noqa: E402
 from mongo import Mongo, MongoMissing  # noqa: E402
 from parallel import (  # noqa: E402, F401: hooks
@@ -75,6 +76,14 @@ def mongo_session():
 def mongo(mongo_session):
     yield mongo_session
     mongo_session.drop_all()
+
+
+@pytest.fixture
+def names(cluster):
+    """What the names of a test's indices begin with; they go with the test."""
+    of_prefix = search.prefix()
+    yield of_prefix
+    search.forget(cluster, of_prefix)
 
 
 @pytest.fixture

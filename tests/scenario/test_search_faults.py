@@ -20,16 +20,7 @@ MODES = ["slow", "hang", "429", "503", "half_json", "wrong_type", "huge", "cut"]
 
 @pytest.fixture(scope="module")
 def cluster():
-    made = search.Cluster(f"faults-{os.getpid()}").start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def names(cluster):
-    of_prefix = search.prefix()
-    yield of_prefix
-    search.forget(cluster, of_prefix)
+    yield from search.running("faults")
 
 
 def http(server, index, function, **fields):

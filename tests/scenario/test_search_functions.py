@@ -6,7 +6,6 @@ TEST_SEARCH_URL runs them against a cluster of your own."""
 
 import asyncio
 import json
-import os
 
 import pytest
 
@@ -35,9 +34,7 @@ FUNCTIONS = (
 
 @pytest.fixture(scope="module")
 def cluster():
-    made = search.Cluster(f"functions-{os.getpid()}").start()
-    yield made
-    made.stop()
+    yield from search.running("functions")
 
 
 @pytest.fixture(scope="module")

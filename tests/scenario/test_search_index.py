@@ -3,7 +3,6 @@ secrets, the commands."""
 
 import base64
 import json
-import os
 
 import pytest
 
@@ -14,16 +13,7 @@ from server import PATIENCE_S, Server, wait_until
 
 @pytest.fixture(scope="module")
 def cluster():
-    made = search.Cluster(f"index-{os.getpid()}").start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def names(cluster):
-    of_prefix = search.prefix()
-    yield of_prefix
-    search.forget(cluster, of_prefix)
+    yield from search.running("index")
 
 
 def mapping(**types):

@@ -3,7 +3,6 @@ HTTP/2 and gzip are spoken where the other side does."""
 
 import base64
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -20,16 +19,7 @@ FRONT = Path(__file__).resolve().parent.parent / "support" / "tls_front.mjs"
 
 @pytest.fixture(scope="module")
 def cluster():
-    made = search.Cluster(f"tls-{os.getpid()}").start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def names(cluster):
-    of_prefix = search.prefix()
-    yield of_prefix
-    search.forget(cluster, of_prefix)
+    yield from search.running("tls")
 
 
 @pytest.fixture(scope="module")

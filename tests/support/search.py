@@ -53,6 +53,13 @@ class Cluster:
             return answer.code, json.loads(answer.read() or b"{}")
 
 
+def running(name):
+    """Yields a cluster, and stops it: what the fixture of a file that shares one is made of."""
+    made = Cluster(f"{name}-{os.getpid()}").start()
+    yield made
+    made.stop()
+
+
 def prefix():
     """Names of indices that no other test has."""
     return f"t{uuid.uuid4().hex[:10]}-"
