@@ -10,16 +10,15 @@
 A point is a run of `wsload --only cost`: server CPU an event, at a rate that the server holds with
 ease, or (full) as fast as it goes. A model is fitted to every second point and held against the
 others. Rows, resuming and what is disturbed are as in bench/report.py; the results are growth.md,
-growth.html and plots in zig-out/report/SIZES, or --into FOLDER. Only the standard library is used here.
+growth.html and plots in zig-out/report/SIZES, or --into FOLDER. Only the standard library is used
+here.
 """
 
-import argparse
 import statistics
 import sys
 
 import report_page
-from report_runs import Rows, Work, add_options, chosen, find_peers, is_disturbed
-from report_runs import run_all, settings_of
+from report_runs import Work, command, is_disturbed
 
 LAYOUTS = ("tidewire", "tidewire-processes", "tidewire-gateways")
 RATE_MAX = 100  # events a second: each is alone, none is written with another
@@ -269,23 +268,7 @@ def tell(works, rows, settings):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(
-        prog="growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    given = parser.parse_args(arguments)
-    settings = settings_of(given)
-    works = points(settings.sizes)
-    find_peers(works, settings)
-    rows = Rows(settings.folder / "growth.jsonl")
-    if not given.no_run:
-        try:
-            run_all(chosen(works, given.only), rows, settings)
-        except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", flush=True)
-            return 130
-    tell(works, rows, settings)
-    return 0
+    return command("growth", __doc__, arguments, points, tell, "growth.jsonl")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ stopped, and runs again what failed or was disturbed by others. Beside it stand 
 report.html, report.csv and the plots. Only the standard library is used here.
 """
 
-import argparse
 import sys
 
 import report_goals
 import report_page
-from report_runs import Rows, Work, add_options, chosen, find_peers, run_all, settings_of
+from report_runs import Work, command
 
 THREE = ("tidewire", "uwebsockets", "nats")
 SIX = (*THREE, "mosquitto", "nchan", "ws")
@@ -93,8 +92,8 @@ def workloads(sizes):
     ]
 
 
-def tell(rows, settings):
-    """Writes the files and prints the table of goals; returns the latter's lines."""
+def tell(_, rows, settings):
+    """Writes the files and prints the table of goals."""
     reached = report_goals.reach_all(rows, settings.versions)
     plots = report_page.drawn(report_page.plots_of(rows))
     lines = [report_page.goal_cells(one) for one in reached]
@@ -112,27 +111,10 @@ def tell(rows, settings):
     for name, what, first, great, value, limit, verdict in lines:
         print(f"{name:6} {what:67} {first:9} {great:9} {value:20} {verdict}  {limit}".rstrip())
     print(f"in {folder}: report.md, report.html, report.csv, plots; rows in {settings.folder}")
-    return lines
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(
-        prog="report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    given = parser.parse_args(arguments)
-    settings = settings_of(given)
-    works = chosen(workloads(settings.sizes), given.only)
-    find_peers(works, settings)
-    rows = Rows(settings.folder / "runs.jsonl")
-    if not given.no_run:
-        try:
-            run_all(works, rows, settings)
-        except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", flush=True)
-            return 130
-    tell(rows, settings)
-    return 0
+    return command("report", __doc__, arguments, workloads, tell, "runs.jsonl")
 
 
 if __name__ == "__main__":

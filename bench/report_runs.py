@@ -6,6 +6,7 @@ start goes on where the first stopped; what failed or was disturbed runs again t
 the machine stands in each row: a run that they disturbed is repeated, and is marked if it stays so.
 """
 
+import argparse
 import json
 import os
 import re
@@ -328,3 +329,27 @@ def chosen(works, only):
         if not any(name in (work.label, *work.tags) for work in works):
             sys.exit(f"report: nothing is named {name}")
     return [work for work in works if not names or set(names) & {work.label, *work.tags}]
+
+
+def command(name, text, arguments, works_of, tell, kept):
+    """What both commands do with their arguments: run what is asked and not there yet, then tell.
+    works_of: from sizes to all Work. tell: all works, rows, settings. kept: the file of the rows.
+    Returns the exit status; 130 where somebody stopped it."""
+    parser = argparse.ArgumentParser(
+        prog=name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    settings = settings_of(given)
+    works = works_of(settings.sizes)
+    wanted = chosen(works, given.only)
+    find_peers(wanted, settings)
+    rows = Rows(settings.folder / kept)
+    if not given.no_run:
+        try:
+            run_all(wanted, rows, settings)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", flush=True)
+            return 130
+    tell(works, rows, settings)
+    return 0
