@@ -21,10 +21,12 @@ enum {
     ES_PROXY_MAGIC = 0x3e5b07a1,
     ES_WORK_MAGIC = 0x3e5b07a2,
     ES_WORK_MEMORY_MAX = 67108864, /* bytes: a reply as text and as BSON, and what is made of it */
-    ES_NAME_MAX = 256,             /* of an index, with prefix and number */
-    ES_PAGE = 500,                 /* documents of a page of stream_search and keys */
-    ES_PIT_KEEP = 60,              /* s; a page is to be asked for in this time */
-    ES_MANAGE_MS = 10000,          /* for calls that make or change an index */
+    ES_NUMBER_FIRST = 1,           /* of an index behind its alias */
+    ES_NUMBER_MAX = 999999,
+    ES_NAME_MAX = 256,      /* of an index, with prefix and number */
+    ES_PAGE = 500,          /* documents of a page of stream_search and keys */
+    ES_PIT_KEEP = 60,       /* s; a page is to be asked for in this time */
+    ES_MANAGE_MS = 10000,   /* for calls that make or change an index */
     ES_FEED_MS = 30000,     /* for the indexer's messages: given up, a bulk is written anew */
     ES_REFRESH_MS = 500,    /* a written index is made visible after so long */
     ES_TASK_POLL_MS = 1000, /* the cluster is asked to wait so long for a task */
@@ -193,6 +195,17 @@ tw_bson_value es_document_key(es_work *work, const es_index *index, tw_str id);
 void es_need_indices(es_work *work, es_step ready);
 void es_fields(es_work *work);
 void es_commit(es_work *work);
+/* Adds the settings and the mapping that a collection declares. */
+void es_add_index_body(es_proxy *proxy, tw_bson_builder *b, const es_index *index,
+                       const char *alias);
+int64_t es_shards_of(const es_proxy *proxy, const es_index *index);
+int64_t es_replicas_of(const es_proxy *proxy, const es_index *index);
+/* The first (and only) value of a reply {"index-000001": {...}}; its name in *index. */
+tw_bson es_only_of(const es_reply *reply, tw_str *index);
+/* A value of the flat settings of an index: a text. */
+tw_str es_setting_of(const es_reply *reply, const char *name);
+
+/* ---- es_proxy_copy.c ---- */
 void es_reindex(es_work *work);
 void es_wipe(es_work *work);
 void es_fix_ilm(es_work *work);
@@ -200,9 +213,6 @@ void es_fix_replicas(es_work *work);
 void es_fix_shards(es_work *work);
 /* Puts an empty index in the place of the target, then goes on. */
 void es_empty(es_work *work, es_step ready);
-/* Adds the settings and the mapping that a collection declares. */
-void es_add_index_body(es_proxy *proxy, tw_bson_builder *b, const es_index *index,
-                       const char *alias);
 
 /* ---- es_proxy_feed.c: the indexer's messages, and what is visible ---- */
 void es_index_ask(es_work *work);
