@@ -2,8 +2,8 @@
  *
  * The websocket gateway, HTTP and the service socket all turn what they receive into one BSON
  * request {"action":...,"reqID":...,"collection":...,...} and render BSON replies; the meaning of
- * each action is here, once. One action = one file of this folder; request.c holds the one table of
- * them.
+ * each action is here, once. One action = one file of this folder; request_actions.c holds the one
+ * table of them.
  *
  * Runs inside a gateway actor, on its thread. Writes of one turn travel in one message: the gateway
  * calls request_flush at the end of each turn. Raw input never reaches an assertion. */

@@ -1,5 +1,6 @@
 /* request_fields.c - the strict validator: what a request may hold, from the tables of
- * request_priv.h and request.c. What it refuses it names, and it says what was likely meant. */
+ * request_priv.h and request_actions.c. What it refuses it names, and it says what was likely
+ * meant. */
 #include "gateways/request/request_priv.h"
 
 typedef struct field_row {

@@ -286,34 +286,39 @@ struct request_engine {
 };
 
 /* ---- request.c ---- */
-/* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
- * ask is called again. Errors end the request. */
-void request_ask(request *self, tw_msg_id id, const void *body);
-/* The same of a log_reader, whoever reads records. */
-void request_ask_log(request *self, tw_msg_id id, const void *body);
-
-/* Asks the search engine; the answer goes to answered, errors end the request. */
-void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t timeout_ms);
 /* Sleeps for a time: go_on is called then. */
 void request_wait(request *self, uint64_t wait_ms, request_step go_on);
-/* The same of another actor: the store, the subscription manager. */
-void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
-void request_ask_patiently(request *self, int link, tw_msg_id id, const void *body,
-                           uint32_t timeout_ms);
-/* Link to a log_reader, in turn; -1: there is none, the request failed. */
-int request_log_reader(request *self);
 /* Sleeps until request_resume: go_on is called then. */
 void request_pause(request *self, request_step go_on);
 /* Pairs around everything that may reply; leave may recycle the request. */
 void request_enter(request *self);
 void request_leave(request *self);
-const request_action *request_action_find(tw_str name);
 /* The chain in which the requests of a tag are found, with others. */
 request *request_first_of(const request_engine *engine, uint64_t tag);
 /* The collection that is meant and its rules, as the right demands. */
 tw_err request_place(const request_engine *engine, const request_given *given,
                      const request_action *action, tw_str *db, tw_str *coll,
                      const catalog_collection **rules, request_why *why);
+
+/* ---- request_actions.c ---- */
+const request_action *request_action_find(tw_str name);
+/* The name of the action that was most likely meant, or NULL. */
+const char *request_action_nearest(tw_str name);
+
+/* ---- request_ask.c ---- */
+/* Asks a reader; the answer goes to answered. An unavailable reader is replaced once by the next:
+ * ask is called again. Errors end the request. */
+void request_ask(request *self, tw_msg_id id, const void *body);
+/* The same of a log_reader, whoever reads records. */
+void request_ask_log(request *self, tw_msg_id id, const void *body);
+/* The same of another actor: the store, the subscription manager. */
+void request_ask_link(request *self, int link, tw_msg_id id, const void *body);
+void request_ask_patiently(request *self, int link, tw_msg_id id, const void *body,
+                           uint32_t timeout_ms);
+/* Asks the search engine; the answer goes to answered, errors end the request. */
+void request_ask_search(request *self, const tw_msg_search_ask *body, uint64_t timeout_ms);
+/* Link to a log_reader, in turn; -1: there is none, the request failed. */
+int request_log_reader(request *self);
 
 /* ---- request_rights.c ---- */
 /* Looks up what the asker's rights say of the action's collection. TW_E_FORBIDDEN with why. */

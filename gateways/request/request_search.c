@@ -15,7 +15,7 @@
 #define CHANGES (FIELDS_WRITE | FIELD_BIT(deadline_ms))
 #define MANAGED (FIELD_BIT(dry_run) | FIELD_BIT(deadline_ms))
 
-/* Reading the table: as in request.c; search says what the action is about. */
+/* Reading the table: as in request_actions.c; search says what the action is about. */
 static const request_action actions[] = {
     {.name = "search",
      .verb = RIGHTS_SEARCH,
@@ -206,7 +206,7 @@ static const request_action actions[] = {
      .search = SEARCH_ENGINE,
      .start = request_search_by_query},
 };
-static_assert(TW_COUNT(actions) <= SEARCH_ACTIONS_MAX, "request.c lists them by name");
+static_assert(TW_COUNT(actions) <= SEARCH_ACTIONS_MAX, "request_actions.c lists them by name");
 
 const request_action *request_search_action(tw_str name)
 {
