@@ -175,7 +175,7 @@ static void set_up_streams(void)
     static const streams_sink sink = {NULL, on_dirty, on_topic_open, on_page_read, on_manifest};
     static const char subscribe[] = "{\"type\":\"subscribe\",\"mux_id\":7,\"offers\":\"*\"}";
     head = 1000000; /* numbers keep their count of digits */
-    guard_must(streams_new(&all, &known, &sink) == TW_OK, "the streams");
+    guard_must(streams_new(&all, &known, &sink, 0) == TW_OK, "the streams");
     streams_gap(all); /* the manager is heard */
     for (unsigned i = 0; i < CONNECTIONS; i++) {
         tw_bson message;

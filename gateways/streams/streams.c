@@ -921,7 +921,8 @@ void streams_conn_gone(streams *self, streams_conn *conn)
 
 /* ---- the whole ---- */
 
-tw_err streams_new(streams **out, const catalog *collections, const streams_sink *sink)
+tw_err streams_new(streams **out, const catalog *collections, const streams_sink *sink,
+                   uint64_t now_ms)
 {
     streams *self = tw_alloc_zero(1, sizeof(*self));
     if (self == NULL) {
@@ -930,6 +931,7 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     self->magic = STREAMS_MAGIC;
     self->catalog = collections;
     self->sink = *sink;
+    self->now_ms = now_ms;
     self->seed = (uint64_t)(uintptr_t)self * 0x9e3779b97f4a7c15ULL;
     self->next_tag = 1;
     TAILQ_INIT(&self->queued);

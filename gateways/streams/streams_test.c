@@ -527,7 +527,8 @@ static void world_init(world *w, uint32_t seed)
     w->life = 1;
     w->catalog = (catalog){.magic = CATALOG_MAGIC, .default_database = "main"};
     streams_sink sink = {w, on_dirty, on_topic_open, on_page_read, on_manifest};
-    assert_int_equal(streams_new(&w->streams, &w->catalog, &sink), TW_OK);
+    w->now_ms = 1000000000; /* as a clock that runs since the machine began */
+    assert_int_equal(streams_new(&w->streams, &w->catalog, &sink, w->now_ms), TW_OK);
     streams_gap(w->streams); /* the manager is heard */
     tw_arena_init(&w->arena, 1 << 20);
     static const char *const asks[QUERIES] = {"{\"a\":\"*\"}", "{\"b\":\"*\"}",
@@ -664,6 +665,19 @@ static void test_streams_of_slow_clients_fall_behind_and_catch_up(void **state)
     assert_true(behind > 0);
 }
 
+/* What a connection has queued, as text. */
+static bool was_told(const world *w, int conn, const char *text)
+{
+    struct iovec parts[16];
+    size_t count = outbound_peek(&w->conns[conn].out, parts, 16, SIZE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (memmem(parts[i].iov_base, parts[i].iov_len, text, strlen(text)) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A world whose streams 0 and 1 of connections 0 and 1 are live. */
 static void go_live(world *w, const char *first, const char *second)
 {
@@ -727,6 +741,31 @@ static void test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothi
     assert_int_equal(streams_tell(w.streams).live, 1);
     settle(&w);
     assert_int_equal(streams_tell(w.streams).live, 2);
+    world_fini(&w);
+}
+
+/* A stream may stand before the clock is told for the first time: a client was there as the server
+ * began. */
+static void test_streams_repeat_a_sync_only_when_it_is_due(void **state)
+{
+    (void)state;
+    static world w;
+    go_live(&w, "{\"mux_id\":1,\"a\":\"*\"}", "{\"mux_id\":1,\"b\":\"*\"}");
+    w.clients[1][1].query = 1;
+    assert_int_equal(streams_tell(w.streams).live, 2);
+    client_reads(&w, 0, SIZE_MAX);
+    client_reads(&w, 1, SIZE_MAX);
+    tick(&w, 100);
+    tick(&w, TW_SYNC_REPEAT_MS - 101);
+    assert_int_equal(w.conns[0].out.bytes, 0);
+    assert_int_equal(w.conns[1].out.bytes, 0);
+    tick(&w, 1);
+    assert_true(was_told(&w, 0, "\"type\":\"sync\""));
+    assert_true(was_told(&w, 1, "\"type\":\"sync\""));
+    client_reads(&w, 0, SIZE_MAX);
+    client_reads(&w, 1, SIZE_MAX);
+    tick(&w, TW_SYNC_REPEAT_MS - 1);
+    assert_int_equal(w.conns[0].out.bytes, 0);
     world_fini(&w);
 }
 
@@ -807,19 +846,6 @@ static tw_err say_schema(world *w, int conn, const char *text, bool anew)
     }
     tw_arena_fini(&arena);
     return err;
-}
-
-/* What a connection has queued, as text. */
-static bool was_told(const world *w, int conn, const char *text)
-{
-    struct iovec parts[16];
-    size_t count = outbound_peek(&w->conns[conn].out, parts, 16, SIZE_MAX);
-    for (size_t i = 0; i < count; i++) {
-        if (memmem(parts[i].iov_base, parts[i].iov_len, text, strlen(text)) != NULL) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void test_streams_databases_stand_beside_each_other_and_the_change_stream(void **state)
@@ -938,6 +964,7 @@ int main(void)
         cmocka_unit_test(test_streams_of_slow_clients_fall_behind_and_catch_up),
         cmocka_unit_test(test_streams_of_one_class_share_frames),
         cmocka_unit_test(test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing),
+        cmocka_unit_test(test_streams_repeat_a_sync_only_when_it_is_due),
         cmocka_unit_test(test_streams_since_now_begins_at_the_head),
         cmocka_unit_test(test_streams_watch_replaces_the_change_stream_alone),
         cmocka_unit_test(test_streams_databases_stand_beside_each_other_and_the_change_stream),

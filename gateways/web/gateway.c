@@ -471,7 +471,7 @@ static tw_err make_engines(struct gateway *self, const gateway_options *options)
 {
     edge *hub = &self->edge;
     streams_sink sink = {self, mark_dirty, ask_topic_open, ask_page_read, ask_manifest};
-    tw_err err = streams_new(&hub->streams, options->catalog, &sink);
+    tw_err err = streams_new(&hub->streams, options->catalog, &sink, tw_now_ms(hub->actor));
     if (err != TW_OK) {
         return err;
     }
