@@ -68,6 +68,71 @@ uint64_t tw_alloc_count(void)
     return atomic_load(&alloc_count);
 }
 
+/* ---- digits ---- */
+
+const char tw_digit_pairs[201] = "00010203040506070809101112131415161718192021222324"
+                                 "25262728293031323334353637383940414243444546474849"
+                                 "50515253545556575859606162636465666768697071727374"
+                                 "75767778798081828384858687888990919293949596979899";
+
+static const uint64_t tens[] = {1,
+                                10,
+                                100,
+                                1000,
+                                10000,
+                                100000,
+                                1000000,
+                                10000000,
+                                100000000,
+                                1000000000,
+                                10000000000,
+                                100000000000,
+                                1000000000000,
+                                10000000000000,
+                                100000000000000,
+                                1000000000000000,
+                                10000000000000000,
+                                100000000000000000,
+                                1000000000000000000,
+                                10000000000000000000u};
+
+/* 1233 / 4096 is a little above log10(2): the estimate is right or one too high. */
+static unsigned digits_count(uint64_t value)
+{
+    unsigned bits = 64 - (unsigned)__builtin_clzll(value | 1);
+    unsigned count = bits * 1233 >> 12;
+    return count + (value >= tens[count] || count == 0 ? 1 : 0);
+}
+
+char *tw_digits_write(char *out, uint64_t value)
+{
+    if (value < 10) { /* very often */
+        *out = (char)('0' + value);
+        return out + 1;
+    }
+    unsigned count = digits_count(value);
+    char *at = out + count;
+    while (value >= 10000) { /* the division of 64 bits is what each step waits for */
+        unsigned four = (unsigned)(value % 10000);
+        at -= 4;
+        memcpy(at, tw_digit_pairs + four / 100 * 2, 2);
+        memcpy(at + 2, tw_digit_pairs + four % 100 * 2, 2);
+        value /= 10000;
+    }
+    unsigned rest = (unsigned)value;
+    if (rest >= 100) {
+        at -= 2;
+        memcpy(at, tw_digit_pairs + rest % 100 * 2, 2);
+        rest /= 100;
+    }
+    if (rest >= 10) {
+        memcpy(at - 2, tw_digit_pairs + rest * 2, 2);
+    } else {
+        at[-1] = (char)('0' + rest);
+    }
+    return out + count;
+}
+
 /* ---- buffers ---- */
 
 void tw_buf_init(tw_buf *buf, size_t max)
@@ -113,7 +178,7 @@ bool tw_buf_reserve(tw_buf *buf, size_t more)
     return true;
 }
 
-void tw_buf_add(tw_buf *buf, const void *bytes, size_t len)
+void tw_buf_add_growing(tw_buf *buf, const void *bytes, size_t len)
 {
     if (len > 0 && tw_buf_reserve(buf, len)) {
         memcpy(buf->ptr + buf->len, bytes, len);
@@ -121,32 +186,14 @@ void tw_buf_add(tw_buf *buf, const void *bytes, size_t len)
     }
 }
 
-void tw_buf_add_str(tw_buf *buf, tw_str text)
-{
-    tw_buf_add(buf, text.ptr, text.len);
-}
-
-void tw_buf_add_byte(tw_buf *buf, char byte)
-{
-    if (tw_buf_reserve(buf, 1)) {
-        buf->ptr[buf->len++] = byte;
-    }
-}
-
 void tw_buf_add_u64(tw_buf *buf, uint64_t value)
 {
-    char digits[20]; /* 2^64 - 1 has 20 */
-    size_t at = sizeof digits;
-    while (value >= 10) { /* two by two: a division is what costs */
-        unsigned pair = (unsigned)(value % 100);
-        value /= 100;
-        digits[--at] = (char)('0' + pair % 10);
-        digits[--at] = (char)('0' + pair / 10);
+    if (buf->cap - buf->len >= TW_DIGITS_MAX && buf->err == TW_OK) {
+        buf->len = (size_t)(tw_digits_write(buf->ptr + buf->len, value) - buf->ptr);
+        return;
     }
-    if (value > 0 || at == sizeof digits) {
-        digits[--at] = (char)('0' + value);
-    }
-    tw_buf_add(buf, digits + at, sizeof digits - at);
+    char digits[TW_DIGITS_MAX];
+    tw_buf_add(buf, digits, (size_t)(tw_digits_write(digits, value) - digits));
 }
 
 void tw_buf_add_i64(tw_buf *buf, int64_t value)

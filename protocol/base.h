@@ -108,9 +108,29 @@ void tw_buf_init(tw_buf *buf, size_t max);
 void tw_buf_fini(tw_buf *buf);
 void tw_buf_clear(tw_buf *buf);                /* keeps the memory */
 bool tw_buf_reserve(tw_buf *buf, size_t more); /* room for more bytes behind len */
-void tw_buf_add(tw_buf *buf, const void *bytes, size_t len);
-void tw_buf_add_str(tw_buf *buf, tw_str text);
-void tw_buf_add_byte(tw_buf *buf, char byte);
+void tw_buf_add_growing(tw_buf *buf, const void *bytes, size_t len); /* what tw_buf_add calls */
+
+/* Inline, so that a text of fixed length is a few instructions where there is room. */
+static inline void tw_buf_add(tw_buf *buf, const void *bytes, size_t len)
+{
+    if (len > 0 && len <= buf->cap - buf->len && buf->err == TW_OK) {
+        memcpy(buf->ptr + buf->len, bytes, len);
+        buf->len += len;
+    } else {
+        tw_buf_add_growing(buf, bytes, len);
+    }
+}
+
+static inline void tw_buf_add_str(tw_buf *buf, tw_str text)
+{
+    tw_buf_add(buf, text.ptr, text.len);
+}
+
+static inline void tw_buf_add_byte(tw_buf *buf, char byte)
+{
+    tw_buf_add(buf, &byte, 1);
+}
+
 void tw_buf_add_u64(tw_buf *buf, uint64_t value); /* decimal */
 void tw_buf_add_i64(tw_buf *buf, int64_t value);  /* decimal */
 void tw_buf_format(tw_buf *buf, const char *format, ...) TW_PRINTF(2, 3);
@@ -119,6 +139,14 @@ static inline tw_str tw_buf_str(const tw_buf *buf)
 {
     return (tw_str){buf->ptr, buf->len};
 }
+
+enum { TW_DIGITS_MAX = 20 /* bytes: 2^64 - 1 has as many */ };
+
+/* The decimal digits of value, without end mark; returns the place behind them. out has room for
+ * TW_DIGITS_MAX. */
+char *tw_digits_write(char *out, uint64_t value);
+/* "00", "01" .. "99": two digits at 2 * n. */
+extern const char tw_digit_pairs[201];
 
 /* Formats into a caller's array, always terminated; returns the bytes written, cut at size - 1. */
 size_t tw_format(char *out, size_t size, const char *format, ...) TW_PRINTF(3, 4);

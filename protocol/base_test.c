@@ -164,6 +164,49 @@ static void test_format_is_cut_and_terminated(void **state)
     assert_int_equal(tw_format(out, 0, "x"), 0);
 }
 
+static void check_digits(uint64_t value)
+{
+    char text[TW_DIGITS_MAX + 1];
+    char wanted[TW_DIGITS_MAX + 1];
+    *tw_digits_write(text, value) = '\0';
+    tw_format(wanted, sizeof wanted, "%llu", (unsigned long long)value);
+    assert_string_equal(text, wanted);
+    for (size_t less = 0; less < 2;
+         less++) { /* with room for just these digits, and for one less */
+        tw_buf buf;
+        tw_buf_init(&buf, strlen(wanted) - less);
+        tw_buf_add_u64(&buf, value);
+        assert_int_equal(buf.err, less == 0 ? TW_OK : TW_E_TOO_BIG);
+        assert_int_equal(buf.len, less == 0 ? strlen(wanted) : 0);
+        assert_memory_equal(buf.ptr == NULL ? "" : buf.ptr, wanted, buf.len);
+        tw_buf_fini(&buf);
+    }
+}
+
+static void test_digits_are_those_of_printf(void **state)
+{
+    (void)state;
+    for (uint64_t value = 0; value < 20100; value++) {
+        check_digits(value);
+    }
+    uint64_t random = 1;
+    for (uint64_t ten = 1; ten <= UINT64_MAX / 10; ten *= 10) {
+        for (uint64_t digit = 1; digit < 10; digit++) {
+            check_digits(ten * digit - 1);
+            check_digits(ten * digit);
+            check_digits(ten * digit + 1);
+        }
+        for (int i = 0; i < 200; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            check_digits(random / ten);
+        }
+    }
+    check_digits(UINT64_MAX);
+    check_digits(UINT64_MAX - 1);
+    check_digits(10000000000000000000u);
+    check_digits(9999999999999999999u);
+}
+
 static void test_parse_u64_takes_whole_numbers_only(void **state)
 {
     (void)state;
@@ -300,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_buf_without_memory_keeps_what_was),
         cmocka_unit_test(test_buf_grows_byte_by_byte_to_its_bound),
         cmocka_unit_test(test_format_is_cut_and_terminated),
+        cmocka_unit_test(test_digits_are_those_of_printf),
         cmocka_unit_test(test_parse_u64_takes_whole_numbers_only),
         cmocka_unit_test(test_str_in_list_takes_whole_words_only),
         cmocka_unit_test(test_str_compare_orders_by_bytes_then_length),

@@ -24,57 +24,6 @@ struct decimal {
     int power;
 };
 
-const char json_pairs[201] = "00010203040506070809101112131415161718192021222324"
-                             "25262728293031323334353637383940414243444546474849"
-                             "50515253545556575859606162636465666768697071727374"
-                             "75767778798081828384858687888990919293949596979899";
-
-static const uint64_t tens[] = {1,
-                                10,
-                                100,
-                                1000,
-                                10000,
-                                100000,
-                                1000000,
-                                10000000,
-                                100000000,
-                                1000000000,
-                                10000000000,
-                                100000000000,
-                                1000000000000,
-                                10000000000000,
-                                100000000000000,
-                                1000000000000000,
-                                10000000000000000,
-                                100000000000000000,
-                                1000000000000000000,
-                                10000000000000000000u};
-
-/* 1233 / 4096 is a little above log10(2): the estimate is right or one too high. */
-static unsigned digits_count(uint64_t value)
-{
-    unsigned bits = 64 - (unsigned)__builtin_clzll(value | 1);
-    unsigned count = bits * 1233 >> 12;
-    return count + (value >= tens[count] || count == 0 ? 1 : 0);
-}
-
-char *json_u64_write(char *out, uint64_t value)
-{
-    unsigned count = digits_count(value);
-    char *at = out + count;
-    while (value >= 100) {
-        at -= 2;
-        memcpy(at, json_pairs + value % 100 * 2, 2);
-        value /= 100;
-    }
-    if (value >= 10) {
-        memcpy(at - 2, json_pairs + value * 2, 2);
-    } else {
-        at[-1] = (char)('0' + value);
-    }
-    return out + count;
-}
-
 /* ---- the shortest decimal ---- */
 
 /* floor(log2(10^k)) and floor(log10(2^q)), exact for all powers that doubles have. */
@@ -137,16 +86,13 @@ static bool is_hundredths(double value, uint64_t *digits)
 /* value is positive and finite. */
 static struct decimal decimal_of(double value)
 {
-    struct decimal found = {.power = -2};
-    if (!is_hundredths(value, &found.digits)) {
-        uint64_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        uint64_t fraction = bits & (((uint64_t)1 << FRACTION_BITS) - 1);
-        int exponent = (int)(bits >> FRACTION_BITS);
-        uint64_t significand = fraction | (exponent == 0 ? 0 : (uint64_t)1 << FRACTION_BITS);
-        found = shortest(significand, (exponent == 0 ? 1 : exponent) - EXPONENT_BIAS,
-                         fraction == 0 && exponent > 1);
-    }
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint64_t fraction = bits & (((uint64_t)1 << FRACTION_BITS) - 1);
+    int exponent = (int)(bits >> FRACTION_BITS);
+    uint64_t significand = fraction | (exponent == 0 ? 0 : (uint64_t)1 << FRACTION_BITS);
+    struct decimal found = shortest(significand, (exponent == 0 ? 1 : exponent) - EXPONENT_BIAS,
+                                    fraction == 0 && exponent > 1);
     while (found.digits % 10 == 0) {
         found.digits /= 10;
         found.power++;
@@ -160,16 +106,25 @@ static char *put_zeros(char *out, int count)
     return out + count;
 }
 
+/* 1249.5: what stands before the point and one or two digits behind it. */
+static char *put_hundredths(char *out, uint64_t digits)
+{
+    out = tw_digits_write(out, digits / 100);
+    *out++ = '.';
+    memcpy(out, tw_digit_pairs + digits % 100 * 2, 2);
+    return out + (out[1] == '0' ? 1 : 2);
+}
+
 /* first = power of ten of the first digit. */
 static char *put_exponent(char *out, struct decimal number, int first)
 {
-    char *end = json_u64_write(out + 1, number.digits);
+    char *end = tw_digits_write(out + 1, number.digits);
     out[0] = out[1]; /* the first digit goes before the point */
     out[1] = '.';
     end = end == out + 2 ? out + 1 : end;
     *end++ = 'e';
     *end++ = first < 0 ? '-' : '+';
-    return json_u64_write(end, (uint64_t)(first < 0 ? -first : first));
+    return tw_digits_write(end, (uint64_t)(first < 0 ? -first : first));
 }
 
 char *json_double_write(char *out, double value)
@@ -179,26 +134,29 @@ char *json_double_write(char *out, double value)
         value = -value;
     }
     if (value < 9007199254740992.0 && (double)(uint64_t)value == value) {
-        out = json_u64_write(out, (uint64_t)value);
+        out = tw_digits_write(out, (uint64_t)value);
         memcpy(out, ".0", 2);
         return out + 2;
     }
+    uint64_t hundredths;
+    if (is_hundredths(value, &hundredths)) {
+        return put_hundredths(out, hundredths);
+    }
     struct decimal number = decimal_of(value);
-    int count = (int)digits_count(number.digits);
-    int first = count + number.power - 1;
+    char *end = tw_digits_write(out + 1, number.digits); /* where it stays if it is ddd.ddd */
+    int first = (int)(end - out - 1) + number.power - 1;
     if (first < FIXED_MIN || first > FIXED_MAX) {
         return put_exponent(out, number, first);
     }
     if (number.power >= 0) {
-        out = put_zeros(json_u64_write(out, number.digits), number.power);
+        out = put_zeros(tw_digits_write(out, number.digits), number.power);
         memcpy(out, ".0", 2);
         return out + 2;
     }
     if (first < 0) { /* 0.00ddd */
         memcpy(out, "0.", 2);
-        return json_u64_write(put_zeros(out + 2, -first - 1), number.digits);
+        return tw_digits_write(put_zeros(out + 2, -first - 1), number.digits);
     }
-    char *end = json_u64_write(out + 1, number.digits); /* ddd.ddd: one place too far behind */
     memmove(out, out + 1, (size_t)first + 1);
     out[first + 1] = '.';
     return end;

@@ -10,17 +10,53 @@
 
 enum {
     JSON_DOUBLE_MAX = 32, /* bytes that json_double_write may touch */
-    JSON_U64_MAX = 24,    /* bytes that json_u64_write may touch */
 };
 
+/* The first left bytes of a word, left at most 8: what stands behind them is not read, but 0. */
+static inline uint64_t json_load_left(const char *from, size_t left)
+{
+    uint64_t word = 0;
+    if (left >= 8) {
+        memcpy(&word, from, 8);
+    } else if (left >= 4) { /* two halves that overlap: their common bytes are the same */
+        uint32_t first, last;
+        memcpy(&first, from, 4);
+        memcpy(&last, from + left - 4, 4);
+        word = first | (uint64_t)last << (8 * (left - 4));
+    } else {
+        for (size_t i = 0; i < left; i++) {
+            word |= (uint64_t)(uint8_t)from[i] << (8 * i);
+        }
+    }
+    return word;
+}
+
 /* A block is plain as far as a JSON string holds its bytes as they are: ASCII from 0x20 on without
- * quote and backslash. Copies a whole block, returns how many of its first bytes are plain. */
+ * quote and backslash. json_copy_plain copies a whole block, and returns how many of its first
+ * bytes are plain. json_copy_plain_left reads no more than left bytes, fewer than a block; it
+ * writes a whole block all the same, in which 0 stands behind them. */
+enum { JSON_WORD = 8 /* bytes: a block where there is nothing wider */ };
+
+/* The tests for zero below are exact for the lowest byte that they find; borrows only reach higher
+ * ones.      Source  the well-known test for a zero byte in a word */
+static inline size_t json_store_word(char *to, uint64_t word)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    const uint64_t tops = 0x8080808080808080u;
+    memcpy(to, &word, sizeof word);
+    uint64_t quote = word ^ ones * '"';
+    uint64_t slash = word ^ ones * '\\';
+    uint64_t low = (word - ones * 0x20) & ~word;
+    uint64_t found = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | low | word;
+    found &= tops;
+    return found == 0 ? sizeof word : (size_t)__builtin_ctzll(found) / 8;
+}
+
 #if defined(__SSE2__) && !defined(TW_JSON_PORTABLE)
 enum { JSON_BLOCK = 16 };
 
-static inline size_t json_copy_plain(char *to, const char *from)
+static inline size_t json_store_plain(char *to, __m128i bytes)
 {
-    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)from);
     _mm_storeu_si128((__m128i *)(void *)to, bytes);
     __m128i below = _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20)); /* signed: 0x80 and up too */
     __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
@@ -29,24 +65,29 @@ static inline size_t json_copy_plain(char *to, const char *from)
     unsigned mask = (unsigned)_mm_movemask_epi8(all);
     return (size_t)__builtin_ctz(mask | 1u << JSON_BLOCK);
 }
-#else
-enum { JSON_BLOCK = 8 };
 
-/* The tests for zero below are exact for the lowest byte that they find; borrows only reach higher
- * ones.      Source  the well-known test for a zero byte in a word */
 static inline size_t json_copy_plain(char *to, const char *from)
 {
-    const uint64_t ones = 0x0101010101010101u;
-    const uint64_t tops = 0x8080808080808080u;
-    uint64_t word;
-    memcpy(&word, from, sizeof word);
-    memcpy(to, &word, sizeof word);
-    uint64_t quote = word ^ ones * '"';
-    uint64_t slash = word ^ ones * '\\';
-    uint64_t low = (word - ones * 0x20) & ~word;
-    uint64_t found = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | low | word;
-    found &= tops;
-    return found == 0 ? sizeof word : (size_t)__builtin_ctzll(found) / 8;
+    return json_store_plain(to, _mm_loadu_si128((const __m128i *)(const void *)from));
+}
+
+static inline size_t json_copy_plain_left(char *to, const char *from, size_t left)
+{
+    uint64_t low = json_load_left(from, left);
+    uint64_t high = left > JSON_WORD ? json_load_left(from + JSON_WORD, left - JSON_WORD) : 0;
+    return json_store_plain(to, _mm_set_epi64x((int64_t)high, (int64_t)low));
+}
+#else
+enum { JSON_BLOCK = JSON_WORD };
+
+static inline size_t json_copy_plain(char *to, const char *from)
+{
+    return json_store_word(to, json_load_left(from, JSON_WORD));
+}
+
+static inline size_t json_copy_plain_left(char *to, const char *from, size_t left)
+{
+    return json_store_word(to, json_load_left(from, left));
 }
 #endif
 
@@ -67,10 +108,6 @@ static inline int json_hex_digit(char c)
 }
 
 /* ---- json_double.c: numbers as text ---- */
-/* "00", "01" .. "99": two digits at 2 * n. */
-extern const char json_pairs[201];
-/* Decimal digits, without end mark; returns the place behind them. */
-char *json_u64_write(char *out, uint64_t value);
 /* A finite double in the fewest digits that read back as it, always with a point or an exponent. */
 char *json_double_write(char *out, double value);
 /* Length of the JSON number at the begin of text, 0 when there is none. */

@@ -344,7 +344,7 @@ static tw_err read_element(struct reader *r, bool is_array, size_t index, struct
     if (is_array) {
         char head[SMALL_MAX];
         head[0] = 0;
-        char *end = json_u64_write(head + 1, index);
+        char *end = tw_digits_write(head + 1, index);
         *end++ = '\0';
         tw_err err = put(r, head, (size_t)(end - head));
         return err != TW_OK ? err : read_value(r, inside);

@@ -293,6 +293,27 @@ static void test_double_has_known_spellings(void **state)
     }
 }
 
+/* Sums of money and the like: one or two digits behind the point. */
+static void test_double_of_hundredths_is_as_it_is_written(void **state)
+{
+    (void)state;
+    char text[JSON_DOUBLE_MAX + 1];
+    char wanted[40];
+    uint64_t step = 1;
+    for (uint64_t all = 1; all < 2000000000000000; all += step) {
+        double value = (double)all / 100;
+        tw_format(wanted, sizeof wanted, "%llu.%02llu", (unsigned long long)(all / 100),
+                  (unsigned long long)(all % 100));
+        size_t len = strlen(wanted);
+        wanted[len - 1] = wanted[len - 1] == '0' ? '\0' : wanted[len - 1];
+        *json_double_write(text, value) = '\0';
+        assert_string_equal(text, wanted);
+        *json_double_write(text, -value) = '\0';
+        assert_string_equal(text + 1, wanted);
+        step = all < 300000 ? 1 : 1 + all / 99991;
+    }
+}
+
 static void test_read_numbers_by_rule(void **state)
 {
     (void)state;
@@ -428,6 +449,161 @@ static void test_read_strings_by_rule(void **state)
     for (size_t i = 0; i < TW_COUNT(bad); i++) {
         assert_refused(tw_str_of(bad[i]), TW_E_BAD_MESSAGE);
     }
+}
+
+/* ---- blocks ---- */
+
+typedef size_t copy_left(char *to, const char *from, size_t left);
+
+static size_t copy_word_left(char *to, const char *from, size_t left)
+{
+    return json_store_word(to, json_load_left(from, left));
+}
+
+static size_t copy_block_left(char *to, const char *from, size_t left)
+{
+    return left == JSON_BLOCK ? json_copy_plain(to, from) : json_copy_plain_left(to, from, left);
+}
+
+/* Each byte at each place of what is left of a block, in memory that ends behind it. */
+static void check_blocks(copy_left *copy, size_t block)
+{
+    for (size_t left = 0; left <= block; left++) {
+        char *from = malloc(left + 1); /* a spare byte in front: the block is at an odd place */
+        assert_non_null(from);
+        for (size_t at = 0; at < left; at++) {
+            for (int byte = 0; byte < 256; byte++) {
+                char to[JSON_BLOCK] = {0};
+                const char zeros[JSON_BLOCK] = {0};
+                memset(from + 1, 'a', left);
+                from[1 + at] = (char)byte;
+                size_t plain = copy(to, from + 1, left);
+                assert_int_equal(plain, json_is_plain((char)byte) ? left : at);
+                assert_memory_equal(to, from + 1, left);
+                assert_memory_equal(to + left, zeros, block - left);
+            }
+        }
+        char to[JSON_BLOCK];
+        memset(from + 1, 'a', left);
+        assert_int_equal(copy(to, from + 1, left), left);
+        free(from);
+    }
+}
+
+static void test_blocks_are_plain_up_to_the_first_byte_that_is_not(void **state)
+{
+    (void)state;
+    check_blocks(copy_word_left, JSON_WORD);
+    check_blocks(copy_block_left, JSON_BLOCK);
+}
+
+/* ---- strings ---- */
+
+/* A text of ASCII and bytes above it that are no UTF-8, as JSON; returns its length. */
+static size_t spell(char *out, const char *text, size_t len)
+{
+    char *to = out;
+    *to++ = '"';
+    for (size_t i = 0; i < len; i++) {
+        const char *found = text[i] == 0 ? NULL : strchr("\"\"\\\\\bb\ff\nn\rr\tt", text[i]);
+        if (json_is_plain(text[i])) {
+            *to++ = text[i];
+        } else if ((unsigned char)text[i] >= 0x80) {
+            memcpy(to, "\xef\xbf\xbd", 3);
+            to += 3;
+        } else if (found != NULL) {
+            *to++ = '\\';
+            *to++ = found[1];
+        } else {
+            to += tw_format(to, 7, "\\u%04x", (unsigned)(unsigned char)text[i]);
+        }
+    }
+    *to++ = '"';
+    return (size_t)(to - out);
+}
+
+/* {text: text}, or {a: text} where text is no name, in memory that ends where the document does. */
+static void check_text(tw_buf *bytes, tw_buf *out, tw_str text)
+{
+    char spelled[512], wanted[1200];
+    bool is_name = text.len == 0 || memchr(text.ptr, 0, text.len) == NULL;
+    tw_bson_builder b;
+    tw_buf_clear(bytes);
+    tw_bson_begin(&b, bytes);
+    tw_bson_add_str(&b, is_name ? text : TW_STR("a"), text);
+    tw_bson made = tw_bson_end(&b);
+    char *own = malloc(made.len);
+    assert_non_null(own);
+    memcpy(own, made.ptr, made.len);
+    size_t len = spell(spelled, text.ptr, text.len);
+    size_t wanted_len = tw_format(wanted, sizeof wanted, "{%.*s:%.*s}", is_name ? (int)len : 3,
+                                  is_name ? spelled : "\"a\"", (int)len, spelled);
+    tw_buf_clear(out);
+    tw_json_write(out, (tw_bson){(const uint8_t *)own, made.len});
+    assert_int_equal(out->err, TW_OK);
+    assert_int_equal(out->len, wanted_len);
+    assert_memory_equal(out->ptr, wanted, wanted_len);
+    free(own);
+}
+
+static void test_write_texts_of_each_length_with_each_byte(void **state)
+{
+    (void)state;
+    tw_buf bytes, out;
+    tw_buf_init(&bytes, OUT_MAX);
+    tw_buf_init(&out, OUT_MAX);
+    for (size_t len = 0; len <= 70; len++) {
+        char text[72];
+        memset(text, 'y', len);
+        check_text(&bytes, &out, (tw_str){text, len});
+        for (size_t at = 0; at < len; at++) {
+            for (int byte = 0; byte < 256; byte++) {
+                text[at] = (char)byte;
+                check_text(&bytes, &out, (tw_str){text, len});
+            }
+            text[at] = 'y';
+        }
+    }
+    tw_buf_fini(&bytes);
+    tw_buf_fini(&out);
+}
+
+/* What is common at each distance from the end of the memory: names, then values of fixed size. */
+static void test_write_names_near_the_end_of_memory(void **state)
+{
+    (void)state;
+    static const char name[] = "a_name_that_is_longer_than_one_block_and_than_two";
+    tw_buf bytes, out;
+    tw_buf_init(&bytes, OUT_MAX);
+    tw_buf_init(&out, OUT_MAX);
+    for (size_t len = 0; len < sizeof name; len++) {
+        for (int kind = 0; kind < 3; kind++) {
+            static const char *const values[] = {"null", "true", "7"};
+            char wanted[100];
+            tw_bson_builder b;
+            tw_str is = {name, len};
+            tw_buf_clear(&bytes);
+            tw_bson_begin(&b, &bytes);
+            if (kind == 0) {
+                tw_bson_add_null(&b, is);
+            } else if (kind == 1) {
+                tw_bson_add_bool(&b, is, true);
+            } else {
+                tw_bson_add_i64(&b, is, 7);
+            }
+            tw_bson made = tw_bson_end(&b);
+            uint8_t *own = malloc(made.len);
+            assert_non_null(own);
+            memcpy(own, made.ptr, made.len);
+            tw_format(wanted, sizeof wanted, "{\"%.*s\":%s}", (int)len, name, values[kind]);
+            assert_string_equal(write_doc(&out, (tw_bson){own, made.len}).ptr, wanted);
+            memset(own + 5 + len, 'x', made.len - 5 - len); /* no end of the name: damage */
+            assert_string_equal(write_doc(&out, (tw_bson){own, made.len}).ptr, "{}");
+            free(own);
+        }
+    }
+    tw_buf_fini(&bytes);
+    tw_buf_fini(&out);
 }
 
 /* Each special byte at each place of strings of each length: the blocks and their ends. */
@@ -858,12 +1034,16 @@ int main(void)
         cmocka_unit_test(test_read_generated_documents_gives_them_back),
         cmocka_unit_test(test_double_is_shortest_and_reads_back),
         cmocka_unit_test(test_double_has_known_spellings),
+        cmocka_unit_test(test_double_of_hundredths_is_as_it_is_written),
         cmocka_unit_test(test_read_numbers_by_rule),
         cmocka_unit_test(test_read_long_number_is_exact),
         cmocka_unit_test(test_read_refuses_what_is_no_json_object),
         cmocka_unit_test(test_read_takes_white_space_around),
         cmocka_unit_test(test_read_refuses_names_that_stand_twice),
         cmocka_unit_test(test_read_strings_by_rule),
+        cmocka_unit_test(test_blocks_are_plain_up_to_the_first_byte_that_is_not),
+        cmocka_unit_test(test_write_texts_of_each_length_with_each_byte),
+        cmocka_unit_test(test_write_names_near_the_end_of_memory),
         cmocka_unit_test(test_strings_of_all_lengths_pass_through),
         cmocka_unit_test(test_write_str_replaces_what_is_not_utf8),
         cmocka_unit_test(test_read_keeps_operators),

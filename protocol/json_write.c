@@ -1,7 +1,8 @@
 /* json_write.c - BSON to JSON, the hot path of rendering; see json.h.
  *
- * One walk over the raw bytes. Text is looked at a block at a time while it is copied. The writer
- * keeps its own place in the buffer's memory and hands it back at the end:
+ * One walk over the raw bytes. Text is looked at a block at a time while it is copied. The place of
+ * the next byte goes from function to function by value, so that it stays in a register: in a struct
+ * it would be stored and loaded again for each byte that is written, which might be a part of it.
  *
  * Invariants
  * 1. Nothing is written without room() before it; room() leaves SLACK bytes more than it was asked.
@@ -16,36 +17,46 @@
 #include "protocol/utf8.h"
 
 enum {
-    SLACK = 64,           /* bytes behind what was asked for: the fixed text of any one value */
-    OUT_CAP_FIRST = 512,  /* bytes */
+    SLACK = 64,         /* bytes behind what was asked for: the fixed text of any one value */
+    NAME_BYTES = 32,    /* longer names are written as texts are */
+    VALUE_ROOM = SLACK, /* bytes asked for before a value of fixed size */
+    ELEMENT_ROOM = VALUE_ROOM + NAME_BYTES + JSON_BLOCK + 4, /* the same before a name */
+    OUT_CAP_FIRST = 512,                                     /* bytes */
     DATE_YEARS_MAX = 9999 /* beyond it a date is a number, says Extended JSON */
 };
 
 static const int64_t DATE_END_MS = 253402300800000; /* year DATE_YEARS_MAX + 1 */
 
 struct writer {
-    char *at;  /* the next byte; NULL where out has no memory yet */
     char *end; /* of the memory */
     tw_buf *out;
     const uint8_t *limit; /* end of the memory that the document stands in */
     tw_str without;       /* name at the top that is left out; "" = none */
 };
 
+/* Where the writer stands, in what is written and in what is read. Given by value. */
+struct place {
+    char *at; /* NULL: an error, which out has; or damage */
+    const uint8_t *from;
+};
+
 /* ---- room ---- */
 
-static void writer_begin(struct writer *w, tw_buf *out, const uint8_t *limit)
+/* The place of the next byte; NULL where out has no memory yet. */
+static char *writer_begin(struct writer *w, tw_buf *out, const uint8_t *limit)
 {
     *w = (struct writer){.out = out, .limit = limit};
-    if (out->ptr != NULL && out->err == TW_OK) {
-        w->at = out->ptr + out->len;
-        w->end = out->ptr + out->cap;
+    if (out->ptr == NULL || out->err != TW_OK) {
+        return NULL;
     }
+    w->end = out->ptr + out->cap;
+    return out->ptr + out->len;
 }
 
-static void writer_end(struct writer *w)
+static void writer_end(struct writer *w, const char *at)
 {
     tw_buf *out = w->out;
-    size_t len = w->at == NULL ? 0 : (size_t)(w->at - out->ptr);
+    size_t len = at == NULL ? out->len : (size_t)(at - out->ptr);
     if (out->err == TW_OK && len > out->max) {
         out->err = TW_E_TOO_BIG;
     }
@@ -54,24 +65,23 @@ static void writer_end(struct writer *w)
     }
 }
 
-static bool fail(struct writer *w, tw_err err)
+static char *fail(struct writer *w, tw_err err)
 {
     if (w->out->err == TW_OK) {
         w->out->err = err;
     }
-    w->end = w->at; /* no room any more */
-    return false;
+    return NULL;
 }
 
 /* Makes room by growing the memory. */
-static __attribute__((noinline)) bool grow(struct writer *w, size_t need)
+static __attribute__((noinline)) char *grow(struct writer *w, const char *at, size_t need)
 {
     tw_buf *out = w->out;
     if (out->err != TW_OK) {
-        return false;
+        return NULL;
     }
-    size_t len = w->at == NULL ? out->len : (size_t)(w->at - out->ptr);
-    size_t cap = w->at == NULL ? 0 : (size_t)(w->end - out->ptr);
+    size_t len = at == NULL ? out->len : (size_t)(at - out->ptr);
+    size_t cap = at == NULL ? 0 : (size_t)(w->end - out->ptr);
     if (len > out->max || need > SIZE_MAX / 4 - len) {
         return fail(w, TW_E_TOO_BIG);
     }
@@ -83,21 +93,21 @@ static __attribute__((noinline)) bool grow(struct writer *w, size_t need)
     }
     out->ptr = grown;
     out->cap = cap < out->max ? cap : out->max;
-    w->at = grown + len;
     w->end = grown + cap;
-    return true;
+    return grown + len;
 }
 
-static inline bool room(struct writer *w, size_t more)
+/* The place of the next byte, with room for more behind it; NULL: none, and out has an error. */
+static inline char *room(struct writer *w, char *at, size_t more)
 {
-    return (size_t)(w->end - w->at) >= more + SLACK || grow(w, more + SLACK);
+    return (size_t)(w->end - at) >= more + SLACK ? at : grow(w, at, more + SLACK);
 }
 
 /* For text of fixed length; the caller has asked for room. */
-#define PUT(w, literal)                                                                            \
+#define PUT(at, literal)                                                                           \
     do {                                                                                           \
-        memcpy((w)->at, (literal), sizeof(literal) - 1);                                           \
-        (w)->at += sizeof(literal) - 1;                                                            \
+        memcpy((at), (literal), sizeof(literal) - 1);                                              \
+        (at) += sizeof(literal) - 1;                                                               \
     } while (0)
 
 /* ---- text ---- */
@@ -118,156 +128,194 @@ static char *put_escape(char *out, uint8_t c)
 }
 
 /* Writes what is not plain at the begin of text: one escape, or all of the bytes above ASCII until
- * the next below. Returns the bytes of text it took; 0 = no room. */
-static size_t put_special(struct writer *w, const uint8_t *text, size_t len)
+ * the next below. *taken: the bytes of text it took. NULL: no room. */
+static char *put_special(struct writer *w, char *at, const uint8_t *text, size_t len, size_t *taken)
 {
-    if (!room(w, len + JSON_BLOCK)) {
-        return 0;
+    at = room(w, at, len + JSON_BLOCK);
+    if (at == NULL) {
+        return NULL;
     }
     if (text[0] < 0x80) {
-        w->at = put_escape(w->at, text[0]);
-        return 1;
+        *taken = 1;
+        return put_escape(at, text[0]);
     }
     size_t i = 0;
     while (i < len && text[i] >= 0x80) {
         size_t one = tw_utf8_len(text + i, len - i);
         if (one == 0) {
-            if (!room(w, len - i + JSON_BLOCK)) {
-                return 0;
+            at = room(w, at, len - i + JSON_BLOCK);
+            if (at == NULL) {
+                return NULL;
             }
-            PUT(w, "\xef\xbf\xbd");
+            PUT(at, "\xef\xbf\xbd");
             i++;
             continue;
         }
-        memcpy(w->at, text + i, one);
-        w->at += one;
+        memcpy(at, text + i, one);
+        at += one;
         i += one;
     }
-    return i;
+    *taken = i;
+    return at;
 }
 
-/* Text between quotes. Blocks are read beyond its end as long as they lie before the limit. */
-static bool put_text(struct writer *w, const uint8_t *text, size_t len)
+/* A function of its own, as are others below that are seldom called: inline they would take the
+ * registers of the loop over the elements. */
+static __attribute__((noinline)) size_t copy_last_block(char *to, const uint8_t *from, size_t left)
 {
-    if (!room(w, len + JSON_BLOCK)) {
-        return false;
-    }
-    *w->at++ = '"';
-    while (len > 0) {
-        size_t run = 0;
-        if (w->limit - text >= JSON_BLOCK) {
-            run = json_copy_plain(w->at, (const char *)text);
-            run = run < len ? run : len;
-        } else {
-            while (run < len && json_is_plain((char)text[run])) {
-                w->at[run] = (char)text[run];
-                run++;
-            }
-        }
-        w->at += run;
-        text += run;
-        len -= run;
-        if (run < JSON_BLOCK && len > 0) {
-            size_t taken = put_special(w, text, len);
-            if (taken == 0) {
-                return false;
-            }
-            text += taken;
-            len -= taken;
-        }
-    }
-    *w->at++ = '"'; /* each step above left JSON_BLOCK bytes more than the text to come */
-    return true;
+    return json_copy_plain_left(to, (const char *)from, left);
 }
 
-/* "name": - the length is found while copying, as nearly all names are short and plain. Returns the
- * place behind the NUL; NULL: no NUL before end, or no room. */
-static const uint8_t *put_name(struct writer *w, const uint8_t *name, const uint8_t *end)
+/* Copies one block to `to`, as much of it as lies before the limit. Returns how many of its first
+ * bytes are plain. */
+static inline size_t copy_block(const struct writer *w, char *to, const uint8_t *from)
 {
-    const uint8_t *at = name;
-    size_t mark = (size_t)(w->at - w->out->ptr);
-    *w->at++ = '"';
-    while (w->limit - at >= JSON_BLOCK) {
-        size_t run = json_copy_plain(w->at, (const char *)at);
-        w->at += run;
-        at += run;
-        if (run < JSON_BLOCK || !room(w, JSON_BLOCK)) {
-            break;
-        }
+    size_t left = (size_t)(w->limit - from);
+    return left >= JSON_BLOCK ? json_copy_plain(to, (const char *)from)
+                              : copy_last_block(to, from, left);
+}
+
+/* Text between quotes. Blocks are read beyond its end as long as they lie before the limit. Returns
+ * the place behind it; NULL: no room. */
+static char *put_text(struct writer *w, char *at, const uint8_t *text, size_t len)
+{
+    at = room(w, at, len + JSON_BLOCK);
+    if (at == NULL) {
+        return NULL;
     }
-    if (at >= end || *at != 0) { /* odd, or near the end of memory: the slow way */
-        const uint8_t *nul = memchr(name, 0, (size_t)(end - name));
-        w->at = w->out->ptr + mark;
-        if (nul == NULL || !put_text(w, name, (size_t)(nul - name))) {
+    *at++ = '"';
+    for (;;) {
+        size_t run = JSON_BLOCK;
+        for (; len >= JSON_BLOCK; at += JSON_BLOCK, text += JSON_BLOCK, len -= JSON_BLOCK) {
+            run = json_copy_plain(at, (const char *)text);
+            if (run < JSON_BLOCK) {
+                break;
+            }
+        }
+        if (len < JSON_BLOCK) {
+            run = len == 0 ? 0 : copy_block(w, at, text);
+            if (run >= len) {
+                break;
+            }
+        }
+        size_t taken;
+        at = put_special(w, at + run, text + run, len - run, &taken);
+        if (at == NULL) {
             return NULL;
         }
-        *w->at++ = ':';
-        return nul + 1;
+        text += run + taken;
+        len -= run + taken;
     }
-    PUT(w, "\":");
-    return at + 1;
+    at += len;
+    *at++ = '"'; /* each step above left JSON_BLOCK bytes more than the text to come */
+    return at;
 }
 
-/* ---- values of fixed size: room(SLACK) is there ---- */
+/* Text of at most a block, for which room is there. NULL: it is not plain. */
+static inline char *put_short_text(struct writer *w, char *at, const uint8_t *text, size_t len)
+{
+    if (copy_block(w, at + 1, text) < len) {
+        return NULL;
+    }
+    at[0] = '"';
+    at[len + 1] = '"';
+    return at + len + 2;
+}
 
-static void put_i64(struct writer *w, int64_t value)
+/* A name that is long, not plain, or has no end. */
+static __attribute__((noinline)) struct place put_odd_name(struct writer *w, char *at,
+                                                           const uint8_t *name, const uint8_t *end)
+{
+    const uint8_t *nul = name < end ? memchr(name, 0, (size_t)(end - name)) : NULL;
+    at = nul == NULL ? NULL : put_text(w, at, name, (size_t)(nul - name));
+    if (at == NULL) {
+        return (struct place){NULL, name};
+    }
+    *at++ = ':';
+    return (struct place){room(w, at, VALUE_ROOM), nul + 1};
+}
+
+/* "name": - the length is found while copying, as nearly all names are short and plain. Ends behind
+ * the NUL; none before end is damage. The caller has asked for ELEMENT_ROOM; VALUE_ROOM is left. */
+static inline struct place put_name(struct writer *w, char *at, const uint8_t *name,
+                                    const uint8_t *end)
+{
+    size_t len = copy_block(w, at + 1, name);
+    for (size_t run = len; run == JSON_BLOCK && len < NAME_BYTES && name + len < end; len += run) {
+        run = copy_block(w, at + 1 + len, name + len);
+    }
+    if (name + len >= end || name[len] != 0) {
+        return put_odd_name(w, at, name, end);
+    }
+    at[0] = '"';
+    at += len + 1;
+    PUT(at, "\":");
+    return (struct place){at, name + len + 1};
+}
+
+/* ---- values of fixed size: room(VALUE_ROOM) is there ---- */
+
+static inline char *put_i64(char *at, int64_t value)
 {
     if (value < 0) {
-        *w->at++ = '-';
+        *at++ = '-';
     }
-    w->at = json_u64_write(w->at, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+    return tw_digits_write(at, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
-static void put_double(struct writer *w, double value)
+static char *put_double(char *at, double value)
 {
     if (value != value) {
-        PUT(w, "{\"$numberDouble\":\"NaN\"}");
+        PUT(at, "{\"$numberDouble\":\"NaN\"}");
     } else if (value - value == 0) {
-        w->at = json_double_write(w->at, value);
+        at = json_double_write(at, value);
     } else if (value > 0) {
-        PUT(w, "{\"$numberDouble\":\"Infinity\"}");
+        PUT(at, "{\"$numberDouble\":\"Infinity\"}");
     } else {
-        PUT(w, "{\"$numberDouble\":\"-Infinity\"}");
+        PUT(at, "{\"$numberDouble\":\"-Infinity\"}");
     }
+    return at;
 }
 
-static void put_hex(struct writer *w, const uint8_t *at, size_t len)
+static inline char *put_hex(char *out, const uint8_t *at, size_t len)
 {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < len; i++) {
-        w->at[2 * i] = digits[at[i] >> 4];
-        w->at[2 * i + 1] = digits[at[i] & 15];
+        out[2 * i] = digits[at[i] >> 4];
+        out[2 * i + 1] = digits[at[i] & 15];
     }
-    w->at += 2 * len;
+    return out + 2 * len;
 }
 
-static void put_oid(struct writer *w, const uint8_t *oid)
+static char *put_oid(char *at, const uint8_t *oid)
 {
-    PUT(w, "{\"$oid\":\"");
-    put_hex(w, oid, 12);
-    PUT(w, "\"}");
+    PUT(at, "{\"$oid\":\"");
+    at = put_hex(at, oid, 12);
+    PUT(at, "\"}");
+    return at;
 }
 
-static void put_bool(struct writer *w, bool value)
+static inline char *put_bool(char *at, bool value)
 {
     if (value) {
-        PUT(w, "true");
+        PUT(at, "true");
     } else {
-        PUT(w, "false");
+        PUT(at, "false");
     }
+    return at;
 }
 
 /* Two digits and what stands behind them. */
-static inline void put_pair(struct writer *w, unsigned value, char behind)
+static inline char *put_pair(char *at, unsigned value, char behind)
 {
-    memcpy(w->at, json_pairs + 2 * value, 2);
-    w->at[2] = behind;
-    w->at += 3;
+    memcpy(at, tw_digit_pairs + 2 * value, 2);
+    at[2] = behind;
+    return at + 3;
 }
 
 /* 2020-01-31T12:00:00.5Z. The year begins in March here, so that the leap day is its last.
  *      Source  the Gregorian calendar's cycle of 400 years, which are 146,097 days */
-static void put_time(struct writer *w, uint64_t unix_ms)
+static char *put_time(char *at, uint64_t unix_ms)
 {
     unsigned ms = (unsigned)(unix_ms % 1000);
     unsigned second = (unsigned)(unix_ms / 1000 % 86400);
@@ -281,115 +329,119 @@ static void put_time(struct writer *w, uint64_t unix_ms)
     month = month < 10 ? month + 3 : month - 9;
     year += era * 400 + (month <= 2 ? 1 : 0);
     TW_ASSERT(year <= DATE_YEARS_MAX);
-    memcpy(w->at, json_pairs + 2 * (year / 100), 2);
-    w->at += 2;
-    put_pair(w, year % 100, '-');
-    put_pair(w, month, '-');
-    put_pair(w, of_month, 'T');
-    put_pair(w, second / 3600, ':');
-    put_pair(w, second / 60 % 60, ':');
-    put_pair(w, second % 60, '.');
-    if (ms != 0) {
-        *w->at++ = (char)('0' + ms / 100);
-        put_pair(w, ms % 100, 'Z');
-    } else {
-        w->at[-1] = 'Z';
+    memcpy(at, tw_digit_pairs + 2 * (year / 100), 2);
+    at = put_pair(at + 2, year % 100, '-');
+    at = put_pair(at, month, '-');
+    at = put_pair(at, of_month, 'T');
+    at = put_pair(at, second / 3600, ':');
+    at = put_pair(at, second / 60 % 60, ':');
+    at = put_pair(at, second % 60, '.');
+    if (ms == 0) {
+        at[-1] = 'Z';
+        return at;
     }
+    *at = (char)('0' + ms / 100);
+    return put_pair(at + 1, ms % 100, 'Z');
 }
 
-static void put_date(struct writer *w, int64_t unix_ms)
+static char *put_date(char *at, int64_t unix_ms)
 {
     if (unix_ms >= 0 && unix_ms < DATE_END_MS) {
-        PUT(w, "{\"$date\":\"");
-        put_time(w, (uint64_t)unix_ms);
-        PUT(w, "\"}");
+        PUT(at, "{\"$date\":\"");
+        at = put_time(at, (uint64_t)unix_ms);
+        PUT(at, "\"}");
     } else {
-        PUT(w, "{\"$date\":{\"$numberLong\":\"");
-        put_i64(w, unix_ms);
-        PUT(w, "\"}}");
+        PUT(at, "{\"$date\":{\"$numberLong\":\"");
+        at = put_i64(at, unix_ms);
+        PUT(at, "\"}}");
     }
+    return at;
 }
 
-static void put_timestamp(struct writer *w, uint64_t both)
+static char *put_timestamp(char *at, uint64_t both)
 {
-    PUT(w, "{\"$timestamp\":{\"t\":");
-    put_i64(w, (int64_t)(both >> 32));
-    PUT(w, ",\"i\":");
-    put_i64(w, (int64_t)(both & UINT32_MAX));
-    PUT(w, "}}");
+    PUT(at, "{\"$timestamp\":{\"t\":");
+    at = put_i64(at, (int64_t)(both >> 32));
+    PUT(at, ",\"i\":");
+    at = put_i64(at, (int64_t)(both & UINT32_MAX));
+    PUT(at, "}}");
+    return at;
 }
 
-static bool put_decimal(struct writer *w, const uint8_t *at)
+static char *put_decimal(struct writer *w, char *at, const uint8_t *value)
 {
     bson_decimal128_t decimal;
     char text[BSON_DECIMAL128_STRING];
-    memcpy(&decimal.low, at, sizeof decimal.low);
-    memcpy(&decimal.high, at + 8, sizeof decimal.high);
+    memcpy(&decimal.low, value, sizeof decimal.low);
+    memcpy(&decimal.high, value + 8, sizeof decimal.high);
     bson_decimal128_to_string(&decimal, text);
     size_t len = strlen(text);
-    if (!room(w, len)) {
-        return false;
+    at = room(w, at, len);
+    if (at == NULL) {
+        return NULL;
     }
-    PUT(w, "{\"$numberDecimal\":\"");
-    memcpy(w->at, text, len);
-    w->at += len;
-    PUT(w, "\"}");
-    return true;
+    PUT(at, "{\"$numberDecimal\":\"");
+    memcpy(at, text, len);
+    at += len;
+    PUT(at, "\"}");
+    return at;
 }
 
 /* ---- values of any size ---- */
 
-static bool put_base64(struct writer *w, const uint8_t *at, size_t len)
+static char *put_base64(struct writer *w, char *at, const uint8_t *from, size_t len)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (!room(w, len / 3 * 4 + 4)) {
-        return false;
+    at = room(w, at, len / 3 * 4 + 4);
+    if (at == NULL) {
+        return NULL;
     }
-    char *out = w->at;
-    for (size_t i = 0; i < len; i += 3, out += 4) {
+    for (size_t i = 0; i < len; i += 3, at += 4) {
         size_t left = len - i;
-        uint32_t bits = (uint32_t)at[i] << 16 | (left > 1 ? (uint32_t)at[i + 1] << 8 : 0) |
-                        (left > 2 ? at[i + 2] : 0);
-        out[0] = digits[bits >> 18];
-        out[1] = digits[bits >> 12 & 63];
-        out[2] = left > 1 ? digits[bits >> 6 & 63] : '=';
-        out[3] = left > 2 ? digits[bits & 63] : '=';
+        uint32_t bits = (uint32_t)from[i] << 16 | (left > 1 ? (uint32_t)from[i + 1] << 8 : 0) |
+                        (left > 2 ? from[i + 2] : 0);
+        at[0] = digits[bits >> 18];
+        at[1] = digits[bits >> 12 & 63];
+        at[2] = left > 1 ? digits[bits >> 6 & 63] : '=';
+        at[3] = left > 2 ? digits[bits & 63] : '=';
     }
-    w->at = out;
-    return true;
+    return at;
 }
 
 /* value: length, subtype, bytes. The old subtype 2 has the length once more before the bytes. */
-static bool put_binary(struct writer *w, const uint8_t *value, size_t len)
+static char *put_binary(struct writer *w, char *at, const uint8_t *value, size_t len)
 {
     size_t head = value[4] == 2 && len >= 9 ? 9 : 5;
-    PUT(w, "{\"$binary\":{\"base64\":\"");
-    if (!put_base64(w, value + head, len - head)) {
-        return false;
+    PUT(at, "{\"$binary\":{\"base64\":\"");
+    at = put_base64(w, at, value + head, len - head);
+    if (at == NULL) {
+        return NULL;
     }
-    PUT(w, "\",\"subType\":\"");
-    put_hex(w, value + 4, 1);
-    PUT(w, "\"}}");
-    return true;
+    PUT(at, "\",\"subType\":\"");
+    at = put_hex(at, value + 4, 1);
+    PUT(at, "\"}}");
+    return at;
 }
 
-static bool put_regex(struct writer *w, const uint8_t *value)
+static char *put_regex(struct writer *w, char *at, const uint8_t *value)
 {
     static const char known[] = "ilmsux"; /* in this order, each once */
     size_t pattern = strlen((const char *)value);
     const char *options = (const char *)value + pattern + 1;
-    PUT(w, "{\"$regularExpression\":{\"pattern\":");
-    if (!put_text(w, value, pattern) || !room(w, sizeof known)) {
-        return false;
+    PUT(at, "{\"$regularExpression\":{\"pattern\":");
+    at = put_text(w, at, value, pattern);
+    at = at == NULL ? NULL : room(w, at, sizeof known);
+    if (at == NULL) {
+        return NULL;
     }
-    PUT(w, ",\"options\":\"");
+    PUT(at, ",\"options\":\"");
     for (size_t i = 0; known[i] != '\0'; i++) {
         if (strchr(options, known[i]) != NULL) {
-            *w->at++ = known[i];
+            *at++ = known[i];
         }
     }
-    PUT(w, "\"}}");
-    return true;
+    PUT(at, "\"}}");
+    return at;
 }
 
 static int32_t load_i32(const uint8_t *at)
@@ -413,110 +465,105 @@ static int64_t text_len(const uint8_t *at, size_t left)
     return size < 1 || (uint64_t)size > left - 4 ? -1 : size - 1;
 }
 
-static bool put_doc(struct writer *w, tw_bson doc, bool is_array, int depth);
+static char *put_doc(struct writer *w, char *at, tw_bson doc, bool is_array, int depth);
 
 /* {"$code":text} and, where value is the longer form, its scope. */
-static bool put_code(struct writer *w, tw_bson_value value, int depth)
+static char *put_code(struct writer *w, char *at, tw_bson_value value, int depth)
 {
     bool has_scope = value.type == TW_BSON_CODE_SCOPE;
-    const uint8_t *at = value.ptr + (has_scope ? 4 : 0);
-    int64_t len = text_len(at, (size_t)(value.ptr + value.len - at));
-    PUT(w, "{\"$code\":");
-    if (len < 0 || !put_text(w, at + 4, (size_t)len)) {
-        return false;
+    const uint8_t *from = value.ptr + (has_scope ? 4 : 0);
+    int64_t len = text_len(from, (size_t)(value.ptr + value.len - from));
+    PUT(at, "{\"$code\":");
+    at = len < 0 ? NULL : put_text(w, at, from + 4, (size_t)len);
+    if (at != NULL && has_scope) {
+        const uint8_t *scope = from + 5 + len;
+        PUT(at, ",\"$scope\":");
+        at =
+            put_doc(w, at, (tw_bson){scope, (size_t)(value.ptr + value.len - scope)}, false, depth);
     }
-    if (has_scope) {
-        const uint8_t *scope = at + 5 + len;
-        PUT(w, ",\"$scope\":");
-        if (!put_doc(w, (tw_bson){scope, (size_t)(value.ptr + value.len - scope)}, false, depth)) {
-            return false;
-        }
+    if (at != NULL) {
+        *at++ = '}';
     }
-    *w->at++ = '}';
-    return true;
+    return at;
 }
 
-static bool put_symbol(struct writer *w, tw_bson_value value)
+static char *put_symbol(struct writer *w, char *at, tw_bson_value value)
 {
-    PUT(w, "{\"$symbol\":");
-    if (!put_text(w, value.ptr + 4, value.len - 5)) {
-        return false;
+    PUT(at, "{\"$symbol\":");
+    at = put_text(w, at, value.ptr + 4, value.len - 5);
+    if (at != NULL) {
+        *at++ = '}';
     }
-    *w->at++ = '}';
-    return true;
+    return at;
 }
 
-static bool put_dbpointer(struct writer *w, tw_bson_value value)
+static char *put_dbpointer(struct writer *w, char *at, tw_bson_value value)
 {
-    PUT(w, "{\"$dbPointer\":{\"$ref\":");
-    if (!put_text(w, value.ptr + 4, value.len - 17)) {
-        return false;
+    PUT(at, "{\"$dbPointer\":{\"$ref\":");
+    at = put_text(w, at, value.ptr + 4, value.len - 17);
+    at = at == NULL ? NULL : room(w, at, VALUE_ROOM);
+    if (at == NULL) {
+        return NULL;
     }
-    PUT(w, ",\"$id\":");
-    put_oid(w, value.ptr + value.len - 12);
-    PUT(w, "}}");
-    return true;
+    PUT(at, ",\"$id\":");
+    at = put_oid(at, value.ptr + value.len - 12);
+    PUT(at, "}}");
+    return at;
 }
 
-/* All values but documents, by the views that the iterator gives. False: no room. */
-static bool put_value(struct writer *w, tw_bson_value value, int depth)
+/* All values but documents, by the views that the iterator gives. NULL: no room. */
+static char *put_value(struct writer *w, char *at, tw_bson_value value, int depth)
 {
-    if (!room(w, SLACK)) {
-        return false;
+    at = room(w, at, VALUE_ROOM);
+    if (at == NULL) {
+        return NULL;
     }
     switch (value.type) {
     case 0:
     case TW_BSON_NULL:
-        PUT(w, "null");
-        return true;
+        PUT(at, "null");
+        return at;
     case TW_BSON_STRING:
-        return put_text(w, value.ptr + 4, value.len - 5);
+        return put_text(w, at, value.ptr + 4, value.len - 5);
     case TW_BSON_DOCUMENT:
     case TW_BSON_ARRAY:
-        return put_doc(w, tw_bson_value_doc(value), value.type == TW_BSON_ARRAY, depth + 1);
+        return put_doc(w, at, tw_bson_value_doc(value), value.type == TW_BSON_ARRAY, depth + 1);
     case TW_BSON_INT32:
-        put_i64(w, load_i32(value.ptr));
-        return true;
+        return put_i64(at, load_i32(value.ptr));
     case TW_BSON_INT64:
-        put_i64(w, load_i64(value.ptr));
-        return true;
+        return put_i64(at, load_i64(value.ptr));
     case TW_BSON_DOUBLE:
-        put_double(w, tw_bson_value_double(value));
-        return true;
+        return put_double(at, tw_bson_value_double(value));
     case TW_BSON_BOOL:
-        put_bool(w, *value.ptr != 0);
-        return true;
+        return put_bool(at, *value.ptr != 0);
     case TW_BSON_OBJECT_ID:
-        put_oid(w, value.ptr);
-        return true;
+        return put_oid(at, value.ptr);
     case TW_BSON_DATE:
-        put_date(w, load_i64(value.ptr));
-        return true;
+        return put_date(at, load_i64(value.ptr));
     case TW_BSON_TIMESTAMP:
-        put_timestamp(w, (uint64_t)load_i64(value.ptr));
-        return true;
+        return put_timestamp(at, (uint64_t)load_i64(value.ptr));
     case TW_BSON_DECIMAL128:
-        return put_decimal(w, value.ptr);
+        return put_decimal(w, at, value.ptr);
     case TW_BSON_BINARY:
-        return put_binary(w, value.ptr, value.len);
+        return put_binary(w, at, value.ptr, value.len);
     case TW_BSON_REGEX:
-        return put_regex(w, value.ptr);
+        return put_regex(w, at, value.ptr);
     case TW_BSON_CODE:
     case TW_BSON_CODE_SCOPE:
-        return put_code(w, value, depth + 1);
+        return put_code(w, at, value, depth + 1);
     case TW_BSON_SYMBOL:
-        return put_symbol(w, value);
+        return put_symbol(w, at, value);
     case TW_BSON_DBPOINTER:
-        return put_dbpointer(w, value);
+        return put_dbpointer(w, at, value);
     case TW_BSON_UNDEFINED:
-        PUT(w, "{\"$undefined\":true}");
-        return true;
+        PUT(at, "{\"$undefined\":true}");
+        return at;
     case TW_BSON_MIN_KEY:
-        PUT(w, "{\"$minKey\":1}");
-        return true;
+        PUT(at, "{\"$minKey\":1}");
+        return at;
     default:
-        PUT(w, "{\"$maxKey\":1}");
-        return true;
+        PUT(at, "{\"$maxKey\":1}");
+        return at;
     }
 }
 
@@ -527,62 +574,58 @@ static const uint8_t fixed_sizes[256] = {
     [TW_BSON_DOUBLE] = 8, [TW_BSON_OBJECT_ID] = 12, [TW_BSON_BOOL] = 1,
     [TW_BSON_DATE] = 8,   [TW_BSON_INT32] = 4,      [TW_BSON_INT64] = 8};
 
-static void put_fixed(struct writer *w, uint8_t type, const uint8_t *at)
+static inline char *put_fixed(char *at, uint8_t type, const uint8_t *value)
 {
     double real;
     switch (type) {
     case TW_BSON_DOUBLE:
-        memcpy(&real, at, sizeof real);
-        put_double(w, real);
-        return;
+        memcpy(&real, value, sizeof real);
+        return put_double(at, real);
     case TW_BSON_OBJECT_ID:
-        put_oid(w, at);
-        return;
+        return put_oid(at, value);
     case TW_BSON_BOOL:
-        put_bool(w, *at != 0);
-        return;
+        return put_bool(at, *value != 0);
     case TW_BSON_DATE:
-        put_date(w, load_i64(at));
-        return;
+        return put_date(at, load_i64(value));
     case TW_BSON_INT32:
-        put_i64(w, load_i32(at));
-        return;
+        return put_i64(at, load_i32(value));
     default:
-        put_i64(w, load_i64(at));
-        return;
+        return put_i64(at, load_i64(value));
     }
 }
 
 /* The values of nearly all documents, read where they stand: no view is made and no type looked up
- * twice. Returns the place behind the value; NULL: another type, or damage, and nothing was written
- * (or no room, and out has an error). */
-static inline const uint8_t *put_common(struct writer *w, uint8_t type, const uint8_t *at,
-                                        const uint8_t *end, int depth)
+ * twice. Ends behind the value; also where at is NULL and out has no error: another type, or
+ * damage. */
+static inline struct place put_common(struct writer *w, char *at, uint8_t type,
+                                      const uint8_t *value, const uint8_t *end, int depth)
 {
-    size_t left = (size_t)(end - at);
+    size_t left = (size_t)(end - value);
     size_t fixed = fixed_sizes[type];
     if (fixed != 0 && fixed <= left) {
-        put_fixed(w, type, at);
-        return at + fixed;
+        return (struct place){put_fixed(at, type, value), value + fixed};
     }
-    if (type == TW_BSON_STRING) {
-        int64_t len = text_len(at, left);
-        return len < 0 || !put_text(w, at + 4, (size_t)len) ? NULL : at + len + 5;
+    int64_t len = type == TW_BSON_STRING ? text_len(value, left) : -1;
+    if (len >= 0) {
+        char *next = len <= JSON_BLOCK ? put_short_text(w, at, value + 4, (size_t)len) : NULL;
+        next = next != NULL ? next : put_text(w, at, value + 4, (size_t)len);
+        return (struct place){next, value + len + 5};
     }
     if ((type == TW_BSON_DOCUMENT || type == TW_BSON_ARRAY) && left >= 5) {
-        int64_t len = load_i32(at);
+        len = load_i32(value);
         bool is_inside = len >= 5 && (uint64_t)len <= left;
-        tw_bson doc = {at, (size_t)len};
-        return is_inside && put_doc(w, doc, type == TW_BSON_ARRAY, depth + 1) ? at + len : NULL;
+        tw_bson doc = {value, (size_t)len};
+        at = is_inside ? put_doc(w, at, doc, type == TW_BSON_ARRAY, depth + 1) : NULL;
+        return (struct place){at, value + len};
     }
     if (type == TW_BSON_NULL) {
-        PUT(w, "null");
-        return at;
+        PUT(at, "null");
+        return (struct place){at, value};
     }
-    return NULL;
+    return (struct place){NULL, value};
 }
 
-/* An array's index, mostly of a digit or two. NULL: no end of it. */
+/* Behind an array's index, which is mostly of a digit or two. NULL: no end of it. */
 static inline const uint8_t *skip_name(const uint8_t *at, const uint8_t *end)
 {
     while (at < end && *at != 0) {
@@ -591,80 +634,96 @@ static inline const uint8_t *skip_name(const uint8_t *at, const uint8_t *end)
     return at < end ? at + 1 : NULL;
 }
 
-/* One element: name, value. Returns the place behind it; NULL: damage or an error. */
-static inline const uint8_t *put_element(struct writer *w, const uint8_t *at, const uint8_t *end,
-                                         bool is_array, int depth)
+/* An element whose name is written and whose value is none of the common ones. */
+static __attribute__((noinline)) struct place put_rare(struct writer *w, char *at,
+                                                       const uint8_t *element, const uint8_t *end,
+                                                       int depth)
 {
-    if (!room(w, SLACK)) {
-        return NULL;
-    }
-    const uint8_t *element = at;
-    uint8_t type = *at++;
-    if (is_array) {
-        at = skip_name(at, end);
-    } else {
-        at = put_name(w, at, end);
-    }
-    if (at == NULL || !room(w, SLACK)) {
-        return NULL;
-    }
-    const uint8_t *next = put_common(w, type, at, end, depth);
-    if (next != NULL || w->out->err != TW_OK) {
-        return next;
-    }
     tw_bson_iter iter = {.at = element, .end = end};
-    return tw_bson_iter_next(&iter) && put_value(w, iter.value, depth) ? iter.at : NULL;
+    at = tw_bson_iter_next(&iter) ? put_value(w, at, iter.value, depth) : NULL;
+    return (struct place){at, iter.at};
 }
 
-/* Whether the element at `at` is one that is to be left out. */
-static inline bool is_left_out(const struct writer *w, const uint8_t *at, const uint8_t *end)
+/* One element: name, value. Ends behind it. */
+static inline __attribute__((always_inline)) struct place put_element(struct writer *w, char *at,
+                                                                      const uint8_t *element,
+                                                                      const uint8_t *end,
+                                                                      bool is_array, int depth)
+{
+    struct place place = {room(w, at, ELEMENT_ROOM), element + 1};
+    if (place.at == NULL) {
+        return place;
+    }
+    if (is_array) {
+        place.from = skip_name(place.from, end);
+        place.at = place.from == NULL ? NULL : place.at;
+    } else {
+        place = put_name(w, place.at, place.from, end);
+    }
+    if (place.at == NULL) {
+        return place;
+    }
+    struct place next = put_common(w, place.at, *element, place.from, end, depth);
+    return next.at != NULL || w->out->err != TW_OK ? next
+                                                   : put_rare(w, place.at, element, end, depth);
+}
+
+/* The place behind the element if its name, which begins as one that is to be left out, is that
+ * one; NULL: it is another. */
+static __attribute__((noinline)) const uint8_t *skip_left_out(const struct writer *w,
+                                                              const uint8_t *element,
+                                                              const uint8_t *end)
 {
     size_t len = w->without.len;
-    return (size_t)(end - at) > len + 1 && at[1] == (uint8_t)w->without.ptr[0] &&
-           at[len + 1] == 0 && memcmp(at + 1, w->without.ptr, len) == 0;
+    if ((size_t)(end - element) <= len + 1 || element[len + 1] != 0 ||
+        memcmp(element + 1, w->without.ptr, len) != 0) {
+        return NULL;
+    }
+    tw_bson_iter iter = {.at = element, .end = end};
+    return tw_bson_iter_next(&iter) ? iter.at : end; /* damage: the document ends here */
 }
 
 /* The elements of doc with a comma behind each; the caller takes the last one back. */
-static bool put_elements(struct writer *w, tw_bson doc, bool is_array, int depth)
+static char *put_elements(struct writer *w, char *at, tw_bson doc, bool is_array, int depth)
 {
-    const uint8_t *at = doc.ptr + 4;
     const uint8_t *end = doc.ptr + doc.len - 1; /* the closing 0 */
-    while (at < end) {
-        if (depth == 1 && w->without.len > 0 && is_left_out(w, at, end)) {
-            tw_bson_iter iter = {.at = at, .end = end};
-            at = tw_bson_iter_next(&iter) ? iter.at : end; /* damage: the document ends here */
+    const int without = depth == 1 && w->without.len > 0 ? (uint8_t)w->without.ptr[0] : -1;
+    struct place place = {at, doc.ptr + 4};
+    while (place.from < end) {
+        const uint8_t *skipped =
+            place.from[1] == without ? skip_left_out(w, place.from, end) : NULL;
+        if (skipped != NULL) {
+            place.from = skipped;
             continue;
         }
-        size_t mark = (size_t)(w->at - w->out->ptr);
-        at = put_element(w, at, end, is_array, depth);
-        if (at == NULL) {
-            if (w->out->err == TW_OK) {
-                w->at = w->out->ptr + mark; /* damage: the document ends here */
-            }
-            break;
+        size_t mark = (size_t)(place.at - w->out->ptr);
+        place = put_element(w, place.at, place.from, end, is_array, depth);
+        if (place.at == NULL) { /* damage: the document ends here */
+            return w->out->err == TW_OK ? w->out->ptr + mark : NULL;
         }
-        *w->at++ = ','; /* of the room behind the value */
+        *place.at++ = ','; /* of the room behind the value */
     }
-    return w->out->err == TW_OK;
+    return place.at;
 }
 
-static bool put_doc(struct writer *w, tw_bson doc, bool is_array, int depth)
+static char *put_doc(struct writer *w, char *at, tw_bson doc, bool is_array, int depth)
 {
     if (depth > TW_DEPTH_MAX) {
         return fail(w, TW_E_DEPTH);
     }
-    if (!room(w, 2)) {
-        return false;
+    at = room(w, at, 2);
+    if (at == NULL) {
+        return NULL;
     }
-    *w->at++ = is_array ? '[' : '{';
-    size_t begin = (size_t)(w->at - w->out->ptr);
-    if (doc.len >= 5 && !put_elements(w, doc, is_array, depth)) {
-        return false;
+    *at++ = is_array ? '[' : '{';
+    size_t begin = (size_t)(at - w->out->ptr);
+    at = doc.len < 5 ? at : put_elements(w, at, doc, is_array, depth);
+    if (at == NULL) {
+        return NULL;
     }
-    const char *first = w->out->ptr + begin;
-    w->at -= w->at > first ? 1 : 0; /* the last comma */
-    *w->at++ = is_array ? ']' : '}';
-    return room(w, 1);
+    at -= at > w->out->ptr + begin ? 1 : 0; /* the last comma */
+    *at++ = is_array ? ']' : '}';
+    return room(w, at, 1);
 }
 
 /* ---- for all ---- */
@@ -678,39 +737,36 @@ static const uint8_t *behind(const void *ptr, size_t len)
 void tw_json_write(tw_buf *out, tw_bson doc)
 {
     struct writer w;
-    writer_begin(&w, out, behind(doc.ptr, doc.len));
-    (void)put_doc(&w, doc, false, 1);
-    writer_end(&w);
+    char *at = writer_begin(&w, out, behind(doc.ptr, doc.len));
+    writer_end(&w, put_doc(&w, at, doc, false, 1));
 }
 
 void tw_json_write_without(tw_buf *out, tw_bson doc, tw_str name)
 {
     struct writer w;
-    writer_begin(&w, out, behind(doc.ptr, doc.len));
+    char *at = writer_begin(&w, out, behind(doc.ptr, doc.len));
     w.without = name;
-    (void)put_doc(&w, doc, false, 1);
-    writer_end(&w);
+    writer_end(&w, put_doc(&w, at, doc, false, 1));
 }
 
 void tw_json_write_fields(tw_buf *out, tw_bson doc)
 {
     struct writer w;
-    writer_begin(&w, out, behind(doc.ptr, doc.len));
-    if (doc.len >= 5 && room(&w, 1)) {
-        size_t begin = (size_t)(w.at - out->ptr);
-        if (put_elements(&w, doc, false, 1) && w.at > out->ptr + begin) {
-            w.at--;
-        }
+    char *at = writer_begin(&w, out, behind(doc.ptr, doc.len));
+    at = doc.len < 5 ? at : room(&w, at, 1);
+    if (doc.len >= 5 && at != NULL) {
+        size_t begin = (size_t)(at - out->ptr);
+        at = put_elements(&w, at, doc, false, 1);
+        at -= at != NULL && at > out->ptr + begin ? 1 : 0; /* the last comma */
     }
-    writer_end(&w);
+    writer_end(&w, at);
 }
 
 void tw_json_write_value(tw_buf *out, tw_bson_value value)
 {
     struct writer w;
-    writer_begin(&w, out, behind(value.ptr, value.len));
-    (void)put_value(&w, value, 0);
-    writer_end(&w);
+    char *at = writer_begin(&w, out, behind(value.ptr, value.len));
+    writer_end(&w, put_value(&w, at, value, 0));
 }
 
 void tw_json_write_key(tw_buf *out, tw_key key)
@@ -721,9 +777,8 @@ void tw_json_write_key(tw_buf *out, tw_key key)
 void tw_json_write_str(tw_buf *out, tw_str text)
 {
     struct writer w;
-    writer_begin(&w, out, behind(text.ptr, text.len));
-    (void)put_text(&w, (const uint8_t *)text.ptr, text.len);
-    writer_end(&w);
+    char *at = writer_begin(&w, out, behind(text.ptr, text.len));
+    writer_end(&w, put_text(&w, at, (const uint8_t *)text.ptr, text.len));
 }
 
 void tw_json_write_vector(tw_buf *out, tw_vector vector)
