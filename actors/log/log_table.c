@@ -364,7 +364,7 @@ tw_err log_table_read(log_table *table, uint64_t n, log_row *out)
     if (err != TW_OK) {
         return err == TW_E_END ? TW_E_NOT_FOUND : err;
     }
-    return log_table_row(table, from, true, out);
+    return log_table_row(table, from, n, true, out);
 }
 
 /* Goes on where the last call stood when n is near, and seeks otherwise: a page of a whole
@@ -386,7 +386,7 @@ tw_err log_table_scan(log_table *table, uint64_t n, log_row *out)
         uint64_t at = (uint64_t)sqlite3_column_int64(from, 0);
         table->scan_next = at + 1;
         if (at >= n) {
-            return log_table_row(table, from, true, out);
+            return log_table_row(table, from, at, true, out);
         }
     }
 }
@@ -400,7 +400,9 @@ tw_err log_table_scan_head(log_table *table, uint64_t n, uint64_t upto, log_row 
         sqlite3_bind_int64(from, 2, (sqlite3_int64)upto);
     }
     tw_err err = log_table_step(table, from);
-    return err == TW_OK ? log_table_row(table, from, false, out) : err;
+    return err != TW_OK
+               ? err
+               : log_table_row(table, from, (uint64_t)sqlite3_column_int64(from, 0), false, out);
 }
 
 void log_table_scan_end(log_table *table)

@@ -344,7 +344,7 @@ static tw_err salvage_some(salvage *self, sqlite3_stmt *from, bool is_up, uint64
     tw_err err;
     while ((err = log_table_step(self->table, from)) == TW_OK) {
         log_row row;
-        err = log_table_row(self->table, from, true, &row);
+        err = log_table_row(self->table, from, (uint64_t)sqlite3_column_int64(from, 0), true, &row);
         bool is_next = is_up ? row.n > *last : row.n < *last; /* a damaged tree may go in circles */
         if (!is_next) {
             sqlite3_reset(from);

@@ -229,10 +229,10 @@ static tw_err damaged(log_table *table, uint64_t n)
 }
 
 /* All but the body. *head: its bytes, where the row is packed. */
-static bool row_head(log_table *table, sqlite3_stmt *from, log_row *out, uint32_t *sum,
+static bool row_head(log_table *table, sqlite3_stmt *from, uint64_t n, log_row *out, uint32_t *sum,
                      tw_str *head)
 {
-    *out = (log_row){.n = (uint64_t)sqlite3_column_int64(from, 0)};
+    *out = (log_row){.n = n};
     if (table->has_columns) {
         get_columns(out, from, sum);
         return true;
@@ -270,13 +270,13 @@ static bool row_body(log_table *table, sqlite3_stmt *from, tw_str head, log_row 
     return get_number(body + len - 4, 4) == sum && split_body(out, body, len);
 }
 
-tw_err log_table_row(log_table *table, sqlite3_stmt *from, bool checked, log_row *out)
+tw_err log_table_row(log_table *table, sqlite3_stmt *from, uint64_t n, bool checked, log_row *out)
 {
     TW_ASSERT(from != NULL && out != NULL);
     uint32_t sum;
     tw_str head = {0};
-    bool is_sound =
-        row_head(table, from, out, &sum, &head) && (!checked || row_body(table, from, head, out));
+    bool is_sound = row_head(table, from, n, out, &sum, &head) &&
+                    (!checked || row_body(table, from, head, out));
     return is_sound ? TW_OK : damaged(table, out->n);
 }
 
@@ -286,7 +286,8 @@ tw_err log_table_load_row(log_table *table, sqlite3_stmt *from, log_row *out)
     uint32_t sum;
     bool is_long = sqlite3_column_type(from, table->has_columns ? 10 : 2) == SQLITE_INTEGER;
     tw_str head = {0};
-    bool is_sound = row_head(table, from, out, &sum, &head);
+    uint64_t n = (uint64_t)sqlite3_column_int64(from, 0);
+    bool is_sound = row_head(table, from, n, out, &sum, &head);
     if (is_sound && is_long) { /* rows of the first logs have no checksum of the head */
         is_sound = sum == 0 ? table->has_columns : sum == head_checksum(out);
     } else if (is_sound) {
