@@ -286,7 +286,7 @@ tw_err topic_index_add(topic_index *self, topic_index_member *member)
     }
     query_equality at;
     topic_index_bucket *bucket = NULL;
-    if (choose(self, collection, member->part->filter, &at)) {
+    if (!member->part->any && choose(self, collection, member->part->filter, &at)) {
         bucket = make_bucket(self, collection, &at);
         if (bucket == NULL) {
             free_collection_if_empty(self, collection);

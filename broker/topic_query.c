@@ -156,9 +156,8 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     if (scope.type != 0) {
         err = compile_scope(part, scope);
     }
-    err = err != TW_OK
-              ? err
-              : query_compile_joined(tw_bson_get_doc(item, TW_STR("f")), &part->filter, why);
+    part->filter_bytes = tw_bson_get_doc(item, TW_STR("f"));
+    err = err != TW_OK ? err : query_compile_joined(part->filter_bytes, &part->filter, why);
     err = err != TW_OK ? err : compile_hidden(part, tw_bson_get_doc(item, TW_STR("h")), why);
     return err != TW_OK ? err : compile_search(part, tw_bson_get(item, TW_STR("q")), why);
 }
@@ -175,8 +174,8 @@ static tw_err compile_any(topic_query *self, broker_why *why)
     if (part->db == NULL || part->name == NULL) {
         return TW_E_NO_MEMORY;
     }
-    tw_err err =
-        query_compile_joined(tw_bson_get_doc(self->canonical, TW_STR("af")), &part->filter, why);
+    part->filter_bytes = tw_bson_get_doc(self->canonical, TW_STR("af"));
+    tw_err err = query_compile_joined(part->filter_bytes, &part->filter, why);
     return err != TW_OK ? err
                         : compile_hidden(part, tw_bson_get_doc(self->canonical, TW_STR("ah")), why);
 }

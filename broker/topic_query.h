@@ -36,6 +36,7 @@ typedef struct topic_query_part {
     tw_str told; /* own; "collection":C, as streams of records are told it; ptr NULL in others */
     const catalog_collection *rules; /* borrow: the catalog's */
     query *filter;                   /* own */
+    tw_bson filter_bytes;            /* that it was made of; view into canonical */
     search_query *search;            /* in memory; NULL: none */
     search_mapping mapping;          /* that was declared, in memory */
     tw_arena memory;                 /* own */
@@ -144,5 +145,6 @@ void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
  *   "collection":C,"message":M} */
 void topic_query_render_dispatch(const catalog *catalog, tw_str db, tw_str coll,
                                  tw_bson_value message, tw_buf *out);
-/* True when two parts render a change to the same bytes (same collection and projection). */
-bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b);
+/* Writes over out what the bytes that a part tells depend on, but for the change and its meaning:
+ * parts of equal names tell it by the same bytes. */
+void topic_query_name_rendering(const topic_query_part *part, tw_buf *out);

@@ -252,24 +252,33 @@ void topic_query_minimal(const topic_query_part *part, tw_bson doc, tw_buf *out)
     tw_buf_fini(&shown);
 }
 
-bool topic_query_same_rendering(const topic_query_part *a, const topic_query_part *b)
+/* With its length in front, so that no text can pass for several or for others. */
+static void add_counted(tw_buf *out, tw_str text)
 {
-    TW_ASSERT(a != NULL && b != NULL);
-    TW_ASSERT(a->fields.count <= TW_FIELDS_MAX);
-    if (a->form != b->form || strcmp(a->name, b->name) != 0 || strcmp(a->db, b->db) != 0 ||
-        a->rules != b->rules || a->fields.count != b->fields.count ||
-        a->grant.hidden_count != b->grant.hidden_count) {
-        return false;
+    tw_buf_add_u64(out, text.len);
+    tw_buf_add_byte(out, ':');
+    tw_buf_add_str(out, text);
+}
+
+void topic_query_name_rendering(const topic_query_part *part, tw_buf *out)
+{
+    TW_ASSERT(part->db != NULL && part->name != NULL);
+    TW_ASSERT(part->fields.count <= TW_FIELDS_MAX);
+    tw_buf_clear(out);
+    tw_buf_add_byte(out, (char)part->form);
+    add_counted(out, tw_str_of(part->db));
+    add_counted(out, tw_str_of(part->name));
+    tw_buf_add_u64(out, part->fields.count);
+    tw_buf_add_byte(out, ';');
+    for (size_t i = 0; i < part->fields.count; i++) {
+        add_counted(out, part->fields.names[i]);
     }
-    for (size_t i = 0; i < a->grant.hidden_count; i++) {
-        if (!tw_str_equal(a->grant.hidden[i], b->grant.hidden[i])) {
-            return false;
-        }
+    tw_buf_add_u64(out, part->grant.hidden_count);
+    tw_buf_add_byte(out, ';');
+    for (size_t i = 0; i < part->grant.hidden_count; i++) {
+        add_counted(out, part->grant.hidden[i]);
     }
-    for (size_t i = 0; i < a->fields.count; i++) {
-        if (!tw_str_equal(a->fields.names[i], b->fields.names[i])) {
-            return false;
-        }
+    if (part->form != TOPIC_RECORDS) { /* the version before is told, or that there was none */
+        tw_buf_add(out, part->filter_bytes.ptr, part->filter_bytes.len);
     }
-    return true;
 }

@@ -170,6 +170,19 @@ static const char *rendered(topic_query *asked, unsigned meaning, uint64_t flags
     return text;
 }
 
+static bool tell_alike(const topic_query_part *a, const topic_query_part *b)
+{
+    tw_buf left, right;
+    tw_buf_init(&left, 65536);
+    tw_buf_init(&right, 65536);
+    topic_query_name_rendering(a, &left);
+    topic_query_name_rendering(b, &right);
+    bool alike = tw_str_equal(tw_buf_str(&left), tw_buf_str(&right));
+    tw_buf_fini(&left);
+    tw_buf_fini(&right);
+    return alike;
+}
+
 static void test_topic_query_renderings(void **state)
 {
     (void)state;
@@ -192,8 +205,8 @@ static void test_topic_query_renderings(void **state)
                         "\"seqno\":5}");
     assert_string_equal(rendered(flat, TW_MEANS_DROP, TW_ROW_DROP, "{}"),
                         "\"collection\":\"entries\",\"srv_id\":1,\"seqno\":5}");
-    assert_true(topic_query_same_rendering(&flat->parts[0], &flat->parts[0]));
-    assert_false(topic_query_same_rendering(&flat->parts[0], &nested->parts[0]));
+    assert_true(tell_alike(&flat->parts[0], &flat->parts[0]));
+    assert_false(tell_alike(&flat->parts[0], &nested->parts[0]));
     topic_query_free(&flat);
     topic_query_free(&nested);
 }
@@ -348,7 +361,7 @@ static void test_topic_query_changes_are_told_as_mongodb_does(void **state)
     assert_string_equal(event_of(any, TW_MEANS_DROP, NULL, NULL, false),
                         "\"op\":\"drop\"," NS AT "}");
     topic_query *records = compiled("{'collections':{'person':{'db':'crm'}}}");
-    assert_false(topic_query_same_rendering(part, &records->parts[0]));
+    assert_false(tell_alike(part, &records->parts[0]));
     topic_query_free(&records);
     topic_query_free(&asked);
     topic_query_free(&all);

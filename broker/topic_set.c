@@ -28,7 +28,7 @@ typedef struct rendering {
     size_t marks_count[MEANINGS];  /* topics of that row */
     tw_item_mark *marks[MEANINGS]; /* view: the event's; NULL until it is rendered */
     size_t bytes_len;
-    char bytes[]; /* db NUL name NUL field NUL ... */
+    char bytes[]; /* by topic_query_name_rendering */
 } rendering;
 
 typedef struct gateway {
@@ -175,22 +175,9 @@ topic_set_stats topic_set_figures(const topic_set *self)
 
 /* ---- renderings ---- */
 
-static void name_rendering(const topic_query_part *part, tw_buf *out)
-{
-    TW_ASSERT(part->db != NULL && part->name != NULL);
-    tw_buf_clear(out);
-    tw_buf_add_byte(out, (char)part->form);
-    tw_buf_add(out, part->db, strlen(part->db) + 1);
-    tw_buf_add(out, part->name, strlen(part->name) + 1);
-    for (size_t i = 0; i < part->fields.count; i++) {
-        tw_buf_add_str(out, part->fields.names[i]);
-        tw_buf_add_byte(out, '\0');
-    }
-}
-
 static rendering *join_rendering(topic_set *self, const topic_query_part *part)
 {
-    name_rendering(part, &self->tail);
+    topic_query_name_rendering(part, &self->tail);
     if (self->tail.err != TW_OK) {
         return NULL;
     }

@@ -368,6 +368,90 @@ static void test_topic_set_followers_are_streams_that_name_the_collection(void *
     topic_set_free(&set);
 }
 
+/* ---- rights ---- */
+
+static rights *rights_to(const rights_rule *rule, const char *subject)
+{
+    rights *made = NULL;
+    const rights_table table = {.at = rule, .count = 1, .default_database = "main"};
+    tw_bson claims = bson_text(&arena, tw_arena_format(&arena, "{'sub':'%s'}", subject));
+    assert_int_equal(rights_new(&made, &table, claims, TW_STR("roles")), TW_OK);
+    return made;
+}
+
+enum { AS_RECORDS, AS_CHANGES, AS_EVENTS, WAYS };
+
+static uint64_t open_as(topic_set *set, const rights *whose, int way)
+{
+    tw_bson canonical;
+    uint64_t topic = 0;
+    broker_why why = {0};
+    tw_bson ask = bson_text(&arena, way == AS_RECORDS ? "{'x':'*'}" : "{}");
+    tw_err err =
+        way == AS_RECORDS ? topic_query_of_subscribe(&known, whose, &arena, ask, &canonical, &why)
+        : way == AS_CHANGES
+            ? topic_query_of_watch(&known, whose, &arena, ask, &canonical, &why)
+            : topic_query_of_database(&known, whose, &arena, TW_STR("main"), &canonical, &why);
+    assert_int_equal(err, TW_OK);
+    assert_int_equal(topic_set_open(set, 1, canonical, &topic, &why), TW_OK);
+    return topic;
+}
+
+/* The bytes that a topic is told; "": nothing. */
+static const char *tail_of(const topic_set_events *events, uint64_t topic)
+{
+    const char *found = "";
+    for (size_t i = 0; i < events->count; i++) {
+        const tw_item_event *event = &events->at[i];
+        for (size_t m = 0; m < event->marks.count; m++) {
+            if (event->marks.at[m].topic == topic) {
+                assert_string_equal(found, "");
+                found = tw_arena_format(&arena, "%.*s", (int)event->tail.len, event->tail.ptr);
+            }
+        }
+    }
+    return found;
+}
+
+/* Bytes are shared by those alone whose rights show the same of a record, before and after. */
+static void test_topic_set_rights_share_no_bytes_with_wider_ones(void **unused)
+{
+    (void)unused;
+    static const char *const hidden[] = {"secret"};
+    static const char *const names[] = {"x", "*"}; /* a rule for all has no collection of its own */
+    for (int i = 0; i < WAYS * 2 * 2; i++) {
+        int way = i % WAYS;
+        bool narrow_first = i / WAYS % 2 == 1;
+        const rights_rule rule = {.role = "*",
+                                  .collection = names[i / WAYS / 2],
+                                  .verbs = RIGHTS_READ,
+                                  .filter = bson_text(&arena, "{'owner':'$claims.sub'}"),
+                                  .hidden = hidden,
+                                  .hidden_count = TW_COUNT(hidden)};
+        topic_set *set = NULL;
+        assert_int_equal(topic_set_new(&set, &known, 100), TW_OK);
+        rights *of_ada = rights_to(&rule, "ada");
+        uint64_t all = narrow_first ? 0 : open_as(set, NULL, way);
+        uint64_t ada = open_as(set, of_ada, way);
+        all = narrow_first ? open_as(set, NULL, way) : all;
+        tw_item_log_row row = row_of(5, "x", "{'_id':1,'owner':'ada','secret':'HIDDEN','n':2}",
+                                     "{'_id':1,'owner':'bob','secret':'OLD','gone':1,'n':1}");
+        row.prev = 4;
+        topic_set_events events = {0};
+        assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+        const char *narrow = tail_of(&events, ada);
+        assert_non_null(strstr(tail_of(&events, all), "HIDDEN"));
+        assert_non_null(strstr(narrow, "\"n\":2"));
+        assert_null(strstr(narrow, "HIDDEN"));
+        assert_null(strstr(narrow, "updateDescription"));
+        if (way != AS_RECORDS) { /* it was not there for her */
+            assert_non_null(strstr(narrow, way == AS_CHANGES ? "insert" : "DB_RECORD_ADD"));
+        }
+        topic_set_free(&set);
+        rights_drop(&of_ada);
+    }
+}
+
 static void test_topic_set_without_memory_changes_nothing(void **unused)
 {
     (void)unused;
@@ -403,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_topic_set_topics_end_with_their_last_holder),
         cmocka_unit_test(test_topic_set_change_streams_are_told_of_any_collection),
         cmocka_unit_test(test_topic_set_followers_are_streams_that_name_the_collection),
+        cmocka_unit_test(test_topic_set_rights_share_no_bytes_with_wider_ones),
         cmocka_unit_test(test_topic_set_without_memory_changes_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

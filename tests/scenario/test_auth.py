@@ -36,6 +36,11 @@ auth:
       filter: '{{"owner": "$claims.sub"}}'
       hidden: [secret, deep.secret]
     - {{role: guest, collection: news, verbs: [read]}}
+    - role: wide
+      collection: "*"
+      verbs: [read]
+      filter: '{{"owner": "$claims.sub"}}'
+      hidden: [secret, deep.secret]
 collections:
   - name: notes
     search: {{index: notes}}
@@ -235,7 +240,10 @@ def test_auth_no_row_and_no_field_outside_the_rights(guarded):
             await admin.one("put", collection="notes", doc=note(i, ["ada", "bob", "eve"][i % 3], i))
         done = await admin.one("put", collection="others", doc={"_id": 1, "x": HIDDEN})
         await log_reaches_as(server, admin, done["since"])
+        others, _ = await streams_of(server, sub="root", roles=["admin"])  # who may hear all
         clients, heard = await streams_of(server)
+        clients["wide"] = await opened(server, "/changes", roles=["wide"])
+        heard["wide"] = await clients["wide"].until_sync(None, 30)
         seen = [f["key"] for f in heard["stream"] if f.get("op") == "put" and f["mux_id"] == 1]
         assert sorted(seen) == list(range(0, 30, 3))
         # live: hers change, leave and come; others' change
@@ -251,9 +259,12 @@ def test_auth_no_row_and_no_field_outside_the_rights(guarded):
         heard["stream"] += await clients["stream"].until(
             lambda f: f.get("key") == 99 and f["mux_id"] == 1, 30
         )
-        heard["changes"] += await clients["changes"].until(
-            lambda f: f.get("documentKey") == {"_id": 99}, 30
-        )
+        for name in ("changes", "wide"):
+            heard[name] += await clients[name].until(
+                lambda f: f.get("documentKey") == {"_id": 99}, 30
+            )
+            came = [f["op"] for f in heard[name] if f.get("documentKey") == {"_id": 4}]
+            assert came == ["insert"]  # for her it was not there before
         if "events" in clients:
             heard["events"] += await clients["events"].until(lambda f: f.get("key") == 99, 30)
         live = {
@@ -296,7 +307,7 @@ def test_auth_no_row_and_no_field_outside_the_rights(guarded):
         asks = {"Authorization": f"Bearer {token()}"}
         for path in ("notes", "notes/0", "notes/1", "others", "notes?limit=5"):
             assert HIDDEN not in server.http(f"/api/v1/{path}", headers=asks)[1]
-        for client in (admin, ada, *clients.values()):
+        for client in (admin, ada, *clients.values(), *others.values()):
             await client.socket.close()
 
     run(scenario())
