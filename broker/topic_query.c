@@ -126,6 +126,34 @@ bool topic_query_part_matches(const topic_query_part *part, tw_bson doc)
     return part->search == NULL || search_query_match(part->search, doc, (tw_str){"", 0}, NULL);
 }
 
+/* Of the joined filter what is the rights', so that a stream can tell why a record is gone. */
+static tw_err compile_granted(topic_query_part *part, int64_t which, broker_why *why)
+{
+    TW_ASSERT(part->granted == NULL);
+    if (which == 0 || which == TOPIC_QUERY_WHOLE) {
+        return which == 0 ? TW_OK : query_compile_joined(part->filter_bytes, &part->granted, why);
+    }
+    tw_buf text;
+    tw_bson_builder b;
+    tw_bson_iter iter;
+    uint64_t left = (uint64_t)which;
+    tw_buf_init(&text, TW_TOPIC_QUERY_MAX);
+    tw_bson_begin(&b, &text);
+    tw_bson_open_array(&b, TW_STR("$and"));
+    tw_bson_iter_init(&iter, tw_bson_get_doc(part->filter_bytes, TW_STR("$and")));
+    for (; tw_bson_iter_next(&iter); left >>= 1) {
+        if ((left & 1) != 0) {
+            tw_bson_add_value(&b, TW_STR(""), iter.value);
+        }
+    }
+    tw_bson_close(&b);
+    tw_bson joined = tw_bson_end(&b);
+    tw_err err = text.err != TW_OK ? text.err : left != 0 ? refuse_form(why) : TW_OK;
+    err = err != TW_OK ? err : query_compile_joined(joined, &part->granted, why);
+    tw_buf_fini(&text);
+    return err;
+}
+
 static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part *part,
                            broker_why *why)
 {
@@ -158,6 +186,7 @@ static tw_err compile_part(const catalog *known, tw_bson item, topic_query_part 
     }
     part->filter_bytes = tw_bson_get_doc(item, TW_STR("f"));
     err = err != TW_OK ? err : query_compile_joined(part->filter_bytes, &part->filter, why);
+    err = err != TW_OK ? err : compile_granted(part, tw_bson_get_i64_or(item, TW_STR("r"), 0), why);
     err = err != TW_OK ? err : compile_hidden(part, tw_bson_get_doc(item, TW_STR("h")), why);
     return err != TW_OK ? err : compile_search(part, tw_bson_get(item, TW_STR("q")), why);
 }
@@ -292,6 +321,7 @@ void topic_query_free(topic_query **asked)
     TW_CAST(self, *asked, TOPIC_QUERY_MAGIC);
     for (size_t i = 0; i < self->parts_count; i++) {
         query_free(&self->parts[i].filter);
+        query_free(&self->parts[i].granted);
         tw_arena_fini(&self->parts[i].memory);
         tw_free((void *)(uintptr_t)self->parts[i].db);
         tw_free((void *)(uintptr_t)self->parts[i].name);
@@ -340,5 +370,9 @@ unsigned topic_query_meaning(const topic_query *self, int part, uint64_t flags, 
     if (!live || old.len == 0 || !topic_query_part_matches(held, old)) {
         return 0;
     }
-    return deleted ? TW_MEANS_DELETED : TW_MEANS_LEFT;
+    if (deleted) {
+        return TW_MEANS_DELETED;
+    }
+    bool shown = held->granted == NULL || query_match(held->granted, doc);
+    return shown ? TW_MEANS_LEFT : TW_MEANS_REVOKED;
 }

@@ -7,6 +7,7 @@
  *
  * Canonical form: {"v":1,"a":include archived,"c":[{"d":db,"n":name,"s":scope value (absent: none),
  * "f":filter (scope, the collection's own filter and that of the asker's rights joined in by $and),
+ * "r":which clauses of f's $and the rights' are, as bits (absent: none; -1: f itself),
  * "q":query of the search language (absent: none),"p":[fields] (absent: whole),"h":[fields hidden
  * by rights] (absent: none)},
  * ...]} with c sorted by (d, n), f and p as given otherwise. A change stream:
@@ -37,6 +38,7 @@ typedef struct topic_query_part {
     const catalog_collection *rules; /* borrow: the catalog's */
     query *filter;                   /* own */
     tw_bson filter_bytes;            /* that it was made of; view into canonical */
+    query *granted;                  /* own; of it what the rights show; NULL: all */
     search_query *search;            /* in memory; NULL: none */
     search_mapping mapping;          /* that was declared, in memory */
     tw_arena memory;                 /* own */
@@ -93,7 +95,9 @@ int topic_query_part_of(const topic_query *query, tw_str db, tw_str coll);
 /* What a change means to a part: 0 = nothing, else enum tw_meaning.
  * doc len 0: tombstone (flags TW_ROW_DELETE) or drop; old len 0: no version before.
  * live: false while a snapshot is read (then archived records are omitted unless included; a row
- * that does not match says nothing). Silent rows are the caller's business. */
+ * that does not match says nothing). Silent rows are the caller's business.
+ * A version that the rights do not show is revoked, whatever else it is: were its other fields
+ * looked at, left and revoked would tell of them (docs/decisions/0047). */
 unsigned topic_query_meaning(const topic_query *query, int part, uint64_t flags, tw_bson doc,
                              tw_bson old, tw_position at, bool live);
 
@@ -102,9 +106,9 @@ unsigned topic_query_meaning(const topic_query *query, int part, uint64_t flags,
  * "remove", "drop". The tail is everything behind {"type":T,"mux_id":M,"prev":P, with the last }.
  *   flat put     "srv_id":1,"seqno":5,"proj_id":7,...}            (the document's fields, key
  *   included) nested put
- *   "collection":C,"op":"put","key":K,"version":V,"srv_id":1,"seqno":5,"doc":{...}} left/deleted
- *   "collection":C,"key":K,"why":"left","srv_id":1,"seqno":5} drop
- * "collection":C,"srv_id":1,"seqno":5}
+ *   "collection":C,"op":"put","key":K,"version":V,"srv_id":1,"seqno":5,"doc":{...}}
+ *   left, revoked, deleted "collection":C,"key":K,"why":"left","srv_id":1,"seqno":5}
+ *   drop "collection":C,"srv_id":1,"seqno":5}
  * In a transaction of several rows "last":true|false stands behind seqno. Fields named type,
  * mux_id, prev, srv_id, seqno of a flat document are left out (the server's own stand there). A
  * record with archivetime that its position is not covered by carries "edited_after_archive":true.

@@ -341,6 +341,7 @@ static const char *op_of(const topic_query_part *part, unsigned meaning, const t
     case TW_MEANS_PUT:
         break;
     case TW_MEANS_LEFT:
+    case TW_MEANS_REVOKED:
     case TW_MEANS_DELETED:
         return "delete";
     case TW_MEANS_DROP:

@@ -92,6 +92,7 @@ static const char *event_of(const topic_query_part *part, unsigned meaning,
     case TW_MEANS_PUT:
         return is_added(part, change) ? "DB_RECORD_ADD" : "DB_RECORD_PUT";
     case TW_MEANS_LEFT:
+    case TW_MEANS_REVOKED:
     case TW_MEANS_DELETED:
         return "DB_RECORD_DELETE";
     case TW_MEANS_DROP:

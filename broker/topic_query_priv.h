@@ -3,6 +3,10 @@
 
 #include "broker/topic_query.h"
 
+/* "r" where the whole joined filter is the rights'. */
+enum { TOPIC_QUERY_WHOLE = -1 };
+enum { TOPIC_QUERY_EMPTY = 5 /* bytes of {} */ };
+
 /* Makes what streams of records are told of a part's collection. TW_E_NO_MEMORY. */
 tw_err topic_query_tell_collection(const catalog *known, topic_query_part *part);
 /* "srv_id":1,"seqno":5, and "last" in a transaction of several rows. */

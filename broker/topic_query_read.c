@@ -243,7 +243,7 @@ void topic_query_add_filters(tw_bson_builder *b, tw_str name, const tw_bson *fil
     size_t given = 0;
     tw_bson only = {0};
     for (size_t i = 0; i < count; i++) {
-        bool is_given = filters[i].len > 5; /* 5: {} */
+        bool is_given = filters[i].len > TOPIC_QUERY_EMPTY;
         given += is_given ? 1 : 0;
         only = is_given ? filters[i] : only;
     }
@@ -256,7 +256,7 @@ void topic_query_add_filters(tw_bson_builder *b, tw_str name, const tw_bson *fil
     tw_bson_open_doc(b, name);
     tw_bson_open_array(b, TW_STR("$and"));
     for (size_t i = 0; i < count; i++) {
-        if (filters[i].len > 5) {
+        if (filters[i].len > TOPIC_QUERY_EMPTY) {
             tw_bson_add_doc(b, TW_STR(""), filters[i]);
         }
     }
@@ -316,8 +316,19 @@ static tw_err write_filter(tw_bson_builder *b, const asked *item, tw_key scope)
     }
     const tw_bson filters[] = {tw_bson_end(&inner), item->rules->filter, item->read.filter,
                                item->sought.filter, item->filter};
+    const bool is_right[TW_COUNT(filters)] = {[2] = true, [3] = true};
+    int64_t rights_bits = 0;
+    unsigned given = 0;
+    for (size_t i = 0; i < TW_COUNT(filters); i++) {
+        bool is_given = filters[i].len > TOPIC_QUERY_EMPTY;
+        rights_bits |= is_given && is_right[i] ? INT64_C(1) << given : 0;
+        given += is_given ? 1 : 0;
+    }
     if (clause.err == TW_OK) {
         topic_query_add_filters(b, TW_STR("f"), filters, TW_COUNT(filters));
+    }
+    if (rights_bits != 0) {
+        tw_bson_add_i64(b, TW_STR("r"), given == 1 ? TOPIC_QUERY_WHOLE : rights_bits);
     }
     tw_err err = clause.err;
     tw_buf_fini(&clause);

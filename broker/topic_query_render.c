@@ -23,6 +23,7 @@ tw_str topic_query_type(const topic_query_part *part, unsigned meaning)
         }
         return TW_STR("record");
     case TW_MEANS_LEFT:
+    case TW_MEANS_REVOKED:
     case TW_MEANS_DELETED:
         return TW_STR("remove");
     case TW_MEANS_DROP:
@@ -187,6 +188,15 @@ static void render_told(const topic_query_part *part, const topic_change *change
     tw_buf_fini(&projected);
 }
 
+/* Why a record is gone. */
+static tw_str why_of(unsigned meaning)
+{
+    TW_ASSERT(meaning >= TW_MEANS_LEFT && meaning <= TW_MEANS_DELETED);
+    return meaning == TW_MEANS_DELETED   ? TW_STR("deleted")
+           : meaning == TW_MEANS_REVOKED ? TW_STR("revoked")
+                                         : TW_STR("left");
+}
+
 void topic_query_render(const catalog *known, const topic_query_part *part, unsigned meaning,
                         const topic_change *change, tw_buf *out)
 {
@@ -208,8 +218,8 @@ void topic_query_render(const catalog *known, const topic_query_part *part, unsi
     if (meaning != TW_MEANS_DROP) {
         tw_buf_add_str(out, TW_STR(",\"key\":"));
         tw_json_write_key(out, change->key);
-        tw_buf_add_str(out, meaning == TW_MEANS_LEFT ? TW_STR(",\"why\":\"left\"")
-                                                     : TW_STR(",\"why\":\"deleted\""));
+        tw_buf_add_str(out, TW_STR(",\"why\":"));
+        tw_json_write_str(out, why_of(meaning));
     }
     tw_buf_add_byte(out, ',');
     topic_query_add_position(out, change);

@@ -170,6 +170,132 @@ static const char *rendered(topic_query *asked, unsigned meaning, uint64_t flags
     return text;
 }
 
+/* ---- rights ---- */
+
+static rights *of_ada(const char *filter, const char *search_filter)
+{
+    rights *made = NULL;
+    const rights_rule rules[] = {
+        {.role = "*", .collection = "*", .verbs = RIGHTS_READ, .filter = bson_text(&arena, filter)},
+        {.role = "*",
+         .collection = "*",
+         .verbs = RIGHTS_SEARCH,
+         .filter = bson_text(&arena, search_filter)}};
+    const rights_table table = {.at = rules, .count = 2, .default_database = "main"};
+    tw_bson claims = bson_text(&arena, "{'sub':'ada'}");
+    assert_int_equal(rights_new(&made, &table, claims, TW_STR("roles")), TW_OK);
+    return made;
+}
+
+static tw_bson asked_under(const rights *whose, const char *subscribe)
+{
+    tw_bson out;
+    broker_why why = {0};
+    assert_int_equal(
+        topic_query_of_subscribe(&known, whose, &arena, bson_text(&arena, subscribe), &out, &why),
+        TW_OK);
+    return out;
+}
+
+static void test_topic_query_tells_apart_what_the_rights_are(void **state)
+{
+    (void)state;
+    rights *ada = of_ada("{'owner':'$claims.sub'}", "{'open':true}");
+    static const struct {
+        const char *subscribe;
+        const char *form;
+    } samples[] = {
+        {"{'a':'*'}", "\"f\":{\"owner\":\"ada\"},\"r\":-1"},
+        {"{'a':{'filter':{'n':1}}}", "\"f\":{\"$and\":[{\"owner\":\"ada\"},{\"n\":1}]},\"r\":1"},
+        {"{'entries':{'filter':{'n':1}},'project_id':7}",
+         "\"f\":{\"$and\":[{\"proj_id\":7},{\"owner\":\"ada\"},{\"n\":1}]},\"r\":2"},
+        {"{'a':{'search':{'query':'x'},'filter':{'n':1}}}",
+         "\"f\":{\"$and\":[{\"owner\":\"ada\"},{\"open\":true},{\"n\":1}]},\"r\":3"},
+    };
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        const char *shown = bson_shown(&arena, asked_under(ada, samples[i].subscribe));
+        if (strstr(shown, samples[i].form) == NULL) {
+            fail_msg("%s: %s", samples[i].subscribe, shown);
+        }
+        shown = bson_shown(&arena, asked_under(NULL, samples[i].subscribe));
+        assert_null(strstr(shown, "\"r\":"));
+    }
+    char of_hers[17], of_all[17];
+    topic_query_name(asked_under(ada, "{'a':'*'}"), of_hers);
+    topic_query_name(asked_under(NULL, "{'a':{'filter':{'owner':'ada'}}}"), of_all);
+    assert_string_not_equal(of_hers, of_all);
+    tw_bson watch;
+    broker_why why;
+    assert_int_equal(
+        topic_query_of_watch(&known, ada, &arena, bson_text(&arena, "{}"), &watch, &why), TW_OK);
+    assert_null(strstr(bson_shown(&arena, watch), "\"r\":")); /* nothing is told of it there */
+    static const char *const wrong[] = {
+        "{'v':1,'c':[{'d':'main','n':'a','f':{'x':1},'r':1}]}",
+        "{'v':1,'c':[{'d':'main','n':'a','f':{'$and':[{'x':1},{'y':1}]},'r':4}]}",
+        "{'v':1,'c':[{'d':'main','n':'a','f':{'$and':[{'x':1},{'y':1}]},'r':-2}]}",
+        "{'v':1,'c':[{'d':'main','n':'a','r':1}]}"};
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        topic_query *asked = NULL;
+        assert_int_equal(topic_query_compile(&known, bson_text(&arena, wrong[i]), &asked, &why),
+                         TW_E_BAD_QUERY);
+        assert_null(asked);
+    }
+    rights_drop(&ada);
+}
+
+static void test_topic_query_revoked_is_what_the_rights_do_not_show(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *subscribe;
+        const char *before;
+        const char *after; /* NULL: removed */
+        unsigned means;
+    } samples[] = {
+        {"{'a':'*'}", "{'owner':'ada'}", "{'owner':'bob'}", TW_MEANS_REVOKED},
+        {"{'a':'*'}", "{'owner':'ada'}", NULL, TW_MEANS_DELETED},
+        {"{'a':'*'}", "{'owner':'bob'}", "{'owner':'eve'}", 0},
+        {"{'a':'*'}", "{'owner':'bob'}", "{'owner':'ada'}", TW_MEANS_PUT},
+        {"{'a':{'filter':{'n':1}}}", "{'owner':'ada','n':1}", "{'owner':'ada','n':2}",
+         TW_MEANS_LEFT},
+        {"{'a':{'filter':{'n':1}}}", "{'owner':'ada','n':1}", "{'owner':'bob','n':1}",
+         TW_MEANS_REVOKED},
+        /* n of a version that is not hers is not told either */
+        {"{'a':{'filter':{'n':1}}}", "{'owner':'ada','n':1}", "{'owner':'bob','n':2}",
+         TW_MEANS_REVOKED},
+        {"{'a':{'filter':{'n':1}}}", "{'owner':'ada','n':3}", "{'owner':'bob','n':1}", 0},
+        {"{'entries':'*','project_id':7}", "{'owner':'ada','proj_id':7}",
+         "{'owner':'ada','proj_id':8}", TW_MEANS_LEFT},
+        {"{'entries':'*','project_id':7}", "{'owner':'ada','proj_id':7}",
+         "{'owner':'bob','proj_id':7}", TW_MEANS_REVOKED},
+        {"{'a':{'search':{'query':'t:x'}}}", "{'owner':'ada','open':true,'t':'x'}",
+         "{'owner':'ada','open':true,'t':'y'}", TW_MEANS_LEFT},
+        {"{'a':{'search':{'query':'t:x'}}}", "{'owner':'ada','open':true,'t':'x'}",
+         "{'owner':'ada','open':false,'t':'x'}", TW_MEANS_REVOKED},
+    };
+    rights *ada = of_ada("{'owner':'$claims.sub'}", "{'open':true}");
+    for (size_t i = 0; i < TW_COUNT(samples); i++) {
+        topic_query *asked = NULL;
+        broker_why why = {0};
+        tw_bson canonical_form = asked_under(ada, samples[i].subscribe);
+        assert_int_equal(topic_query_compile(&known, canonical_form, &asked, &why), TW_OK);
+        tw_bson before = bson_text(&arena, samples[i].before);
+        tw_bson after =
+            samples[i].after == NULL ? (tw_bson){0} : bson_text(&arena, samples[i].after);
+        uint64_t flags = after.len == 0 ? TW_ROW_DELETE : TW_ROW_PUT;
+        tw_position at = {1, 5};
+        unsigned means = topic_query_meaning(asked, 0, flags, after, before, at, true);
+        if (means != samples[i].means) {
+            fail_msg("sample %zu: %u, not %u", i, means, samples[i].means);
+        }
+        bool in_snapshot = samples[i].means == TW_MEANS_PUT;
+        assert_int_equal(topic_query_meaning(asked, 0, flags, after, before, at, false),
+                         in_snapshot ? TW_MEANS_PUT : 0);
+        topic_query_free(&asked);
+    }
+    rights_drop(&ada);
+}
+
 static bool tell_alike(const topic_query_part *a, const topic_query_part *b)
 {
     tw_buf left, right;
@@ -203,6 +329,9 @@ static void test_topic_query_renderings(void **state)
     assert_string_equal(rendered(flat, TW_MEANS_LEFT, TW_ROW_PUT, "{}"),
                         "\"collection\":\"entries\",\"key\":\"k\",\"why\":\"left\",\"srv_id\":1,"
                         "\"seqno\":5}");
+    assert_string_equal(rendered(nested, TW_MEANS_REVOKED, TW_ROW_PUT, "{}"),
+                        "\"collection\":\"crm.person\",\"key\":\"k\",\"why\":\"revoked\","
+                        "\"srv_id\":1,\"seqno\":5}");
     assert_string_equal(rendered(flat, TW_MEANS_DROP, TW_ROW_DROP, "{}"),
                         "\"collection\":\"entries\",\"srv_id\":1,\"seqno\":5}");
     assert_true(tell_alike(&flat->parts[0], &flat->parts[0]));
@@ -355,6 +484,8 @@ static void test_topic_query_changes_are_told_as_mongodb_does(void **state)
                         "\"op\":\"delete\"," NS ID AT ",\"origin\":\"req\"}");
     assert_string_equal(event_of(part, TW_MEANS_LEFT, NULL, "{}", true),
                         event_of(part, TW_MEANS_DELETED, NULL, "{}", true));
+    assert_string_equal(event_of(part, TW_MEANS_REVOKED, NULL, "{}", true),
+                        event_of(part, TW_MEANS_DELETED, NULL, "{}", true));
     assert_string_equal(event_of(part, TW_MEANS_DROP, NULL, NULL, false),
                         "\"op\":\"drop\"," NS AT "}");
     const topic_query_part *any = &all->parts[all->parts_count - 1];
@@ -451,6 +582,7 @@ static void test_topic_query_events_are_those_of_the_realtime_database(void **st
     const char *gone = event_of(part, TW_MEANS_DELETED, NULL, "{}", false);
     assert_string_equal(gone, "\"event\":\"DB_RECORD_DELETE\"," DB ",\"collection\":\"person\","
                               "\"key\":\"k\",\"version\":0,\"record\":{\"_id\":\"k\"}" AT "}");
+    assert_string_equal(event_of(part, TW_MEANS_REVOKED, NULL, "{}", false), gone);
     const char *dropped = event_of(part, TW_MEANS_DROP, NULL, NULL, false);
     assert_string_equal(dropped,
                         "\"event\":\"DB_COLLECTION_DROP\"," DB ",\"collection\":\"person\"" AT "}");
@@ -470,6 +602,8 @@ int main(void)
         cmocka_unit_test(test_topic_query_equal_asks_are_equal_bytes),
         cmocka_unit_test(test_topic_query_bad_asks_are_refused),
         cmocka_unit_test(test_topic_query_meanings),
+        cmocka_unit_test(test_topic_query_tells_apart_what_the_rights_are),
+        cmocka_unit_test(test_topic_query_revoked_is_what_the_rights_do_not_show),
         cmocka_unit_test(test_topic_query_renderings),
         cmocka_unit_test(test_topic_query_projection_is_mongodbs),
         cmocka_unit_test(test_topic_query_watch_names_what_may_be_read),

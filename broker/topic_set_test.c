@@ -36,25 +36,45 @@ static int teardown(void **state)
     return 0;
 }
 
-static tw_bson canonical_of(const char *subscribe)
+/* What a rule gives to a subject. */
+static rights *rights_to(const rights_rule *rule, const char *subject)
+{
+    rights *made = NULL;
+    const rights_table table = {.at = rule, .count = 1, .default_database = "main"};
+    tw_bson claims = bson_text(&arena, tw_arena_format(&arena, "{'sub':'%s'}", subject));
+    assert_int_equal(rights_new(&made, &table, claims, TW_STR("roles")), TW_OK);
+    return made;
+}
+
+static tw_bson canonical_under(const rights *whose, const char *subscribe)
 {
     tw_bson out;
     broker_why why = {0};
     tw_err err =
-        topic_query_of_subscribe(&known, NULL, &arena, bson_text(&arena, subscribe), &out, &why);
+        topic_query_of_subscribe(&known, whose, &arena, bson_text(&arena, subscribe), &out, &why);
     if (err != TW_OK) {
         fail_msg("%s: %s", subscribe, why.text);
     }
     return out;
 }
 
-static uint64_t open_topic(topic_set *set, uint64_t gateway, const char *subscribe)
+static tw_bson canonical_of(const char *subscribe)
+{
+    return canonical_under(NULL, subscribe);
+}
+
+static uint64_t open_canonical(topic_set *set, uint64_t gateway, tw_bson canonical)
 {
     uint64_t topic = 0;
     broker_why why = {0};
-    assert_int_equal(topic_set_open(set, gateway, canonical_of(subscribe), &topic, &why), TW_OK);
+    assert_int_equal(topic_set_open(set, gateway, canonical, &topic, &why), TW_OK);
     assert_true(topic > 0 && topic < TW_I64_MAX);
     return topic;
+}
+
+static uint64_t open_topic(topic_set *set, uint64_t gateway, const char *subscribe)
+{
+    return open_canonical(set, gateway, canonical_of(subscribe));
 }
 
 static tw_item_log_row row_of(uint64_t n, const char *coll, const char *doc, const char *old)
@@ -128,6 +148,11 @@ typedef struct held {
     topic_query *query;
 } held;
 
+static bool tells(const tw_item_event *event, const char *why)
+{
+    return memmem(event->tail.ptr, event->tail.len, why, strlen(why)) != NULL;
+}
+
 /* The meaning that the events tell a topic; 0: nothing. */
 static unsigned told(const topic_set_events *events, uint64_t topic)
 {
@@ -140,9 +165,9 @@ static unsigned told(const topic_set_events *events, uint64_t topic)
             }
             assert_int_equal(found, 0); /* once at most */
             found = tw_str_equal(event->type, TW_STR("record")) ? TW_MEANS_PUT
-                    : memmem(event->tail.ptr, event->tail.len, "\"why\":\"left\"", 12) != NULL
-                        ? TW_MEANS_LEFT
-                        : TW_MEANS_DELETED;
+                    : tells(event, "\"why\":\"left\"")          ? TW_MEANS_LEFT
+                    : tells(event, "\"why\":\"revoked\"")       ? TW_MEANS_REVOKED
+                                                                : TW_MEANS_DELETED;
         }
     }
     return found;
@@ -154,13 +179,18 @@ static void test_topic_set_random_topics_equal_a_scan_of_all(void **unused)
     static held all[TOPICS];
     size_t count = 0;
     topic_set *set = NULL;
+    const rights_rule rule = {.role = "*",
+                              .collection = "x",
+                              .verbs = RIGHTS_READ,
+                              .filter = bson_text(&arena, "{'b':'$claims.sub'}")};
+    rights *askers[] = {NULL, rights_to(&rule, "k1"), rights_to(&rule, "k2")};
     assert_int_equal(topic_set_new(&set, &known, TW_TOPICS_MAX), TW_OK);
     topic_set_clock(set, 1);
     for (int i = 0; i < TOPICS; i++) {
         const char *text = tw_arena_format(&arena, "{'x':{'filter':%s%s}}", random_filter(),
                                            draw(2) == 0 ? ",'fields':['a']" : "");
-        tw_bson canonical = canonical_of(text);
-        uint64_t topic = open_topic(set, 1 + draw(3), text);
+        tw_bson canonical = canonical_under(askers[draw(TW_COUNT(askers))], text);
+        uint64_t topic = open_canonical(set, 1 + draw(3), canonical);
         bool again = false;
         for (size_t k = 0; k < count; k++) {
             again = again || all[k].topic == topic;
@@ -174,6 +204,7 @@ static void test_topic_set_random_topics_equal_a_scan_of_all(void **unused)
     }
     assert_int_equal(topic_set_figures(set).topics, count);
     uint64_t matched = 0;
+    uint64_t of_meaning[TW_MEANS_DROP + 1] = {0};
     for (unsigned n = 1; n <= ROWS; n++) {
         const char *old = draw(3) == 0 ? NULL : random_doc(n);
         const char *doc = old != NULL && draw(4) == 0 ? NULL : random_doc(n);
@@ -189,13 +220,18 @@ static void test_topic_set_random_topics_equal_a_scan_of_all(void **unused)
                          bson_shown(&arena, all[i].query->canonical), got, wanted);
             }
             matched += wanted != 0;
+            of_meaning[wanted]++;
         }
     }
+    assert_true(of_meaning[TW_MEANS_LEFT] > 0 && of_meaning[TW_MEANS_REVOKED] > 0);
     topic_set_stats stats = topic_set_figures(set);
     assert_int_equal(stats.matched, matched);
     assert_true(stats.tested < (uint64_t)ROWS * count); /* the index leaves something out */
     for (size_t i = 0; i < count; i++) {
         topic_query_free(&all[i].query);
+    }
+    for (size_t i = 0; i < TW_COUNT(askers); i++) {
+        rights_drop(&askers[i]);
     }
     topic_set_free(&set);
 }
@@ -368,17 +404,6 @@ static void test_topic_set_followers_are_streams_that_name_the_collection(void *
     topic_set_free(&set);
 }
 
-/* ---- rights ---- */
-
-static rights *rights_to(const rights_rule *rule, const char *subject)
-{
-    rights *made = NULL;
-    const rights_table table = {.at = rule, .count = 1, .default_database = "main"};
-    tw_bson claims = bson_text(&arena, tw_arena_format(&arena, "{'sub':'%s'}", subject));
-    assert_int_equal(rights_new(&made, &table, claims, TW_STR("roles")), TW_OK);
-    return made;
-}
-
 enum { AS_RECORDS, AS_CHANGES, AS_EVENTS, WAYS };
 
 static uint64_t open_as(topic_set *set, const rights *whose, int way)
@@ -452,6 +477,59 @@ static void test_topic_set_rights_share_no_bytes_with_wider_ones(void **unused)
     }
 }
 
+/* One change, three words: each topic is told its own, rendered once for all who are told it. */
+static void test_topic_set_tells_why_to_each(void **unused)
+{
+    (void)unused;
+    const rights_rule rule = {.role = "*",
+                              .collection = "x",
+                              .verbs = RIGHTS_READ,
+                              .filter = bson_text(&arena, "{'owner':'$claims.sub'}")};
+    rights *of_ada = rights_to(&rule, "ada");
+    topic_set *set = NULL;
+    assert_int_equal(topic_set_new(&set, &known, 100), TW_OK);
+    uint64_t all = open_topic(set, 1, "{'x':'*'}");
+    uint64_t asks = open_topic(set, 1, "{'x':{'filter':{'owner':'ada'}}}");
+    uint64_t hers = open_canonical(set, 1, canonical_under(of_ada, "{'x':'*'}"));
+    uint64_t both =
+        open_canonical(set, 2, canonical_under(of_ada, "{'x':{'filter':{'owner':'ada'}}}"));
+    assert_true(asks != hers && hers != both); /* what they are told differs, or may */
+    static const struct {
+        const char *doc; /* NULL: removed */
+        const char *old;
+        const char *told[4]; /* to all, asks, hers, both */
+        size_t renderings;
+    } changes[] = {
+        {"{'_id':1,'owner':'bob'}",
+         "{'_id':1,'owner':'ada'}",
+         {"\"op\":\"put\"", "\"why\":\"left\"", "\"why\":\"revoked\"", "\"why\":\"revoked\""},
+         3},
+        {NULL,
+         "{'_id':1,'owner':'ada'}",
+         {"\"why\":\"deleted\"", "\"why\":\"deleted\"", "\"why\":\"deleted\"",
+          "\"why\":\"deleted\""},
+         1},
+        {"{'_id':1,'owner':'eve'}", "{'_id':1,'owner':'bob'}", {"\"op\":\"put\"", "", "", ""}, 1},
+    };
+    for (size_t i = 0; i < TW_COUNT(changes); i++) {
+        topic_set_events events = {0};
+        tw_item_log_row row = row_of(5 + i, "x", changes[i].doc, changes[i].old);
+        assert_int_equal(topic_set_apply(set, &arena, &row, &events), TW_OK);
+        assert_int_equal(events.count, changes[i].renderings);
+        const uint64_t topics[] = {all, asks, hers, both};
+        for (size_t k = 0; k < TW_COUNT(topics); k++) {
+            const char *tail = tail_of(&events, topics[k]);
+            if (changes[i].told[k][0] == '\0' ? tail[0] != '\0'
+                                              : strstr(tail, changes[i].told[k]) == NULL) {
+                fail_msg("change %zu, topic %zu: %s", i, k, tail);
+            }
+            assert_true(k == 0 || strstr(tail, "bob") == NULL); /* nothing of what is not theirs */
+        }
+    }
+    topic_set_free(&set);
+    rights_drop(&of_ada);
+}
+
 static void test_topic_set_without_memory_changes_nothing(void **unused)
 {
     (void)unused;
@@ -488,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_topic_set_change_streams_are_told_of_any_collection),
         cmocka_unit_test(test_topic_set_followers_are_streams_that_name_the_collection),
         cmocka_unit_test(test_topic_set_rights_share_no_bytes_with_wider_ones),
+        cmocka_unit_test(test_topic_set_tells_why_to_each),
         cmocka_unit_test(test_topic_set_without_memory_changes_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -46,8 +46,9 @@ enum tw_row_flags {
 enum tw_meaning {
     TW_MEANS_PUT = 1,
     TW_MEANS_LEFT = 2,    /* no longer matches */
-    TW_MEANS_DELETED = 3, /* a tombstone of a record that matched */
-    TW_MEANS_DROP = 4,    /* the collection was dropped */
+    TW_MEANS_REVOKED = 3, /* is there, but outside what the asker's rights show */
+    TW_MEANS_DELETED = 4, /* a tombstone of a record that matched */
+    TW_MEANS_DROP = 5,    /* the collection was dropped */
 };
 
 /* Why a resume starts over. */

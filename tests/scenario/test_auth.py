@@ -272,7 +272,7 @@ def test_auth_no_row_and_no_field_outside_the_rights(guarded):
             for f in heard["stream"]
             if f.get("mux_id") == 1 and "key" in f
         }
-        assert (live[3], live[4], live[6]) == ("left", "put", "deleted")
+        assert (live[3], live[4], live[6]) == ("revoked", "put", "deleted")
         assert 1 not in live and 2 not in live and 5 not in live
         ada = await opened(server, "/db")
         answers = []
@@ -308,6 +308,97 @@ def test_auth_no_row_and_no_field_outside_the_rights(guarded):
         for path in ("notes", "notes/0", "notes/1", "others", "notes?limit=5"):
             assert HIDDEN not in server.http(f"/api/v1/{path}", headers=asks)[1]
         for client in (admin, ada, *clients.values(), *others.values()):
+            await client.socket.close()
+
+    run(scenario())
+
+
+def gone(frames, mux_id):
+    """What a stream says of records that are gone, and of those that came back: in order."""
+    told = []
+    for frame in frames:
+        if frame.get("mux_id") != mux_id or "key" not in frame or frame["key"] == 99:
+            continue
+        if frame["type"] == "remove":  # the same names whatever the reason, and no others
+            names = "type mux_id collection key why srv_id seqno".split()
+            assert sorted(frame.keys() - {"prev"}) == sorted(names), frame
+        told.append((frame["seqno"], frame["key"], frame.get("why", "put")))
+    return told
+
+
+NARROW = {"filter": {"n": {"$lt": 10}}}
+
+
+async def resumed(server, kept, **more):
+    """Streams 1 (with a filter) and 2 from kept positions, and their frames up to each sync."""
+    client = await opened(server)
+    await client.send(type="subscribe", mux_id=1, notes=NARROW, **kept[1], **more)
+    await client.send(type="subscribe", mux_id=2, notes="*", **kept[2], **more)
+    frames = await client.until_sync(1, 30)
+    if not any(f["type"] == "sync" and f["mux_id"] == 2 for f in frames):
+        frames += await client.until_sync(2, 30)
+    return client, frames
+
+
+def test_auth_revoked_is_told_live_and_on_resume(guarded):
+    """Owner moved: revoked. The stream's own filter: left. The same words to who comes back."""
+    server = guarded()
+
+    async def scenario():
+        admin = await opened(server, "/db", sub="root", roles=["admin"])
+        for key in (1, 2, 3, 4, 5):
+            done = await admin.one("put", collection="notes", doc=note(key, "ada", 1))
+        await log_reaches_as(server, admin, done["since"])
+        live, begun = await resumed(server, {1: {}, 2: {}})
+        kept = {
+            f["mux_id"]: {"since": f["since"], "query": f["query"]}
+            for f in begun
+            if f["type"] == "sync"
+        }
+        changes = await opened(server, "/changes")
+        await changes.until_sync(None, 30)
+        await admin.one("put", collection="notes", doc=note(1, "bob", 1))
+        await admin.one("put", collection="notes", doc=note(2, "ada", 50))
+        await admin.one("remove", collection="notes", id=3)
+        await admin.one("put", collection="notes", doc=note(4, "bob", 50))
+        await admin.one("put", collection="notes", doc=note(5, "bob", 1))
+        await admin.one("put", collection="notes", doc=note(1, "eve", 2))  # nothing of hers
+        await admin.one("put", collection="notes", doc=note(5, "ada", 2))
+        done = await admin.one("put", collection="notes", doc=note(99, "ada", 1))
+        heard = []
+        while sum(f.get("key") == 99 for f in heard) < 2:
+            heard.append(await live.next(30))
+        narrow, wide = gone(heard, 1), gone(heard, 2)
+        assert [told[1:] for told in narrow] == [
+            (1, "revoked"),
+            (2, "left"),
+            (3, "deleted"),
+            (4, "revoked"),  # n of what is not hers any more is not told by another word
+            (5, "revoked"),
+            (5, "put"),
+        ]
+        assert [told[1:] for told in wide] == [
+            (1, "revoked"),
+            (2, "put"),
+            (3, "deleted"),
+            (4, "revoked"),
+            (5, "revoked"),
+            (5, "put"),
+        ]
+        await log_reaches_as(server, admin, done["since"])
+        late, again = await resumed(server, kept)
+        assert not any(f["type"] == "reset" for f in again)
+        assert (gone(again, 1), gone(again, 2)) == (narrow, wide)
+        # a copy that is compared: what was never hers and what never was are told alike
+        have = {"manifests": {"notes": [[1, 1], [77, 1]]}}
+        copies, compared = await resumed(server, {1: {}, 2: {}}, **have)
+        told = [(f["key"], f["why"]) for f in compared if f["type"] == "remove"]
+        assert sorted(told) == [(1, "left")] * 2 + [(77, "left")] * 2
+        other = await changes.until(lambda f: f.get("documentKey") == {"_id": 99}, 30)
+        ops = [f["op"] for f in other if f.get("documentKey") == {"_id": 1}]
+        assert ops == ["delete"] and "why" not in json.dumps(other)
+        assert HIDDEN not in json.dumps([heard, again, other])
+        for client in (admin, live, changes, late, copies):
             await client.socket.close()
 
     run(scenario())
