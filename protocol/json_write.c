@@ -1,8 +1,9 @@
 /* json_write.c - BSON to JSON, the hot path of rendering; see json.h.
  *
  * One walk over the raw bytes. Text is looked at a block at a time while it is copied. The place of
- * the next byte goes from function to function by value, so that it stays in a register: in a struct
- * it would be stored and loaded again for each byte that is written, which might be a part of it.
+ * the next byte goes from function to function by value, so that it stays in a register: in a
+ * struct it would be stored and loaded again for each byte that is written, which might be a part
+ * of it.
  *
  * Invariants
  * 1. Nothing is written without room() before it; room() leaves SLACK bytes more than it was asked.

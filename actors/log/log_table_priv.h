@@ -55,8 +55,8 @@ tw_err log_table_fail(log_table *table, int code); /* maps a result of SQLite's,
 tw_err log_table_step(log_table *table, sqlite3_stmt *statement); /* OK: a row; END: none */
 /* Binds a row to SQL_INSERT; what is bound lives in table until the next. */
 tw_err log_table_bind_row(log_table *table, sqlite3_stmt *to, const log_row *row);
-/* The row that a statement stands on, whose number is n. checked: with its body, whose checksum is held against all.
- * TW_E_CORRUPT: it is damaged; out then has its number at least. */
+/* The row that a statement stands on, whose number is n. checked: with its body, whose checksum is
+ * held against all. TW_E_CORRUPT: it is damaged; out then has its number at least. */
 tw_err log_table_row(log_table *table, sqlite3_stmt *from, uint64_t n, bool checked, log_row *out);
 /* The same for SQL_LOAD, which gives the length alone of a long body. */
 tw_err log_table_load_row(log_table *table, sqlite3_stmt *from, log_row *out);

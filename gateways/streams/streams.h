@@ -65,7 +65,7 @@ typedef struct streams_figures {
     uint64_t frames, deliveries, pages, gaps, behind, resets, joined_from_ring, ring_bytes;
 } streams_figures;
 
-/* now_ms: of the clock that streams_tick tells; what is due is reckoned from it before the first. */
+/* now_ms: of the clock that streams_tick tells; what is due is counted from it before the first. */
 tw_err streams_new(streams **out, const catalog *collections, const streams_sink *sink,
                    uint64_t now_ms);
 void streams_free(streams **self); /* after streams_conn_gone for every connection */
