@@ -1,44 +1,11 @@
 /* search_query_compile.c - from the clauses of search_query.h to a tree. One row, one clause. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "broker/search_query_priv.h"
 
 static tw_err compile(search_compiler *self, tw_bson_value query, int depth, search_node **out);
 
-/* ---- parts that several clauses share ---- */
-/* A copy; that of an empty text is empty, and not NULL. */
-static tw_str keep(search_compiler *self, tw_str text)
-{
-    return text.len == 0 ? TW_STR("") : tw_arena_str(self->arena, text);
-}
-
-search_node *search_node_new(search_compiler *self, search_kind kind, tw_err *err)
-{
-    search_node *node = NULL;
-    if (++self->nodes > SEARCH_NODES_MAX) {
-        *err = broker_refuse(self->why, TW_E_TOO_COSTLY,
-                             "The query has over %d clauses, a text in many fields is many.",
-                             SEARCH_NODES_MAX);
-        return NULL;
-    }
-    node = tw_arena_zero(self->arena, 1, sizeof *node);
-    *err = node == NULL ? TW_E_NO_MEMORY : TW_OK;
-    if (node != NULL) {
-        node->kind = kind;
-        node->boost = 1;
-    }
-    return node;
-}
-
-static tw_err refuse_param(search_compiler *self, const char *clause, tw_str name)
-{
-    char shown[BROKER_SHOWN_MAX];
-    return broker_refuse(self->why, TW_E_BAD_QUERY,
-                         "%s: \"%s\" is not supported by the embedded search.", clause,
-                         broker_show(name, shown));
-}
-
+/* ---- parameters ---- */
 /* A parameter that is not carried out is refused. */
 static tw_err check_params(search_compiler *self, const char *clause, tw_bson params,
                            const char *known)
@@ -46,7 +13,7 @@ static tw_err check_params(search_compiler *self, const char *clause, tw_bson pa
     tw_bson_iter iter;
     for (tw_bson_iter_init(&iter, params); tw_bson_iter_next(&iter);) {
         if (!tw_str_in_list(iter.name, known, ' ')) {
-            return refuse_param(self, clause, iter.name);
+            return search_refuse_param(self, clause, iter.name);
         }
     }
     return TW_OK;
@@ -56,258 +23,6 @@ static double number_or(tw_bson doc, const char *name, double fallback)
 {
     tw_bson_value value = tw_bson_get(doc, tw_str_of(name));
     return tw_bson_value_is_number(value) ? tw_bson_value_double(value) : fallback;
-}
-
-bool search_node_field(search_compiler *self, search_node *node, tw_str name)
-{
-    static const char keyword[] = ".keyword";
-    node->field = node->path = name;
-    if (self->mapping == NULL) {
-        size_t tail = sizeof keyword - 1;
-        if (name.len > tail && memcmp(name.ptr + name.len - tail, keyword, tail) == 0) {
-            node->path.len -= tail;
-            node->type = SEARCH_KEYWORD;
-        }
-        return true;
-    }
-    const search_field *field = search_mapping_find(self->mapping, name);
-    if (field == NULL || field->type == SEARCH_OPAQUE) {
-        return false;
-    }
-    node->path = field->path;
-    node->type = field->type;
-    node->number = field->number;
-    node->ignore_above = field->ignore_above;
-    return true;
-}
-
-int search_least(tw_bson_value given, size_t of, int fallback)
-{
-    tw_str text = tw_bson_value_str(given);
-    int64_t number = 0;
-    if (given.type == 0) {
-        return fallback;
-    }
-    if (text.ptr != NULL) {
-        bool percent = text.len > 0 && text.ptr[text.len - 1] == '%';
-        double value = 0;
-        if (!search_number_of_text(SEARCH_LONG, (tw_str){text.ptr, text.len - (percent ? 1 : 0)},
-                                   false, &value) ||
-            fabs(value) > 1e6) {
-            return fallback;
-        }
-        number = (int64_t)(percent ? trunc(value * (double)of / 100) : value);
-    } else if (!tw_bson_value_i64(given, &number) || number > 1000000 || number < -1000000) {
-        return fallback;
-    }
-    number = number < 0 ? (int64_t)of + number : number;
-    return number < 0 ? 0 : (int)number;
-}
-
-static tw_err add_terms(search_compiler *self, search_node *node, tw_str text)
-{
-    search_text *words = tw_arena_alloc(self->arena, sizeof *words);
-    size_t count = 0;
-    if (words == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    search_text_init(words, text, 0);
-    while (search_text_next(words)) {
-        count++;
-    }
-    if (count > SEARCH_TERMS_MAX) {
-        return broker_refuse(self->why, TW_E_TOO_COSTLY, "A text has %zu terms, allowed are %d.",
-                             count, SEARCH_TERMS_MAX);
-    }
-    node->terms = tw_arena_zero(self->arena, count + 1, sizeof *node->terms);
-    node->weights = tw_arena_zero(self->arena, count + 1, sizeof *node->weights);
-    node->places = tw_arena_zero(self->arena, count + 1, sizeof *node->places);
-    if (node->terms == NULL || node->weights == NULL || node->places == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    search_text_init(words, text, 0);
-    while (search_text_next(words)) {
-        tw_str term = keep(self, search_text_term(words));
-        if (term.ptr == NULL) {
-            return TW_E_NO_MEMORY;
-        }
-        node->places[node->terms_count] = words->position;
-        node->terms[node->terms_count++] = term;
-    }
-    return TW_OK;
-}
-
-static tw_err one_term(search_compiler *self, search_node *node, tw_str term)
-{
-    node->terms = tw_arena_zero(self->arena, 1, sizeof *node->terms);
-    node->weights = tw_arena_zero(self->arena, 1, sizeof *node->weights);
-    if (node->terms == NULL || node->weights == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    node->terms[0] = keep(self, term);
-    node->terms_count = 1;
-    node->least = 1;
-    return node->terms[0].ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
-}
-
-static tw_err one_number(search_compiler *self, search_node *node, double number)
-{
-    node->kind = SEARCH_TERM;
-    node->numbers = tw_arena_alloc(self->arena, sizeof *node->numbers);
-    if (node->numbers == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    node->numbers[0] = number;
-    node->numbers_count = 1;
-    return TW_OK;
-}
-
-/* A day, a month or a year as a term is all of it. */
-static tw_err date_node(search_node *node, tw_bson_value value, tw_str text)
-{
-    bool fits = text.ptr != NULL ? search_number_of_text(SEARCH_DATE, text, false, &node->low) &&
-                                       search_number_of_text(SEARCH_DATE, text, true, &node->high)
-                                 : search_number_of(SEARCH_DATE, value, false, &node->low) &&
-                                       search_number_of(SEARCH_DATE, value, true, &node->high);
-    node->kind = fits ? SEARCH_RANGE : SEARCH_NONE;
-    return fits ? TW_OK : TW_E_BAD_QUERY;
-}
-
-static tw_err wrong_value(search_compiler *self, const search_node *node, tw_str text)
-{
-    char field[BROKER_SHOWN_MAX];
-    char shown[BROKER_SHOWN_MAX];
-    return broker_refuse(self->why, TW_E_BAD_QUERY, "\"%s\" is no value for the field \"%s\".",
-                         broker_show(text, shown), broker_show(node->field, field));
-}
-
-/* One text in one field. *out NULL: nothing is left of it, or it can never be in this field. */
-static tw_err text_in_field(search_compiler *self, tw_str name, double boost,
-                            const search_asked *asked, search_node **out)
-{
-    tw_err err;
-    double number;
-    search_node *node = search_node_new(self, asked->kind, &err);
-    *out = NULL;
-    if (node == NULL || !search_node_field(self, node, name)) {
-        return err;
-    }
-    node->boost = boost * asked->boost;
-    node->raw = asked->text;
-    node->slop = asked->slop;
-    node->last_prefix = asked->prefix;
-    if (node->type == SEARCH_DATE) {
-        err = date_node(node, (tw_bson_value){0}, asked->text);
-    } else if (node->type == SEARCH_LONG || node->type == SEARCH_DOUBLE ||
-               node->type == SEARCH_BOOLEAN) {
-        err = search_number_of_text(node->type, asked->text, false, &number)
-                  ? one_number(self, node, number)
-                  : TW_E_BAD_QUERY;
-    } else if (node->type == SEARCH_COMPLETION) {
-        return TW_OK; /* for suggestions alone */
-    } else if (node->type == SEARCH_KEYWORD) {
-        node->kind = SEARCH_TERM;
-        err = one_term(self, node, asked->text);
-    } else {
-        err = add_terms(self, node, asked->text);
-        if (err == TW_OK && node->terms_count == 0) {
-            return TW_OK;
-        }
-        int fallback = asked->every ? (int)node->terms_count : 1;
-        node->least = search_least(asked->least, node->terms_count, fallback);
-        node->kind = node->terms_count == 1 && !asked->prefix ? SEARCH_MATCH : node->kind;
-    }
-    if (err == TW_E_BAD_QUERY) {
-        return asked->lenient ? TW_OK : wrong_value(self, node, asked->text);
-    }
-    *out = node;
-    return err;
-}
-
-tw_err search_text_node(search_compiler *self, const search_targets *where,
-                        const search_asked *asked, search_node **out)
-{
-    tw_err err;
-    search_node *best = search_node_new(self, asked->sum ? SEARCH_BOOL : SEARCH_BEST, &err);
-    *out = NULL;
-    if (best == NULL) {
-        return err;
-    }
-    best->tie = asked->tie;
-    best->least = 1;
-    search_asked each = *asked;
-    each.lenient = asked->lenient || where->all;
-    search_node **last = &best->first;
-    for (size_t i = 0; i < where->count; i++) {
-        search_node *node = NULL;
-        err = text_in_field(self, where->at[i].name, where->at[i].boost, &each, &node);
-        if (err != TW_OK) {
-            return err;
-        }
-        if (node != NULL) {
-            *last = node;
-            last = &node->next;
-        }
-    }
-    *out = best->first != NULL && best->first->next == NULL ? best->first : best;
-    *out = best->first == NULL ? NULL : *out;
-    return TW_OK;
-}
-
-/* ---- fields: "title^2", "na*" ---- */
-static tw_err add_target(search_compiler *self, tw_str name, double boost, search_targets *out)
-{
-    if (memchr(name.ptr, '*', name.len) == NULL || self->mapping == NULL) {
-        out->at[out->count++] = (search_target){name, boost};
-        return TW_OK;
-    }
-    for (size_t i = 0; i < self->mapping->count && out->count < SEARCH_FIELDS_MAX; i++) {
-        if (search_wild_fits(name, self->mapping->at[i].name)) {
-            out->at[out->count++] = (search_target){self->mapping->at[i].name, boost};
-        }
-    }
-    return TW_OK;
-}
-
-static tw_err add_named(search_compiler *self, tw_str name, search_targets *out)
-{
-    const char *mark = name.len == 0 ? NULL : memchr(name.ptr, '^', name.len);
-    double boost = 1;
-    if (mark != NULL) {
-        tw_str after = {mark + 1, (size_t)(name.ptr + name.len - mark - 1)};
-        if (!search_number_of_text(SEARCH_DOUBLE, after, false, &boost) || boost < 0) {
-            return refuse_param(self, "fields", name);
-        }
-        name.len = (size_t)(mark - name.ptr);
-    }
-    return name.len == 0 ? refuse_param(self, "fields", name) : add_target(self, name, boost, out);
-}
-
-tw_err search_targets_read(search_compiler *self, tw_bson_value names, search_targets *out)
-{
-    tw_str text = tw_bson_value_str(names);
-    tw_bson list = names.type == TW_BSON_ARRAY ? tw_bson_value_doc(names) : (tw_bson){NULL, 0};
-    size_t count = tw_bson_count(list);
-    tw_bson_iter iter;
-    out->all = text.ptr == NULL && count == 0;
-    out->count = 0;
-    out->at = tw_arena_alloc(self->arena, (SEARCH_FIELDS_MAX + count + 1) * sizeof *out->at);
-    if (out->at == NULL) {
-        return TW_E_NO_MEMORY;
-    }
-    if (out->all && self->mapping == NULL) {
-        out->at[out->count++] = (search_target){TW_STR(""), 1};
-        return TW_OK;
-    }
-    if (out->all) {
-        return add_target(self, TW_STR("*"), 1, out);
-    }
-    tw_err err = text.ptr != NULL ? add_named(self, text, out) : TW_OK;
-    for (tw_bson_iter_init(&iter, list); err == TW_OK && tw_bson_iter_next(&iter);) {
-        err = out->count < SEARCH_FIELDS_MAX ? add_named(self, tw_bson_value_str(iter.value), out)
-                                             : TW_E_TOO_COSTLY;
-    }
-    return err;
 }
 
 /* ---- clauses ---- */
@@ -331,7 +46,7 @@ static tw_err text_of(search_compiler *self, tw_bson_value value, tw_str *out)
 {
     char scratch[64];
     tw_str text = search_keyword_of(value, scratch);
-    *out = keep(self, text);
+    *out = search_keep(self, text);
     return text.ptr == NULL ? broker_refuse(self->why, TW_E_BAD_QUERY, "\"query\" is to be a text.")
            : out->ptr == NULL && text.len > 0 ? TW_E_NO_MEMORY
                                               : TW_OK;
@@ -357,7 +72,7 @@ static tw_err read_asked(search_compiler *self, const char *name, tw_bson params
         .tie = number_or(params, "tie_breaker", 0),
     };
     if (zero.ptr != NULL && !tw_str_equal(zero, TW_STR("none"))) {
-        return refuse_param(self, name, TW_STR("zero_terms_query"));
+        return search_refuse_param(self, name, TW_STR("zero_terms_query"));
     }
     return text_of(self, tw_bson_get(params, TW_STR("query")), &asked->text);
 }
@@ -387,7 +102,7 @@ static tw_err compile_multi(search_compiler *self, const clause *row, tw_bson pa
     if (!tw_str_in_list(type, "best_fields most_fields phrase phrase_prefix", ' ')) {
         char name[64];
         tw_format(name, sizeof name, "type %.*s", (int)(type.len < 40 ? type.len : 40), type.ptr);
-        return refuse_param(self, row->name, tw_str_of(name));
+        return search_refuse_param(self, row->name, tw_str_of(name));
     }
     char kind[32];
     tw_format(kind, sizeof kind, "%.*s", (int)type.len, type.ptr);
@@ -437,12 +152,12 @@ static tw_err add_value(search_compiler *self, search_node *node, tw_bson_value 
     if (node->type == SEARCH_LONG || node->type == SEARCH_DOUBLE || node->type == SEARCH_BOOLEAN ||
         node->type == SEARCH_DATE) {
         if (!search_number_of(node->type, value, false, &number)) {
-            return wrong_value(self, node, search_keyword_of(value, scratch));
+            return search_wrong_value(self, node, search_keyword_of(value, scratch));
         }
         node->numbers[node->numbers_count++] = number;
         return TW_OK;
     }
-    node->terms[node->terms_count] = keep(self, search_keyword_of(value, scratch));
+    node->terms[node->terms_count] = search_keep(self, search_keyword_of(value, scratch));
     return node->terms[node->terms_count++].ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
 }
 
@@ -492,9 +207,9 @@ static tw_err compile_term(search_compiler *self, const clause *row, tw_bson par
     if (node != NULL && search_node_field(self, node, field) && node->type == SEARCH_DATE) {
         *out = node;
         char scratch[64];
-        return date_node(node, value, (tw_str){NULL, 0}) == TW_OK
+        return search_date_node(node, value, (tw_str){NULL, 0}) == TW_OK
                    ? TW_OK
-                   : wrong_value(self, node, search_keyword_of(value, scratch));
+                   : search_wrong_value(self, node, search_keyword_of(value, scratch));
     }
     tw_buf_init(&built, TW_SEARCH_BODY_MAX);
     tw_bson_begin(&b, &built);
@@ -521,7 +236,7 @@ static tw_err compile_terms(search_compiler *self, const clause *row, tw_bson pa
             continue;
         }
         if (*out != NULL) {
-            return refuse_param(self, row->name, iter.name);
+            return search_refuse_param(self, row->name, iter.name);
         }
         err = compile_values(self, iter.name, tw_bson_value_doc(iter.value), false, out);
         if (err == TW_OK) {
@@ -551,16 +266,16 @@ static tw_err bound(search_compiler *self, search_node *node, tw_bson_value valu
         return TW_OK;
     }
     if (node->type == SEARCH_KEYWORD || node->type == SEARCH_TEXT || node->type == SEARCH_UNKNOWN) {
-        *words = keep(self, search_keyword_of(value, scratch));
+        *words = search_keep(self, search_keyword_of(value, scratch));
         return words->ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
     }
     if (node->type == SEARCH_DATE && text.ptr != NULL &&
         (memmem(text.ptr, text.len, "now", 3) != NULL ||
          memmem(text.ptr, text.len, "||", 2) != NULL)) {
-        return refuse_param(self, "range", TW_STR("date math"));
+        return search_refuse_param(self, "range", TW_STR("date math"));
     }
     if (!search_number_of(node->type, value, upper, out)) {
-        return wrong_value(self, node, search_keyword_of(value, scratch));
+        return search_wrong_value(self, node, search_keyword_of(value, scratch));
     }
     return TW_OK;
 }
@@ -621,7 +336,7 @@ tw_err search_exists_node(search_compiler *self, tw_str field, search_node **out
     search_node *node = search_node_new(self, SEARCH_EXISTS, &err);
     *out = node;
     if (node != NULL && (field.ptr == NULL || field.len == 0)) {
-        return refuse_param(self, "exists", TW_STR("field"));
+        return search_refuse_param(self, "exists", TW_STR("field"));
     }
     if (node != NULL && !search_node_field(self, node, field)) {
         node->path = field; /* an object: any of its fields */
@@ -673,7 +388,7 @@ tw_err search_wild_node(search_compiler *self, const search_targets *where, tw_s
                        node->type != SEARCH_UNKNOWN)) {
             continue;
         }
-        node->pattern = keep(self, pattern);
+        node->pattern = search_keep(self, pattern);
         node->boost = where->at[i - 1].boost;
         node->next = best->first;
         best->first = node;
@@ -875,7 +590,7 @@ static tw_err compile(search_compiler *self, tw_bson_value query, int depth, sea
         }
         return err == TW_OK ? row->compile(self, row, params, field, depth, out) : err;
     }
-    return refuse_param(self, "query", iter.name);
+    return search_refuse_param(self, "query", iter.name);
 }
 
 tw_err search_query_compile(tw_arena *arena, tw_bson_value query, const search_mapping *mapping,

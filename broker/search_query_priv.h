@@ -90,6 +90,7 @@ typedef struct search_asked {
     bool sum; /* over the fields */
 } search_asked;
 
+/* ---- search_query_node.c ---- */
 search_node *search_node_new(search_compiler *self, search_kind kind, tw_err *err);
 /* Points a leaf to its field; false: there is no such field. */
 bool search_node_field(search_compiler *self, search_node *node, tw_str name);
@@ -98,12 +99,22 @@ tw_err search_targets_read(search_compiler *self, tw_bson_value names, search_ta
 tw_err search_text_node(search_compiler *self, const search_targets *where,
                         const search_asked *asked, search_node **out);
 int search_least(tw_bson_value given, size_t of, int fallback);
+/* A copy; that of an empty text is empty, and not NULL. */
+tw_str search_keep(search_compiler *self, tw_str text);
+/* What is not carried out is refused: a parameter, a value of the wrong type. */
+tw_err search_refuse_param(search_compiler *self, const char *clause, tw_str name);
+/* A day, a month or a year as a term is all of it. */
+tw_err search_date_node(search_node *node, tw_bson_value value, tw_str text);
+tw_err search_wrong_value(search_compiler *self, const search_node *node, tw_str text);
+
+/* ---- search_query_compile.c ---- */
 tw_err search_range_node(search_compiler *self, tw_str field, tw_bson bounds, bool lenient,
                          search_node **out);
 tw_err search_exists_node(search_compiler *self, tw_str field, search_node **out);
 tw_err search_wild_node(search_compiler *self, const search_targets *where, tw_str pattern,
                         search_node **out);
-/* search_query_lucene.c */
+
+/* ---- search_query_lucene.c ---- */
 typedef struct search_lucene {
     search_compiler *compiler;
     const char *at, *end;
