@@ -71,15 +71,8 @@ static void give_out(request *self, const tw_msg_aggregated *page, size_t from, 
     for (size_t i = from; i < page->items.count; i++) {
         self->count++;
         bool on = request_reply_doc(self, page->items.at[i].doc);
-        if (self->forgotten || self->finished) {
+        if (!request_item_given(self, on, i + 1, bytes, go_on)) {
             return;
-        }
-        if (!on) {
-            self->page_at = i + 1;
-            if (request_page_keep(self, bytes)) {
-                request_pause(self, go_on);
-                return;
-            } /* no memory to wait: the asker gets the rest of this page at once */
         }
     }
     if (page->more) {

@@ -40,15 +40,8 @@ static void give_out(request *self, const tw_msg_records *page, size_t from, tw_
     for (size_t i = from; i < page->items.count && self->count < self->limit; i++) {
         self->count++;
         bool on = request_reply_doc(self, page->items.at[i].doc);
-        if (self->forgotten || self->finished) {
+        if (!request_item_given(self, on, i + 1, bytes, go_on)) {
             return;
-        }
-        if (!on) {
-            self->page_at = i + 1;
-            if (request_page_keep(self, bytes)) {
-                request_pause(self, go_on);
-                return;
-            } /* no memory to wait: the asker gets the rest of this page at once */
         }
     }
     bool stuck = page->more && page->items.count == 0 && page->after <= self->after;

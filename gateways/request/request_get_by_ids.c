@@ -25,13 +25,7 @@ static void finish(request *self)
     }
     request_reply_begin(self, &b, "done");
     tw_bson_add_i64(&b, TW_STR("count"), (int64_t)self->count);
-    tw_bson_open_array(&b, TW_STR("missing"));
-    for (size_t i = 0; i < self->ids_count; i++) {
-        if (!self->ids[i].found) {
-            tw_bson_add_value(&b, TW_STR(""), self->ids[i].spelled);
-        }
-    }
-    tw_bson_close(&b);
+    request_add_missing(self, &b);
     (void)request_reply_end(self, &b, true);
 }
 
@@ -59,15 +53,8 @@ static void give_out(request *self, const tw_msg_records *records, size_t from, 
         id->found = true;
         self->count++;
         bool on = request_reply_doc(self, record->doc);
-        if (self->forgotten || self->finished) {
+        if (!request_item_given(self, on, i + 1, bytes, go_on)) {
             return;
-        }
-        if (!on) {
-            self->page_at = i + 1;
-            if (request_page_keep(self, bytes)) {
-                request_pause(self, go_on);
-                return;
-            } /* no memory to wait: the asker gets the rest of this chunk at once */
         }
     }
     if (records->more && records->items.count == 0) {

@@ -146,6 +146,17 @@ size_t request_chunk_keys(const request *self, tw_item_one_key out[2 * REQUEST_C
     return count;
 }
 
+void request_add_missing(const request *self, tw_bson_builder *b)
+{
+    tw_bson_open_array(b, TW_STR("missing"));
+    for (size_t i = 0; i < self->ids_count; i++) {
+        if (!self->ids[i].found) {
+            tw_bson_add_value(b, TW_STR(""), self->ids[i].spelled);
+        }
+    }
+    tw_bson_close(b);
+}
+
 /* ---- queries ---- */
 /* {"$in": [both readings of each]} under name. */
 static tw_err add_readings(tw_arena *arena, tw_bson_builder *b, tw_str name, const char *operator,

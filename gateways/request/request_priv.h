@@ -370,9 +370,12 @@ bool request_reply_doc(request *self, tw_bson doc);
 void request_fail(request *self, tw_err code, const char *message, const char *hint, tw_bson extra);
 void request_fail_why(request *self, tw_err code, const request_why *why);
 void request_fail_result(request *self, const request_result *result, bool with_count);
-/* Keeps an answer over a pause, and reads it again; false: no memory (again: the request failed).
- * */
-bool request_page_keep(request *self, tw_str bytes);
+/* After an item of the answer `bytes` was given out: on as of request_reply_end, next the item behind
+ * it. true: that may follow. false: it waits for request_resume, which calls go_on, or nobody waits
+ * for it any more. */
+bool request_item_given(request *self, bool on, size_t next, tw_str bytes, request_step go_on);
+/* Reads again, in go_on, the answer of which items wait, from page_at on; false: the request
+ * failed. */
 bool request_page_again(request *self, tw_body *out);
 void request_add_since(tw_bson_builder *b, const request_since *since);
 /* Around the fields of the reply to one write, whose result is the first: begin is false where it
@@ -396,6 +399,8 @@ const tw_item_record *request_record_of(const tw_msg_records *records, const req
 bool request_next_chunk(request *self);
 /* All readings of the chunk's ids. */
 size_t request_chunk_keys(const request *self, tw_item_one_key out[2 * REQUEST_CHUNK]);
+/* The ids that were not found, as they were spelled. */
+void request_add_missing(const request *self, tw_bson_builder *b);
 /* Copies what was built in scratch. */
 tw_err request_keep(request *self, const tw_buf *scratch, tw_bson *out);
 

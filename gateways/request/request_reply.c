@@ -178,7 +178,8 @@ void request_reply_result_end(request *self, tw_bson_builder *b)
     (void)request_reply_end(self, b, true);
 }
 
-bool request_page_keep(request *self, tw_str bytes)
+/* Keeps an answer over a pause; false: no memory. */
+static bool page_keep(request *self, tw_str bytes)
 {
     if (bytes.ptr == self->page.ptr) {
         return true; /* it is kept already, and paused a second time */
@@ -186,6 +187,19 @@ bool request_page_keep(request *self, tw_str bytes)
     tw_buf_clear(&self->page);
     tw_buf_add_str(&self->page, bytes);
     return self->page.err == TW_OK;
+}
+
+bool request_item_given(request *self, bool on, size_t next, tw_str bytes, request_step go_on)
+{
+    if (self->forgotten || self->finished) {
+        return false;
+    }
+    if (!on && page_keep(self, bytes)) {
+        self->page_at = next;
+        request_pause(self, go_on);
+        return false;
+    }
+    return true; /* without memory to wait the asker gets the rest of this answer at once */
 }
 
 bool request_page_again(request *self, tw_body *out)

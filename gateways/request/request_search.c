@@ -505,14 +505,9 @@ static void give_out(request *self, const tw_msg_search_answer *answer, size_t f
         request_reply_begin(self, &b, self->action->name);
         tw_bson_add_all(&b, answer->items.at[i].doc);
         bool on = request_reply_end(self, &b, false);
-        if (self->forgotten || self->finished) {
+        if (!request_item_given(self, on, i + 1, bytes, go_on)) {
             return;
         }
-        if (!on && request_page_keep(self, bytes)) {
-            self->page_at = i + 1;
-            request_pause(self, go_on);
-            return;
-        } /* no memory to wait: the asker gets the rest of this page at once */
     }
     if (answer->cursor.len == 0) {
         finish(self, answer);

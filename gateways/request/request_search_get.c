@@ -45,13 +45,7 @@ static void reply_many(request *self)
         }
     }
     tw_bson_close(&b);
-    tw_bson_open_array(&b, TW_STR("missing"));
-    for (size_t i = 0; i < self->ids_count; i++) {
-        if (!self->ids[i].found) {
-            tw_bson_add_value(&b, TW_STR(""), self->ids[i].spelled);
-        }
-    }
-    tw_bson_close(&b);
+    request_add_missing(self, &b);
     (void)request_reply_end(self, &b, true);
 }
 

@@ -103,15 +103,9 @@ static bool give_out(request *self, const tw_msg_records *records, size_t from, 
     for (size_t i = from; i < records->items.count; i++) {
         bool on =
             tell_doc(self, part, &records->items.at[i], sync_session_is_insert(self->sync, i));
-        if (self->forgotten || self->finished) {
+        bool is_last = i + 1 == records->items.count;
+        if (!request_item_given(self, on || is_last, i + 1, bytes, go_on)) {
             return false;
-        }
-        if (!on && i + 1 < records->items.count) {
-            self->page_at = i + 1;
-            if (request_page_keep(self, bytes)) {
-                request_pause(self, go_on);
-                return false;
-            } /* no memory to wait: the asker gets the rest of this page at once */
         }
     }
     self->page_at = 0;
