@@ -27,7 +27,8 @@ enum {
     CONNECT_MS = 5000,
     BACKOFF_FIRST_MS = 50,
     BACKOFF_MAX_MS = 5000,
-    FRAME_MEMORY = 64 << 20,            /* bytes for one frame as BSON */
+    FRAME_MEMORY = 64 << 20, /* bytes for one frame as BSON */
+    QUERY_NAME_MAX = 64,     /* bytes of what a sync calls the query; the server's have 16 */
     SILENCE_MS = 2 * TW_SYNC_REPEAT_MS, /* a live stream is told sync at least this often */
 };
 
@@ -61,6 +62,7 @@ struct stream {
     uint64_t events;
     tw_position at[TW_ORIGINS_MAX];
     size_t at_count;
+    tw_buf query;               /* own: what the last sync called query and rights; empty: none */
     struct seen_position *seen; /* own */
     uint64_t connections;
     tw_arena arena;
@@ -186,7 +188,8 @@ static tw_err keep_subscribe(struct stream *self, tw_str text)
         return err;
     }
     if (tw_bson_count(doc) == 0 || tw_bson_get(doc, TW_STR("mux_id")).type != 0 ||
-        tw_bson_get(doc, TW_STR("since")).type != 0) {
+        tw_bson_get(doc, TW_STR("since")).type != 0 ||
+        tw_bson_get(doc, TW_STR("query")).type != 0) {
         return TW_E_BAD_MESSAGE;
     }
     const char *brace = memchr(text.ptr, '{', text.len);
@@ -230,6 +233,7 @@ tw_err stream_open(stream **out, const char *url, const websocket_client_who *wh
     self->random = clock_ms() * 0x9e3779b97f4a7c15u | 1;
     tw_buf_init(&self->subscribe, TW_MESSAGE_MAX);
     tw_buf_init(&self->text, TW_MESSAGE_MAX);
+    tw_buf_init(&self->query, QUERY_NAME_MAX);
     tw_arena_init(&self->arena, FRAME_MEMORY);
     tw_err err = keep_subscribe(self, subscribe);
     if (err == TW_OK && since != NULL) {
@@ -254,6 +258,7 @@ void stream_close(struct stream **which)
     forget_seen(self);
     tw_buf_fini(&self->subscribe);
     tw_buf_fini(&self->text);
+    tw_buf_fini(&self->query);
     tw_arena_fini(&self->arena);
     tw_free(self->url);
     tw_free(self->token);
@@ -300,6 +305,10 @@ static tw_err subscribe(struct stream *self)
     if (self->synced || self->from_nothing) {
         tw_buf_add_str(&all, TW_STR(",\"since\":"));
         tw_buf_add_str(&all, self->synced ? since : TW_STR("[]"));
+    }
+    if (self->synced && self->query.len > 0) { /* a position is exact for the same rights alone */
+        tw_buf_add_str(&all, TW_STR(",\"query\":"));
+        tw_json_write_str(&all, tw_buf_str(&self->query));
     }
     tw_buf_add_byte(&all, ',');
     tw_buf_add_str(&all, tw_buf_str(&self->subscribe));
@@ -360,12 +369,23 @@ static bool take_sync(struct stream *self, tw_bson frame, stream_event *out)
 {
     bool first = self->catching_up;
     self->synced = read_vector(self, tw_bson_get(frame, TW_STR("since")));
+    tw_buf_clear(&self->query);
+    tw_buf_add_str(&self->query, tw_bson_get_str(frame, TW_STR("query")));
     self->catching_up = self->whole_copy = false;
     self->failures = 0;
     forget_seen(self);
     out->kind = STREAM_SYNCED;
     out->count = self->events;
     return first;
+}
+
+/* An error that ends the stream for good. That the connection's rights are others than before does
+ * not: the server ends it, and the stream begins under the new ones. */
+static bool is_final(tw_bson frame)
+{
+    bool again = tw_str_equal(tw_bson_get_str(frame, TW_STR("code")), TW_STR("forbidden")) &&
+                 tw_bson_get(frame, TW_STR("mux_id")).type == 0;
+    return !again && tw_str_equal(tw_bson_get_str(frame, TW_STR("retry")), TW_STR("no"));
 }
 
 /* True when the frame is something to tell. */
@@ -396,8 +416,7 @@ static bool take_frame(struct stream *self, tw_str text, stream_event *out)
         return true;
     }
     if (tw_str_equal(type, TW_STR("error"))) {
-        tw_str retry = tw_bson_get_str(out->frame, TW_STR("retry"));
-        if (tw_str_equal(retry, TW_STR("no"))) {
+        if (is_final(out->frame)) {
             self->over = true;
             out->kind = STREAM_REFUSED;
             return true;

@@ -2,9 +2,10 @@
  *
  * After a break it subscribes again with the vector of its last sync and of the live events
  * behind it, backs off with full jitter (50 ms doubling to 5 s), and leaves out what it has
- * already given to its user: each change is told once. Where the server must start over (reset),
- * and after a first copy that broke off, the user is told by STREAM_RESET: forget what you have,
- * everything comes again. Thread: one at a time. Blocks in stream_next only. */
+ * already given to its user: each change is told once. Where the server must start over (reset,
+ * as where the rights have changed), and after a first copy that broke off, the user is told by
+ * STREAM_RESET: forget what you have, everything comes again. Thread: one at a time. Blocks in
+ * stream_next only. */
 #pragma once
 
 #include "protocol/arena.h"
@@ -30,10 +31,10 @@ typedef struct stream_event {
     uint64_t count; /* STREAM_SYNCED */
 } stream_event;
 
-/* subscribe  JSON object of the subscribe without mux_id and since ({"type":"subscribe",...});
- * copied, as is what stands in who (NULL: nobody in particular). since: JSON vector to begin from,
- * or NULL. The first connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it
- * has none of its fields or one of those two; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no
+/* subscribe  JSON object of the subscribe without mux_id, since and query ({"type":"subscribe",
+ * ...}); copied, as is what stands in who (NULL: nobody in particular). since: JSON vector to begin
+ * from, or NULL. The first connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object,
+ * or it has none of its fields or one of those three; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no
  * vector. */
 tw_err stream_open(stream **out, const char *url, const websocket_client_who *who, tw_str subscribe,
                    const char *since);

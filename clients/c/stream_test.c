@@ -42,6 +42,7 @@ static void test_stream_subscribe_that_is_no_object_is_refused(void **state)
     assert_refused(TW_STR("{\"a\":1} x"), NULL, TW_E_BAD_MESSAGE);
     assert_refused(TW_STR("{\"a\":1,\"mux_id\":2}"), NULL, TW_E_BAD_MESSAGE);
     assert_refused(TW_STR("{\"a\":1,\"since\":[]}"), NULL, TW_E_BAD_MESSAGE);
+    assert_refused(TW_STR("{\"a\":1,\"query\":\"x\"}"), NULL, TW_E_BAD_MESSAGE);
 }
 
 static void test_stream_since_is_kept_as_a_vector(void **state)

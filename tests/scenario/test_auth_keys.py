@@ -234,6 +234,63 @@ def test_auth_rules_change_under_live_connections(make_server, tmp_path, provide
     run(scenario())
 
 
+CREW = """
+    - {role: crew, collection: notes, verbs: [read], filter: '{"team": {"$in": "$claims.teams"}}'}
+"""
+
+
+@pytest.mark.embedded
+def test_auth_watch_tells_revoked_and_goes_on_under_other_rules(make_server, tmp_path, provider):
+    key = provider["EdDSA"]
+    (tmp_path / "set").write_text(json.dumps({"keys": [key.jwk()]}))
+    guarded = Guarded(make_server, tmp_path, jwks=str(tmp_path / "set"))
+    guarded.write(ADMIN, CREW)
+    server = guarded.server.start()
+    tokens = {
+        name: key.token(sub=name, roles=[role], teams=["red"])
+        for name, role in (("root", "admin"), ("ada", "crew"))
+    }
+    (tmp_path / "token").write_text(tokens["ada"])
+    (tmp_path / "token").chmod(0o600)
+    out = tmp_path / "watched"
+
+    def put(key, team, owner):
+        asks = {"Authorization": f"Bearer {tokens['root']}"}
+        doc = {"team": team, "owner": owner}
+        assert server.http(f"/api/v1/notes/{key}", "PUT", doc, headers=asks)[0] == 200
+
+    def told(count):
+        """Key and fate of so many records, and what is said between, once there is all of it."""
+        wait_until(lambda: len(out.read_text().splitlines()) >= count, PATIENCE_S, f"{count} lines")
+        frames = [
+            json.loads(line) if line[0] == "{" else line for line in out.read_text().splitlines()
+        ]
+        return [f if isinstance(f, str) else (f["key"], f.get("why", "put")) for f in frames]
+
+    put("a", "red", "ada")
+    put("b", "red", "bob")
+    words = ["watch", "notes", "--url", server.url(""), "--token", str(tmp_path / "token")]
+    with out.open("w") as to:
+        watch = subprocess.Popen([BINARY, *words], stdout=to, stderr=to, stdin=subprocess.DEVNULL)
+    try:
+        begun = told(3)
+        assert sorted(begun[:2]) == [("a", "put"), ("b", "put")] and begun[2] == "synced (2)"
+        put("b", "blue", "bob")
+        put("b", "red", "bob")
+        assert told(5)[3:] == [("b", "revoked"), ("b", "put")]
+        guarded.write(ADMIN, OWN.replace("own", "crew", 1))
+        guarded.reload("rules hold now")
+        lost, back, *after = told(10)[5:]
+        assert "The rights are others than before" in lost and "resuming from [[" in back
+        assert after == ["reset: a whole copy follows", ("a", "put"), "synced (1)"]
+        guarded.write(ADMIN)  # none are left: now it ends
+        guarded.reload("rules hold now")
+        assert watch.wait(timeout=PATIENCE_S) == 1 and "there is no collection" in told(12)[-1]
+    finally:
+        watch.kill()
+        watch.wait()
+
+
 @pytest.mark.parametrize("layout", ["one", "ipc"])
 def test_auth_tokens_of_services(make_server, tmp_path, provider, layout):
     (tmp_path / "set").write_text(json.dumps({"keys": [provider["EdDSA"].jwk()]}))
