@@ -253,7 +253,7 @@ bool query_match(const query *self, tw_bson doc)
 {
     TW_ASSERT(self != NULL && self->magic == QUERY_MAGIC);
     TW_ASSERT(doc.ptr != NULL);
-    return holds(self, self->root, doc);
+    return query_matches_all(self) || holds(self, self->root, doc);
 }
 
 bool query_matches_all(const query *self)

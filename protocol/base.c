@@ -186,14 +186,20 @@ void tw_buf_add_growing(tw_buf *buf, const void *bytes, size_t len)
     }
 }
 
+/* Where there may not be room for as many digits as a number can have. */
+static __attribute__((noinline)) void add_u64_growing(tw_buf *buf, uint64_t value)
+{
+    char digits[TW_DIGITS_MAX];
+    tw_buf_add_growing(buf, digits, (size_t)(tw_digits_write(digits, value) - digits));
+}
+
 void tw_buf_add_u64(tw_buf *buf, uint64_t value)
 {
     if (buf->cap - buf->len >= TW_DIGITS_MAX && buf->err == TW_OK) {
         buf->len = (size_t)(tw_digits_write(buf->ptr + buf->len, value) - buf->ptr);
-        return;
+    } else {
+        add_u64_growing(buf, value);
     }
-    char digits[TW_DIGITS_MAX];
-    tw_buf_add(buf, digits, (size_t)(tw_digits_write(digits, value) - digits));
 }
 
 void tw_buf_add_i64(tw_buf *buf, int64_t value)

@@ -688,11 +688,13 @@ static __attribute__((noinline)) const uint8_t *skip_left_out(const struct write
 static char *put_elements(struct writer *w, char *at, tw_bson doc, bool is_array, int depth)
 {
     const uint8_t *end = doc.ptr + doc.len - 1; /* the closing 0 */
-    const int without = depth == 1 && w->without.len > 0 ? (uint8_t)w->without.ptr[0] : -1;
+    const bool leaves_out = depth == 1 && w->without.len > 0;
+    const int first = leaves_out ? (uint8_t)w->without.ptr[0] : -1; /* of its name */
+    const int second = leaves_out && w->without.len > 1 ? (uint8_t)w->without.ptr[1] : 0;
     struct place place = {at, doc.ptr + 4};
     while (place.from < end) {
-        const uint8_t *skipped =
-            place.from[1] == without ? skip_left_out(w, place.from, end) : NULL;
+        bool begins_so = place.from[1] == first && place.from[2] == second;
+        const uint8_t *skipped = begins_so ? skip_left_out(w, place.from, end) : NULL;
         if (skipped != NULL) {
             place.from = skipped;
             continue;
@@ -772,7 +774,12 @@ void tw_json_write_value(tw_buf *out, tw_bson_value value)
 
 void tw_json_write_key(tw_buf *out, tw_key key)
 {
-    tw_json_write_value(out, tw_key_value(key));
+    tw_bson_value value = tw_key_value(key);
+    if (value.type == TW_BSON_INT64) { /* as all whole numbers are in a key */
+        tw_buf_add_i64(out, load_i64(value.ptr));
+    } else {
+        tw_json_write_value(out, value);
+    }
 }
 
 void tw_json_write_str(tw_buf *out, tw_str text)

@@ -242,9 +242,10 @@ static uint64_t peek_row(const scan_list *lists, size_t count)
 }
 
 /* What a reader needs to know of a row later, when the lock is let go. */
-static log_found note_found(const log_scan *scan, const log_index *index, uint64_t n, uint32_t part)
+static log_found note_found(const log_scan *scan, const log_index *index, uint64_t n, uint32_t part,
+                            bool is_superseded)
 {
-    log_found found = {.n = n, .part = part, .superseded = log_index_superseded(index, n)};
+    log_found found = {.n = n, .part = part, .superseded = is_superseded};
     if (found.superseded) {
         uint64_t after = log_index_silent_after(index, n);
         found.covered = log_index_covered(index, n);
@@ -271,7 +272,7 @@ static bool collect_every(log_scan *scan, log_index *index, log_found *found, si
         }
         scan->looked++;
         scan->after = row;
-        log_found noted = note_found(scan, index, row, 0);
+        log_found noted = note_found(scan, index, row, 0, log_index_superseded(index, row));
         if (!noted.hidden || row > scan->newest_upto) {
             found[(*count)++] = noted;
         }
@@ -316,8 +317,9 @@ bool log_scan_collect(log_scan *scan, log_index *index, log_found *found, size_t
         uint32_t part = 0;
         row = next_row(lists, &lists_count, &part);
         scan->after = row;
-        log_found noted = note_found(scan, index, row, part);
-        if (log_index_present(index, row) && (!noted.hidden || row > scan->newest_upto)) {
+        log_row_state is = log_index_state(index, row);
+        log_found noted = note_found(scan, index, row, part, is.is_superseded);
+        if (is.is_present && (!noted.hidden || row > scan->newest_upto)) {
             found[(*count)++] = noted;
         }
     }

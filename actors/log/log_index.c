@@ -736,6 +736,14 @@ bool log_index_superseded(const log_index *index, uint64_t n)
     return chunk != NULL && bit_get(chunk->superseded, n);
 }
 
+log_row_state log_index_state(const log_index *index, uint64_t n)
+{
+    const row_chunk *chunk = chunk_of(index, n);
+    return chunk == NULL ? (log_row_state){0}
+                         : (log_row_state){.is_present = bit_get(chunk->present, n),
+                                           .is_superseded = bit_get(chunk->superseded, n)};
+}
+
 bool log_index_covered(const log_index *index, uint64_t n)
 {
     const row_chunk *chunk = chunk_of(index, n);

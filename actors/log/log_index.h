@@ -135,6 +135,12 @@ bool log_index_kill(log_index *index, uint32_t coll, uint64_t upto, size_t *at, 
 void log_index_remove(log_index *index, const log_row *row);
 bool log_index_present(const log_index *index, uint64_t n);
 bool log_index_superseded(const log_index *index, uint64_t n);
+/* Both at once, for scans of many rows. */
+typedef struct log_row_state {
+    bool is_present;
+    bool is_superseded;
+} log_row_state;
+log_row_state log_index_state(const log_index *index, uint64_t n);
 /* Superseded by a row that streams are told of: by the next one, or over silent ones
  * (TW_ROW_SILENT). */
 bool log_index_covered(const log_index *index, uint64_t n);

@@ -84,22 +84,34 @@ static size_t put_varint(uint8_t *at, uint64_t value)
     return len;
 }
 
-/* Returns the place behind it; NULL: there is none before end. */
-static const uint8_t *get_varint(const uint8_t *at, const uint8_t *end, uint64_t *out)
+/* A number and the place behind it; NULL: there is none before end. */
+struct varint {
+    const uint8_t *behind;
+    uint64_t value;
+};
+
+static __attribute__((noinline)) struct varint get_long_varint(const uint8_t *at,
+                                                               const uint8_t *end)
 {
-    if (at < end && *at < 0x80) { /* nearly all of them */
-        *out = *at;
-        return at + 1;
-    }
-    *out = 0;
+    uint64_t value = 0;
     for (unsigned shift = 0; at < end && shift < 7 * VARINT_MAX; shift += 7) {
         uint8_t byte = *at++;
-        *out |= (uint64_t)(byte & 0x7f) << shift;
+        value |= (uint64_t)(byte & 0x7f) << shift;
         if (byte < 0x80) {
-            return at;
+            return (struct varint){at, value};
         }
     }
-    return NULL;
+    return (struct varint){NULL, 0};
+}
+
+/* The number behind one before, if there was one; nearly all are a byte. */
+static inline struct varint get_varint(struct varint before, const uint8_t *end)
+{
+    const uint8_t *at = before.behind;
+    if (at == NULL) {
+        return before;
+    }
+    return at < end && *at < 0x80 ? (struct varint){at + 1, *at} : get_long_varint(at, end);
 }
 
 static void put_head(tw_buf *head, const log_row *row, bool is_long)
@@ -125,16 +137,21 @@ static void put_head(tw_buf *head, const log_row *row, bool is_long)
 /* *sum: the head's checksum; 0: it has none. False: it is damaged. */
 static bool get_head(log_row *row, const uint8_t *at, size_t len, uint32_t *sum)
 {
-    uint64_t numbers[HEAD_NUMBERS];
     const uint8_t *end = at + len;
     *sum = 0;
     if (len == 0 || (*at != FORM_PLAIN && *at != FORM_CHECKED)) {
         return false;
     }
     bool is_checked = *at++ == FORM_CHECKED;
-    for (size_t i = 0; i < HEAD_NUMBERS && at != NULL; i++) {
-        at = get_varint(at, end, &numbers[i]);
-    }
+    struct varint coll = get_varint((struct varint){at, 0}, end);
+    struct varint flags = get_varint(coll, end);
+    struct varint ver = get_varint(flags, end);
+    struct varint scope = get_varint(ver, end);
+    struct varint lscope = get_varint(scope, end);
+    struct varint prev = get_varint(lscope, end);
+    struct varint origin = get_varint(prev, end);
+    struct varint seqno = get_varint(origin, end);
+    at = seqno.behind;
     if (at == NULL || (is_checked && end - at < 4)) {
         return false;
     }
@@ -142,15 +159,15 @@ static bool get_head(log_row *row, const uint8_t *at, size_t len, uint32_t *sum)
         *sum = (uint32_t)get_number(at, 4);
         at += 4;
     }
-    uint64_t small = numbers[0] | numbers[1] | numbers[3] | numbers[4] | numbers[6];
-    row->coll = (uint32_t)numbers[0];
-    row->flags = (uint32_t)numbers[1];
-    row->ver = (int64_t)numbers[2];
-    row->scope = (uint32_t)numbers[3];
-    row->lscope = (uint32_t)numbers[4];
-    row->prev = numbers[5];
-    row->origin = (uint32_t)numbers[6];
-    row->seqno = numbers[7];
+    uint64_t small = coll.value | flags.value | scope.value | lscope.value | origin.value;
+    row->coll = (uint32_t)coll.value;
+    row->flags = (uint32_t)flags.value;
+    row->ver = (int64_t)ver.value;
+    row->scope = (uint32_t)scope.value;
+    row->lscope = (uint32_t)lscope.value;
+    row->prev = prev.value;
+    row->origin = (uint32_t)origin.value;
+    row->seqno = seqno.value;
     row->key = (tw_key){at, (size_t)(end - at)};
     return small <= UINT32_MAX && row->key.len <= LOG_KEY_BYTES_MAX;
 }
@@ -228,6 +245,16 @@ static tw_err damaged(log_table *table, uint64_t n)
     return TW_E_CORRUPT;
 }
 
+/* A blob by its value: SQLite looks the column up once for pointer and length. Values of columns may
+ * be read so where a connection has no mutex (log_table_open), says its manual. NULL: it is empty. */
+static const uint8_t *column_blob(sqlite3_stmt *from, int column, size_t *len)
+{
+    sqlite3_value *value = sqlite3_column_value(from, column);
+    const uint8_t *at = sqlite3_value_blob(value);
+    *len = at == NULL ? 0 : (size_t)sqlite3_value_bytes(value);
+    return at;
+}
+
 /* All but the body. *head: its bytes, where the row is packed. */
 static bool row_head(log_table *table, sqlite3_stmt *from, uint64_t n, log_row *out, uint32_t *sum,
                      tw_str *head)
@@ -237,8 +264,8 @@ static bool row_head(log_table *table, sqlite3_stmt *from, uint64_t n, log_row *
         get_columns(out, from, sum);
         return true;
     }
-    const uint8_t *at = sqlite3_column_blob(from, 1);
-    *head = (tw_str){(const char *)at, at == NULL ? 0 : (size_t)sqlite3_column_bytes(from, 1)};
+    const uint8_t *at = column_blob(from, 1, &head->len);
+    head->ptr = (const char *)at;
     return at != NULL && get_head(out, at, head->len, sum);
 }
 
@@ -260,8 +287,8 @@ static bool split_body(log_row *row, const uint8_t *body, size_t len)
 static bool row_body(log_table *table, sqlite3_stmt *from, tw_str head, log_row *out)
 {
     int at = table->has_columns ? 10 : 2;
-    const uint8_t *body = sqlite3_column_blob(from, at);
-    size_t len = body == NULL ? 0 : (size_t)sqlite3_column_bytes(from, at);
+    size_t len;
+    const uint8_t *body = column_blob(from, at, &len);
     if (len < TRAILER) {
         return false;
     }
