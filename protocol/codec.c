@@ -34,7 +34,7 @@ static int append(void *data, const char *bytes, size_t len)
         out->len += len;
         return 0;
     }
-    tw_buf_add(out, bytes, len);
+    tw_buf_add_growing(out, bytes, len);
     return out->err == TW_OK ? 0 : -1;
 }
 
