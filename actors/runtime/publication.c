@@ -36,6 +36,13 @@ tw_err publication_head_read(tw_str bytes, publication_head *head, tw_str *messa
     return head->life == 0 ? TW_E_BAD_MESSAGE : TW_OK;
 }
 
+bool publication_beat_is_due(publication_beat *self, unsigned followers, uint64_t now_ms)
+{
+    bool is_new = followers != self->followers;
+    self->followers = followers;
+    return self->due_ms != UINT64_MAX && (is_new || self->due_ms <= now_ms);
+}
+
 publication_verdict publication_reader_take(publication_reader *self, publication_head head,
                                             bool is_beat, uint64_t *lost)
 {

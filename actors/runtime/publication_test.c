@@ -69,12 +69,28 @@ static void test_reader_judges_each_order_of_arrival(void **unused)
     }
 }
 
+static void test_beat_is_due_after_silence_and_for_who_has_come(void **unused)
+{
+    (void)unused;
+    publication_beat beat = {.due_ms = 500};
+    assert_false(publication_beat_is_due(&beat, 0, 499));
+    assert_true(publication_beat_is_due(&beat, 0, 500));
+    beat.due_ms = 1000;
+    assert_true(publication_beat_is_due(&beat, 1, 501)); /* somebody came */
+    assert_false(publication_beat_is_due(&beat, 1, 502));
+    assert_true(publication_beat_is_due(&beat, 3, 503));
+    assert_false(publication_beat_is_due(&beat, 3, 504));
+    beat = (publication_beat){.due_ms = UINT64_MAX}; /* of one that does not publish */
+    assert_false(publication_beat_is_due(&beat, 1, 1000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head_write_then_read_is_the_same),
         cmocka_unit_test(test_head_cut_or_without_life_is_refused),
         cmocka_unit_test(test_reader_judges_each_order_of_arrival),
+        cmocka_unit_test(test_beat_is_due_after_silence_and_for_who_has_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static void publication_send(tw_actor *actor, tw_str message)
         tw_log(TW_LOG_WARN, actor->name, "lost a publication: %s", tw_err_text(err));
         transport_packet_free(&packet);
     }
-    actor->beat_ms = actor->now_ms + BEAT_MS;
+    actor->beat.due_ms = actor->now_ms + BEAT_MS;
 }
 
 void tw_publish(tw_actor *actor, tw_msg_id id, const void *body)
@@ -44,7 +44,7 @@ tw_err publish_life_begin(tw_actor *actor)
 {
     TW_ASSERT(!transport_is_open(&actor->publications));
     actor->published = (publication_head){0};
-    actor->beat_ms = UINT64_MAX;
+    actor->beat = (publication_beat){.due_ms = UINT64_MAX};
     if (!actor->class->publishes) {
         return TW_OK;
     }
@@ -53,7 +53,7 @@ tw_err publish_life_begin(tw_actor *actor)
         ssize_t got = getrandom(&actor->published.life, sizeof actor->published.life, 0);
         TW_ASSERT(got == (ssize_t)sizeof actor->published.life); /* short reads: over 256 bytes */
     }
-    actor->beat_ms = actor->now_ms + BEAT_MS;
+    actor->beat.due_ms = actor->now_ms + BEAT_MS;
     return transport_open(&actor->publications, TRANSPORT_PUBLICATIONS, actor->base,
                           actor->wake_fd);
 }
@@ -61,7 +61,8 @@ tw_err publish_life_begin(tw_actor *actor)
 void publish_turn(tw_actor *actor)
 {
     TW_ASSERT(actor->is_in_turn);
-    if (actor->beat_ms <= actor->now_ms) {
+    unsigned followers = atomic_load(&actor->publications.gains);
+    if (publication_beat_is_due(&actor->beat, followers, actor->now_ms)) {
         publication_send(actor, TW_STR(""));
     }
 }

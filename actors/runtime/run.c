@@ -390,7 +390,7 @@ static uint64_t next_ms(const tw_actor *actor)
         const guard *watch = &actor->guards[i];
         next = watch->guarded != NULL && watch->due_ms < next ? watch->due_ms : next;
     }
-    return actor->beat_ms < next ? actor->beat_ms : next;
+    return actor->beat.due_ms < next ? actor->beat.due_ms : next;
 }
 
 static void turn_arm(tw_actor *actor)

@@ -160,7 +160,7 @@ struct tw_actor {
     transport_socket publications;
     guard guards[2];               /* of these two */
     publication_head published;    /* the last one */
-    uint64_t beat_ms;              /* when to repeat its number */
+    publication_beat beat;         /* when to repeat its number */
     ask_link *links[TW_LINKS_MAX]; /* own */
     int links_count;
     followed *follows[TW_LINKS_MAX]; /* own */
