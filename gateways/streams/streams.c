@@ -173,6 +173,8 @@ static void leave_lists(streams *self, struct stream *stream)
         TAILQ_REMOVE(&self->retry, stream, turn);
     } else if (stream->state == STREAM_AHEAD) {
         TAILQ_REMOVE(&self->ahead, stream, turn);
+    } else if (stream->reading) {
+        stream_read_end(self, stream);
     }
     stream->ready = false;
     stream->retry = false;
@@ -230,6 +232,13 @@ void stream_retry(streams *self, struct stream *stream)
     TAILQ_INSERT_TAIL(&self->retry, stream, turn);
 }
 
+void stream_read_end(streams *self, struct stream *stream)
+{
+    TW_ASSERT(stream->reading);
+    TAILQ_REMOVE(&self->pages[stream->slot], stream, turn);
+    stream->reading = false;
+}
+
 void stream_start(streams *self, struct stream *stream)
 {
     TW_ASSERT(stream->class->topic->state == TOPIC_OPEN);
@@ -252,11 +261,6 @@ void stream_free(streams *self, struct stream *stream)
     stream_class *class = stream->class;
     struct topic *topic = class->topic;
     leave_lists(self, stream);
-    for (size_t i = 0; i < TW_COUNT(self->pages); i++) {
-        if (self->pages[i] == stream) {
-            self->pages[i] = NULL;
-        }
-    }
     table_remove(&self->streams, &stream->by_mux);
     *stream->conn_link = stream->conn_next;
     if (stream->conn_next != NULL) {
@@ -297,6 +301,55 @@ void stream_fail(streams *self, struct stream *stream, tw_err err, tw_str why)
 
 /* ---- catch-up ---- */
 
+static void read_begin(streams *self, struct stream *stream, size_t slot)
+{
+    stream->reading = true;
+    stream->slot = (uint8_t)slot;
+    TAILQ_INSERT_TAIL(&self->pages[slot], stream, turn);
+}
+
+static bool asks_the_same(const struct stream *one, const struct stream *other)
+{
+    bool same = one->class->topic == other->class->topic && !one->syncing && !other->syncing &&
+                one->fresh == other->fresh && one->resume == other->resume &&
+                one->now == other->now && one->w0 == other->w0;
+    if (!same) {
+        return false;
+    }
+    tw_vector since = shared_vector_view(one->since);
+    tw_vector others = shared_vector_view(other->since);
+    return (one->fresh || one->resume || one->after == other->after) &&
+           since.count == others.count &&
+           (since.count == 0 || memcmp(since.at, others.at, since.count * sizeof(*since.at)) == 0);
+}
+
+/* Takes the first of those that are ready. NULL: its connection's queue has to drain first. */
+static struct stream *take_turn(stream_list *ready)
+{
+    struct stream *stream = TAILQ_FIRST(ready);
+    TAILQ_REMOVE(ready, stream, turn);
+    stream->ready = false;
+    if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
+        stream->conn->parked = true;
+        return NULL;
+    }
+    return stream;
+}
+
+static void share_page(streams *self, const struct stream *first, size_t slot)
+{
+    stream_list *ready = &self->ready[first->class->topic->processed];
+    for (size_t shared = 1; shared < STREAMS_SHARE_MAX && !TAILQ_EMPTY(ready) &&
+                            asks_the_same(first, TAILQ_FIRST(ready));
+         shared++) {
+        struct stream *stream = take_turn(ready);
+        if (stream != NULL) {
+            read_begin(self, stream, slot);
+            self->figures.pages_shared++;
+        }
+    }
+}
+
 static void ask_page(streams *self, struct stream *stream)
 {
     bool processed = stream->class->topic->processed;
@@ -306,18 +359,17 @@ static void ask_page(streams *self, struct stream *stream)
     }
     TW_ASSERT(slot < TW_COUNT(self->pages) && slot / STREAMS_PAGES_MAX == (size_t)processed);
     self->page_busy[slot] = true;
-    self->pages[slot] = stream;
     self->pages_count[processed]++;
     self->figures.pages++;
-    stream->reading = true;
+    read_begin(self, stream, slot);
     if (stream->syncing) {
         if (!stream_manifest_step(self, stream, slot)) {
             self->page_busy[slot] = false;
-            self->pages[slot] = NULL;
             self->pages_count[processed]--;
         }
         return;
     }
+    share_page(self, stream, slot);
     tw_msg_page_read ask = {
         .query = stream->class->topic->canonical,
         .fresh = stream->fresh,
@@ -338,14 +390,10 @@ void streams_pump(streams *self)
     for (size_t kind = 0; kind < TW_COUNT(self->ready); kind++) {
         stream_list *ready = &self->ready[kind];
         while (self->pages_count[kind] < STREAMS_PAGES_MAX && !TAILQ_EMPTY(ready)) {
-            struct stream *stream = TAILQ_FIRST(ready);
-            TAILQ_REMOVE(ready, stream, turn);
-            stream->ready = false;
-            if (stream->conn->out.bytes >= STREAMS_QUEUE_LOW) {
-                stream->conn->parked = true;
-                continue;
+            struct stream *stream = take_turn(ready);
+            if (stream != NULL) {
+                ask_page(self, stream);
             }
-            ask_page(self, stream);
         }
     }
 }
@@ -539,17 +587,17 @@ bool stream_may_retry(tw_err err)
            err == TW_E_DRAINING || err == TW_E_NO_MEMORY;
 }
 
-/* The stream whose question was answered; NULL: it is gone. */
-static struct stream *take_slot(streams *self, uint64_t tag)
+/* The next of those whose question was answered. NULL: that was all, and the slot is free. */
+static struct stream *take_reader(streams *self, uint64_t tag)
 {
     TW_ASSERT(tag < TW_COUNT(self->pages));
     TW_ASSERT(self->page_busy[tag]);
-    struct stream *stream = self->pages[tag];
-    self->pages[tag] = NULL;
-    self->page_busy[tag] = false;
-    self->pages_count[tag / STREAMS_PAGES_MAX]--;
+    struct stream *stream = TAILQ_FIRST(&self->pages[tag]);
     if (stream != NULL) {
-        stream->reading = false;
+        stream_read_end(self, stream);
+    } else {
+        self->page_busy[tag] = false;
+        self->pages_count[tag / STREAMS_PAGES_MAX]--;
     }
     return stream;
 }
@@ -557,8 +605,8 @@ static struct stream *take_slot(streams *self, uint64_t tag)
 void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, const tw_body *body,
                       tw_str why)
 {
-    struct stream *stream = take_slot(self, tag);
-    if (stream != NULL && stream->state == STREAM_CATCHING) {
+    struct stream *stream;
+    while ((stream = take_reader(self, tag)) != NULL) {
         stream_manifest_answer(self, stream, err, id, body, why);
     }
     streams_pump(self);
@@ -566,11 +614,10 @@ void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, con
 
 void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
 {
-    struct stream *stream = take_slot(self, tag);
-    if (stream != NULL) {
-        if (stream->state != STREAM_CATCHING) {
-            TW_ASSERT(stream->state == STREAM_WAITING); /* a gap closed its topic: read later */
-        } else if (err == TW_OK) {
+    struct stream *stream;
+    while ((stream = take_reader(self, tag)) != NULL) {
+        TW_ASSERT(stream->state == STREAM_CATCHING); /* another state is left by leave_lists */
+        if (err == TW_OK) {
             take_page(self, stream, page);
         } else if (stream_may_retry(err)) {
             stream_retry(self, stream);
@@ -942,6 +989,9 @@ tw_err streams_new(streams **out, const catalog *collections, const streams_sink
     TAILQ_INIT(&self->retry);
     TAILQ_INIT(&self->ahead);
     TAILQ_INIT(&self->syncs);
+    for (size_t i = 0; i < TW_COUNT(self->pages); i++) {
+        TAILQ_INIT(&self->pages[i]);
+    }
     ring_init(&self->ring, TW_RING_BYTES);
     tw_buf_init(&self->text, STREAMS_TEXT_MAX);
     table *tables[] = {&self->topics_by_query, &self->topics_by_id, &self->classes, &self->streams};

@@ -15,8 +15,8 @@
  * Invariants
  * 1. `since` in sync and closed is what the stream was told completely, never more.
  * 2. A page is asked only while its connection's queue is below STREAMS_QUEUE_LOW, one at a time
- * for
- *    a stream, STREAMS_PAGES_MAX for all; streams take turns.
+ *    for a stream, STREAMS_PAGES_MAX for all; streams take turns. Those that stand in a row and ask
+ *    the same are told one answer: many that come at once are one question.
  * 3. A stream goes live only where its cursor is at or above what its topic's events cover. */
 #pragma once
 
@@ -31,6 +31,7 @@
 enum {
     STREAMS_QUEUE_LOW = TW_PAGE_BYTES, /* bytes; below it the next page is asked */
     STREAMS_PAGES_MAX = 8,             /* page_reads in flight, and as many processed ones */
+    STREAMS_SHARE_MAX = 32,            /* streams that are told one page, in one go */
     STREAMS_OPENS_MAX = 16,            /* topic_opens in flight */
     STREAMS_RETRY_MS = 100,            /* after a failure that may pass */
 };
@@ -62,7 +63,8 @@ typedef struct streams_sink {
 
 typedef struct streams_figures {
     uint64_t streams, live, topics, classes;
-    uint64_t frames, deliveries, pages, gaps, behind, resets, joined_from_ring, ring_bytes;
+    uint64_t frames, deliveries, pages, pages_shared; /* told by the page of another */
+    uint64_t gaps, behind, resets, joined_from_ring, ring_bytes;
 } streams_figures;
 
 /* now_ms: of the clock that streams_tick tells; what is due is counted from it before the first. */

@@ -105,7 +105,7 @@ bool stream_manifest_step(streams *self, struct stream *stream, uint64_t slot)
     case SYNC_TELL:
         TW_ASSERT(false);
     }
-    stream->reading = false;
+    stream_read_end(self, stream);
     stream_ready(self, stream);
     return false;
 }

@@ -87,13 +87,14 @@ struct stream {
     bool now;          /* since: "now": its next page tells the head alone */
     bool fresh;        /* its next page is the first of a snapshot */
     bool resume;       /* its next page is the first of a resume */
-    bool reading;      /* a page is in flight */
+    bool reading;      /* a page is in flight; it stands in the list of its slot */
     bool ready;        /* in the ready list */
     bool retry;        /* in the retry list */
     bool syncing;      /* it is told what differs from its manifest, not history */
+    uint8_t slot;      /* of its question while reading */
     table_node by_mux; /* hash of (connection, mux_id) */
     LIST_ENTRY(stream) of_class;
-    TAILQ_ENTRY(stream) turn;  /* ready, retry, ahead or resting list */
+    TAILQ_ENTRY(stream) turn;  /* ready, retry, ahead or resting list, or that of a slot */
     TAILQ_ENTRY(stream) syncs; /* while LIVE: ordered by sync_due_ms */
     struct stream *conn_next;
     struct stream **conn_link; /* what points to this stream in its connection's list */
@@ -135,8 +136,9 @@ struct streams {
     stream_list ahead;
     stream_list syncs;
     stream_list resting;
-    /* By tag, processed ones in the second half; NULL with page_busy: its stream is gone. */
-    struct stream *pages[2 * STREAMS_PAGES_MAX];
+    /* By tag, processed ones in the second half: who is told the answer. Those may be gone, a slot
+     * is busy until it comes. */
+    stream_list pages[2 * STREAMS_PAGES_MAX];
     bool page_busy[2 * STREAMS_PAGES_MAX];
     size_t pages_count[2];
     bool heard; /* a publication of the manager came */
@@ -188,8 +190,9 @@ void streams_pump(streams *self);
 /* Queues part of shared; false where the bound (unless forced) or memory forbids it. */
 bool streams_deliver(streams *self, streams_conn *conn, tw_shared *shared, size_t len, bool forced);
 
-void stream_ready(streams *self, struct stream *stream); /* it reads on when its turn comes */
-void stream_retry(streams *self, struct stream *stream); /* the same, at the next tick */
+void stream_ready(streams *self, struct stream *stream);    /* it reads on when its turn comes */
+void stream_read_end(streams *self, struct stream *stream); /* its page came, or none is asked */
+void stream_retry(streams *self, struct stream *stream);    /* the same, at the next tick */
 void stream_conn_fail(streams *self, streams_conn *conn);
 bool stream_may_retry(tw_err err);
 /* Everything comes again, told by a reset. */

@@ -789,6 +789,30 @@ static void test_streams_since_now_begins_at_the_head(void **state)
     world_fini(&w);
 }
 
+static void test_streams_that_ask_the_same_are_told_one_page(void **state)
+{
+    (void)state;
+    static world w;
+    world_init(&w, 7);
+    write_rows(&w);
+    for (int conn = 0; conn < CONNS; conn++) {
+        w.clients[conn][1] = (client){.open = true, .query = 2};
+        assert_int_equal(say(&w, conn, "{\"mux_id\":1,\"a\":\"*\",\"b\":\"*\"}", true), TW_OK);
+    }
+    w.clients[1][2] = (client){.open = true, .query = 2};
+    assert_int_equal(say(&w, 1, "{\"mux_id\":2,\"a\":\"*\",\"b\":\"*\",\"since\":[[1,1]]}", true),
+                     TW_OK);
+    answer_open(&w, true);
+    assert_int_equal(streams_tell(w.streams).pages, 2); /* the last one asks for something else */
+    assert_int_equal(streams_tell(w.streams).pages_shared, CONNS - 1);
+    connection_lost(&w, 0); /* while its question is under way */
+    w.clients[1][2].highest = 1;
+    w.clients[1][2].held[w.rows[1].coll - 'a'][w.rows[1].key] = 1;
+    settle(&w);
+    assert_int_equal(streams_tell(w.streams).live, CONNS);
+    world_fini(&w);
+}
+
 static tw_err say_watch(world *w, int conn, const char *text)
 {
     tw_arena arena;
@@ -966,6 +990,7 @@ int main(void)
         cmocka_unit_test(test_streams_of_a_full_connection_catch_up_and_cost_the_others_nothing),
         cmocka_unit_test(test_streams_repeat_a_sync_only_when_it_is_due),
         cmocka_unit_test(test_streams_since_now_begins_at_the_head),
+        cmocka_unit_test(test_streams_that_ask_the_same_are_told_one_page),
         cmocka_unit_test(test_streams_watch_replaces_the_change_stream_alone),
         cmocka_unit_test(test_streams_databases_stand_beside_each_other_and_the_change_stream),
         cmocka_unit_test(test_streams_dispatched_messages_go_to_those_with_room),

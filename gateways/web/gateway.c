@@ -310,6 +310,7 @@ static void gateway_gauges(void *state, tw_buf *scratch, tw_arena *arena, tw_lis
         {"frames_total", told_streams.frames},
         {"deliveries_total", told_streams.deliveries},
         {"pages_total", told_streams.pages},
+        {"pages_shared_total", told_streams.pages_shared},
         {"gaps_total", told_streams.gaps},
         {"behind_total", told_streams.behind},
         {"resets_total", told_streams.resets},
