@@ -38,12 +38,12 @@ static bool is_exempt(const gateway_limits *limits, const network_address *addre
     return false;
 }
 
-admission admission_enter(edge *self, connection *conn, int fd)
+admission admission_enter(edge *self, connection *conn, const struct sockaddr *from)
 {
     const gateway_limits *limits = &self->options->limits;
     network_address peer;
     if (limits->address_connections == 0 || conn->listener == EDGE_ADMIN ||
-        !network_peer(fd, &peer) || is_exempt(limits, &peer)) {
+        !network_of_socket(from, &peer) || is_exempt(limits, &peer)) {
         return ADMISSION_GRANTED;
     }
     network_address site = network_site(&peer);

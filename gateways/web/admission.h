@@ -20,7 +20,7 @@ void admission_fini(edge *self);
 /* May another connection be accepted now? False: they wait in the kernel until the next tick. */
 bool admission_may_accept(edge *self, int tag);
 /* Looks at the peer of a connection that was accepted, and counts it. */
-admission admission_enter(edge *self, connection *conn, int fd);
+admission admission_enter(edge *self, connection *conn, const struct sockaddr *from);
 void admission_leave(edge *self, connection *conn);
 /* Counts a websocket whose user is known now, once. False: its user has too many already. */
 bool admission_enter_user(edge *self, connection *conn);

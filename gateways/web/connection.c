@@ -23,7 +23,7 @@ connection *edge_find(const edge *self, uint64_t id)
     return conn != NULL && conn->id == id ? conn : NULL;
 }
 
-static void *on_accept(void *context, int tag, int fd)
+static void *on_accept(void *context, int tag, const struct sockaddr *peer)
 {
     edge *self;
     TW_CAST(self, context, EDGE_MAGIC);
@@ -40,7 +40,7 @@ static void *on_accept(void *context, int tag, int fd)
     conn->heard_ms = tw_now_ms(self->actor);
     conn->moved_ms = conn->heard_ms;
     conn->deadline_ms = conn->heard_ms + EDGE_HEAD_MS;
-    admission entered = admission_enter(self, conn, fd);
+    admission entered = admission_enter(self, conn, peer);
     if (entered == ADMISSION_DROPPED) {
         admission_leave(self, conn);
         self->unused[self->unused_count++] = index;

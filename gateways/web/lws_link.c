@@ -131,16 +131,14 @@ static void free_socket(lws_socket *socket)
     tw_free(socket);
 }
 
-static void adopt(lws_link *self, const listener *from, int fd)
+static void adopt(lws_link *self, const listener *from, int fd, const struct sockaddr *peer)
 {
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     lws_socket *socket = new_socket(self, from, fd);
     if (socket == NULL) {
         close(fd);
         return;
     }
-    void *connection = self->handler.on_accept(self->handler.context, from->tag, fd);
+    void *connection = self->handler.on_accept(self->handler.context, from->tag, peer);
     if (connection == NULL) {
         free_socket(socket);
         return;
@@ -319,9 +317,12 @@ static void accept_some(lws_link *self, listener *from, int fd)
             lws_rx_flow_control(from->wsi, 0);
             return;
         }
-        int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct sockaddr_storage name = {0};
+        struct sockaddr *peer = (struct sockaddr *)(void *)&name;
+        socklen_t len = sizeof(name);
+        int accepted = accept4(fd, peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (accepted >= 0) {
-            adopt(self, from, accepted);
+            adopt(self, from, accepted, peer);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             tw_log(TW_LOG_WARN, "gateway", "accepting pauses: %s", strerror(errno));
             pause_listeners(self);
@@ -486,7 +487,8 @@ void lws_link_free(lws_link **link)
     tw_free(self);
 }
 
-/* SO_REUSEPORT only where it is wanted: otherwise a second server on the port is to be refused. */
+/* SO_REUSEPORT only where it is wanted: otherwise a second server on the port is to be refused.
+ * TCP_NODELAY is set here once: Linux gives it to every socket that is accepted. */
 static int open_listening(const lws_link_address *at, int *bound)
 {
     char service[16];
@@ -505,6 +507,7 @@ static int open_listening(const lws_link_address *at, int *bound)
     struct sockaddr_storage name;
     socklen_t name_len = sizeof(name);
     bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
                 setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof(shared)) == 0 &&
                 bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
                 listen(fd, LWS_LINK_BACKLOG) == 0 &&

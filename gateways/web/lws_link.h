@@ -15,6 +15,7 @@
 #include "gateways/web/tls_link.h"
 
 typedef struct lws_link lws_link;
+struct sockaddr;                      /* of the system */
 typedef struct lws_socket lws_socket; /* a connection, as the loop knows it */
 
 typedef struct lws_link_handler {
@@ -22,9 +23,9 @@ typedef struct lws_link_handler {
     /* May another connection be accepted on this listener? False: they wait in the kernel until
      * lws_link_resume. */
     bool (*may_accept)(void *context, int tag);
-    /* A connection came on the listener of this tag. Returns the caller's object for it, or NULL:
-     * it is closed. The socket is given by on_open right after, or on_close when that failed. */
-    void *(*on_accept)(void *context, int tag, int fd);
+    /* A connection of peer came on the listener of this tag. Returns the caller's object for it, or
+     * NULL: it is closed. The socket is given by on_open right after, or on_close when that failed. */
+    void *(*on_accept)(void *context, int tag, const struct sockaddr *peer);
     void (*on_open)(void *context, void *connection, lws_socket *socket);
     /* Bytes may be changed in place. False: close it now. */
     bool (*on_bytes)(void *context, void *connection, uint8_t *bytes, size_t len);

@@ -53,19 +53,14 @@ bool network_has(const network *self, const network_address *address)
     return rest == 0 || (self->address.bytes[whole] ^ address->bytes[whole]) >> (8 - rest) == 0;
 }
 
-bool network_peer(int fd, network_address *out)
+bool network_of_socket(const struct sockaddr *name, network_address *out)
 {
-    struct sockaddr_storage name = {0};
-    socklen_t len = sizeof name;
-    if (getpeername(fd, (struct sockaddr *)(void *)&name, &len) != 0) {
-        return false;
-    }
-    if (name.ss_family == AF_INET) {
-        *out = of_ipv4(&((const struct sockaddr_in *)(const void *)&name)->sin_addr);
+    if (name->sa_family == AF_INET) {
+        *out = of_ipv4(&((const struct sockaddr_in *)(const void *)name)->sin_addr);
         return true;
     }
-    if (name.ss_family == AF_INET6) {
-        memcpy(out->bytes, &((const struct sockaddr_in6 *)(const void *)&name)->sin6_addr, 16);
+    if (name->sa_family == AF_INET6) {
+        memcpy(out->bytes, &((const struct sockaddr_in6 *)(const void *)name)->sin6_addr, 16);
         return true;
     }
     return false;

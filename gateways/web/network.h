@@ -3,6 +3,8 @@
 
 #include "protocol/base.h"
 
+struct sockaddr; /* of the system */
+
 typedef struct network_address {
     uint8_t bytes[16];
 } network_address;
@@ -15,7 +17,7 @@ typedef struct network {
 /* Reads 192.0.2.0/24, 2001:db8::/32 or one address. False: it is none. */
 bool network_read(const char *text, network *out);
 bool network_has(const network *self, const network_address *address);
-/* Who is at the other end of a socket. False: not of the Internet, or gone already. */
-bool network_peer(int fd, network_address *out);
+/* A name that the system gave to a socket's end. False: it is not of the Internet. */
+bool network_of_socket(const struct sockaddr *name, network_address *out);
 /* What is counted as one peer: an IPv4 address, or the 64 bits that an IPv6 site chooses below. */
 network_address network_site(const network_address *address);

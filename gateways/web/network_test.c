@@ -1,9 +1,12 @@
 /* network_test.c - what is read as a network, and what lies in it. */
 #include "gateways/web/network.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -68,12 +71,30 @@ static void test_network_site_of_ipv6_is_its_first_half(void **state)
     assert_memory_not_equal(first.bytes, second.bytes, 16);
 }
 
+static void test_network_of_socket_takes_the_internets_names_alone(void **state)
+{
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000204)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr other = {.sa_family = AF_UNIX};
+    network_address told;
+    network expected;
+    (void)state;
+    assert_true(network_of_socket((const struct sockaddr *)&four, &told));
+    assert_true(network_read("192.0.2.4", &expected));
+    assert_memory_equal(told.bytes, expected.address.bytes, 16);
+    assert_true(network_of_socket((const struct sockaddr *)&six, &told));
+    assert_true(network_read("::1", &expected));
+    assert_memory_equal(told.bytes, expected.address.bytes, 16);
+    assert_false(network_of_socket(&other, &told));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_network_holds_what_lies_in_it),
         cmocka_unit_test(test_network_refuses_other_texts),
         cmocka_unit_test(test_network_site_of_ipv6_is_its_first_half),
+        cmocka_unit_test(test_network_of_socket_takes_the_internets_names_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
