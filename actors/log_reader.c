@@ -306,9 +306,22 @@ static tw_err add_past(raw_making *making, tw_item_log_row *out, log_row *before
     return err == TW_OK || err == TW_E_NOT_FOUND ? TW_OK : err;
 }
 
+/* Superseded at or below the floor, and not swept yet: what superseded it may be gone already. */
+static bool is_dead(raw_making *making, uint64_t n)
+{
+    tw_rwlock_read(log_store_lock(making->reader->view.store));
+    log_index *index = log_store_index(making->reader->view.store);
+    bool dead = index != NULL && log_index_dead(index, n);
+    tw_rwlock_done(log_store_lock(making->reader->view.store));
+    return dead;
+}
+
 static tw_err add_raw(raw_making *making, const log_row *row)
 {
     struct log_reader *self = making->reader;
+    if (is_dead(making, row->n)) {
+        return TW_OK;
+    }
     tw_item_log_row *out = &making->rows[making->count];
     *out = (tw_item_log_row){.n = row->n,
                              .seqno = row->seqno,

@@ -73,7 +73,8 @@ typedef struct tw_actor_class {
     void (*on_drain)(void *state); /* asked to finish; call tw_actor_drained */
     /* Own figures, at most 250. */
     void (*gauges)(void *state, tw_buf *scratch, tw_arena *arena, tw_list_gauge *out);
-    bool publishes; /* has a PUB socket */
+    bool publishes;      /* has a PUB socket */
+    bool waits_for_idle; /* uses tw_idle_set */
 } tw_actor_class;
 
 /* ---- who am I, what time is it ---- */
@@ -127,6 +128,11 @@ void tw_follow(tw_actor *actor, const char *source);
  * moves it. TW_TIMERS_MAX of them. */
 void tw_timer_set(tw_actor *actor, uint64_t at_ms, tw_on_timer fn, uint64_t tag);
 void tw_timer_cancel(tw_actor *actor, tw_on_timer fn, uint64_t tag);
+/* Calls fn(state, tag) once, when a core is free: no thread of normal priority, of any process,
+ * wants it; at at_ms at the latest, so that work which gives way to all others still has a share.
+ * Not before the next turn. A timer, but for this: set again it moves, and it may be cancelled. One
+ * at a time for an actor, whose class says waits_for_idle. */
+void tw_idle_set(tw_actor *actor, uint64_t at_ms, tw_on_timer fn, uint64_t tag);
 
 /* ---- the system: all actors of one process. Thread: the one that made it, unless noted ---- */
 typedef struct tw_system_options {

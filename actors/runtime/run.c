@@ -141,6 +141,16 @@ void tw_timer_cancel(tw_actor *actor, tw_on_timer fn, uint64_t tag)
     timers_cancel(&actor->timers, fn, tag);
 }
 
+void tw_idle_set(tw_actor *actor, uint64_t at_ms, tw_on_timer fn, uint64_t tag)
+{
+    TW_ASSERT(actor != NULL && actor->magic == ACTOR_MAGIC);
+    TW_ASSERT(actor->idle_slot >= 0);
+    actor->idle_fn = fn;
+    actor->idle_tag = tag;
+    timers_set(&actor->timers, at_ms, fn, tag);
+    idle_slot_ask(actor->idle_slot);
+}
+
 tw_err run_encode(tw_actor *actor, tw_msg_id id, uint64_t request, const void *body, tw_str *out)
 {
     TW_ASSERT(body != NULL);
@@ -189,6 +199,10 @@ static tw_err life_prepare(tw_actor *actor)
     }
     if (err == TW_OK) {
         err = run_watch(actor, actor->inbox.fd, SOURCE_INBOX);
+    }
+    if (err == TW_OK && actor->class->waits_for_idle) {
+        err = idle_slot_take(&actor->idle_slot, &actor->idle_fd);
+        err = err == TW_OK ? run_watch(actor, actor->idle_fd, SOURCE_IDLE) : err;
     }
     return err == TW_OK ? publish_life_begin(actor) : err;
 }
@@ -241,6 +255,7 @@ tw_err run_life_begin(tw_actor *actor)
     actor->ask_due_ms = UINT64_MAX;
     actor->retry_ms = UINT64_MAX;
     actor->timers = (timers){0};
+    actor->idle_fn = NULL;
     tw_arena_init(&actor->arena, ARENA_BYTES_MAX);
     tw_buf_init(&actor->encoded, TW_ACTOR_MESSAGE_MAX);
     tw_buf_init(&actor->scratch, SCRATCH_BYTES_MAX);
@@ -303,6 +318,10 @@ void run_life_end(tw_actor *actor)
     tw_arena_fini(&actor->arena);
     tw_buf_fini(&actor->encoded);
     tw_buf_fini(&actor->scratch);
+    if (actor->idle_slot >= 0) {
+        idle_slot_give(actor->idle_slot);
+        actor->idle_slot = -1;
+    }
     fd_close(&actor->timer_fd);
     fd_close(&actor->epoll_fd);
 }
@@ -329,6 +348,12 @@ static size_t source_receive(tw_actor *actor, uint32_t source, size_t max)
         actor->armed_ms = UINT64_MAX;
         ssize_t got = read(actor->timer_fd, &value, sizeof value);
         TW_ASSERT(got == (ssize_t)sizeof value || errno == EAGAIN);
+    } else if (source == SOURCE_IDLE) {
+        int failed = eventfd_read(actor->idle_fd, &value);
+        TW_ASSERT(failed == 0 || errno == EAGAIN);
+        if (actor->idle_fn != NULL) { /* NULL: meant for who had the slot before */
+            timers_hasten(&actor->timers, actor->now_ms, actor->idle_fn, actor->idle_tag);
+        }
     } else {
         int failed = eventfd_read(actor->wake_fd, &value);
         TW_ASSERT(failed == 0 || errno == EAGAIN);

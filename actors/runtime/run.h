@@ -17,6 +17,7 @@
 #include "protocol/codec.h"
 
 #include "actors/runtime/actor.h"
+#include "actors/runtime/idle.h"
 #include "actors/runtime/listener_watch.h"
 #include "actors/runtime/publication.h"
 #include "actors/runtime/restart.h"
@@ -43,9 +44,10 @@ enum {
     SOURCE_WAKE = 0,
     SOURCE_TIMER = 1,
     SOURCE_INBOX = 2,
+    SOURCE_IDLE = 3,
     SOURCE_LINK = 0x100,   /* + its index */
     SOURCE_FOLLOW = 0x200, /* + its index */
-    SOURCES_MAX = 3 + 2 * TW_LINKS_MAX,
+    SOURCES_MAX = 4 + 2 * TW_LINKS_MAX,
 };
 static_assert((int)TRANSPORT_ADDRESS_MAX <= (int)LISTENER_WATCH_ADDRESS_MAX, "any address fits");
 static_assert((int)TW_LINKS_MAX <= (int)SOURCE_FOLLOW - (int)SOURCE_LINK, "sources are distinct");
@@ -156,6 +158,10 @@ struct tw_actor {
     tw_buf encoded; /* the message being sent */
     tw_buf scratch; /* of gauges */
     timers timers;
+    int idle_slot;       /* own; -1: the class needs none */
+    int idle_fd;         /* borrow: the slot's */
+    tw_on_timer idle_fn; /* the timer that a free core hastens */
+    uint64_t idle_tag;
     transport_socket inbox;
     transport_socket publications;
     guard guards[2];               /* of these two */

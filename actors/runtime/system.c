@@ -205,6 +205,7 @@ tw_err tw_system_add(tw_system *system, const tw_actor_class *class, int instanc
     actor->gate = &system->gate;
     actor->epoll_fd = -1;
     actor->timer_fd = -1;
+    actor->idle_slot = -1;
     system->actors[system->actors_count++] = actor;
     return TW_OK;
 }

@@ -41,6 +41,14 @@ void timers_cancel(timers *self, tw_on_timer fn, uint64_t tag)
     }
 }
 
+void timers_hasten(timers *self, uint64_t at_ms, tw_on_timer fn, uint64_t tag)
+{
+    struct timer *timer = timer_find(self, fn, tag);
+    if (timer != NULL && timer->at_ms > at_ms) {
+        timer->at_ms = at_ms;
+    }
+}
+
 uint64_t timers_next(const timers *self)
 {
     TW_ASSERT(self->count <= TW_TIMERS_MAX);

@@ -19,6 +19,8 @@ typedef struct timers {
 
 void timers_set(timers *self, uint64_t at_ms, tw_on_timer fn, uint64_t tag);
 void timers_cancel(timers *self, tw_on_timer fn, uint64_t tag);
+/* Makes it due at at_ms, if it is set. */
+void timers_hasten(timers *self, uint64_t at_ms, tw_on_timer fn, uint64_t tag);
 /* When the first is due; UINT64_MAX: none is set. */
 uint64_t timers_next(const timers *self);
 /* Takes the earliest that is due and was set no later than serial_max, so that a timer that sets

@@ -1,49 +1,32 @@
 /* embedded_search.c - the actor that answers searches without a server, from a file of its own.
  *
- * Receives  search_ask; log_batch (the store's publications: only that there is something new)
- * Sends     log_state_ask (store), log_read (log_reader.0)
+ * Receives  search_ask; log_batch (embedded_search_follow.c)
+ * Sends     log_state_ask (store), log_read, get (log_reader.0)
  * Owns      search.db (embedded_search_table.c): each document that is searched, its terms, and how
  *           far the log was followed, all in one transaction
  * Limit     TW_SEARCH_RUNNING_MAX searches, then TW_E_BUSY; EMBEDDED_STEP documents of one search,
  *           then the next one's turn
- * Never     believes its file more than the log: another log, one whose floor has passed it, or a
- *           damaged file, and it begins at the log's first row
+ * Never     believes its file more than the log: another log, or a damaged file, and it begins at
+ *           the log's first row; a floor that has passed it, and each document is asked for
  *
- * The index follows the log in steps, FOLLOW_ROWS or FOLLOW_MS behind it, as a commit for each row
- * costs four times as much a row. A search does not see that: one that comes meanwhile has the rest
- * read first, so that it sees all that was published before it. */
+ * The index gives way to all others (embedded_search_follow.c), searches do not: one that comes
+ * while it is a little behind has the rest read first, so that it sees all that was published
+ * before it. */
 #include "actors/search/embedded_search.h"
 
 #include "protocol/codec.h"
 
-#include "actors/runtime/log.h"
-
 #include "actors/search/embedded_search_priv.h"
-#include "actors/search/log_link.h"
 
 enum {
     TICK_MS = 200,
     PATH_LEN = 4200,
-    FOLLOW_ROWS = 64, /* that may wait for the next step; a step of so many takes some 2 ms */
-    FOLLOW_MS = 50,   /* that they wait at most */
-    FRESH_MS = 100,   /* a search waits so long for them; then it sees what is there */
-    WAITING_MS = 5,   /* between two looks at what searches wait for */
+    FRESH_ROWS = 1024, /* that a search has read first; further behind it sees what is there */
+    FRESH_MS = 100,    /* it waits so long for them; then it sees what is there */
+    WAITING_MS = 5,    /* between two looks at what searches wait for */
 };
 
-struct embedded_search {
-    uint32_t magic;
-    tw_actor *actor;
-    const embedded_search_options *options;
-    log_link log;
-    embedded_table *table; /* own */
-    embedded_job *first;   /* own; in turn */
-    size_t running;
-    bool rebuild;
-    bool resting; /* a step is due by a timer */
-    uint64_t answered, failed, rows, rebuilds, refused;
-};
-
-static embedded_search *search_of(void *state)
+embedded_search *embedded_search_of(void *state)
 {
     embedded_search *self;
     TW_CAST(self, state, EMBEDDED_MAGIC);
@@ -55,152 +38,14 @@ embedded_table *embedded_search_table(embedded_search *self)
     return self->table;
 }
 
-/* ---- following the log ---- */
-static void follow(embedded_search *self);
-static void work(embedded_search *self);
-
-static void broken(embedded_search *self, tw_err err)
-{
-    tw_actor_fail(self->actor, err, "%s", embedded_table_why(self->table));
-}
-
 void embedded_search_rebuild(embedded_search *self)
 {
     self->rebuild = true;
 }
 
-static tw_err forget(embedded_search *self)
+void embedded_search_broken(embedded_search *self, tw_err err)
 {
-    self->rebuild = false;
-    self->rebuilds++;
-    return embedded_table_forget(self->table);
-}
-
-static tw_err apply(embedded_search *self, tw_arena *arena, const tw_item_log_row *row)
-{
-    bool drop = (row->flags & TW_ROW_DROP) != 0;
-    if (drop && row->coll.len == 0) { /* the database */
-        tw_err err = TW_OK;
-        embedded_collection *at = embedded_table_collections(self->table);
-        for (; at != NULL && err == TW_OK; at = at->next) {
-            err = tw_str_equal(at->db, row->db) ? embedded_table_empty(self->table, at) : TW_OK;
-        }
-        return err;
-    }
-    embedded_collection *held = embedded_table_collection(self->table, row->db, row->coll, !drop);
-    tw_str id;
-    if (held == NULL) {
-        return TW_OK; /* it is not searched */
-    }
-    if (drop) {
-        return embedded_table_empty(self->table, held);
-    }
-    tw_err err = search_id_of_key(arena, row->key, &id);
-    if (err != TW_OK) {
-        self->refused++;
-        return err == TW_E_TOO_BIG ? TW_OK : err;
-    }
-    return (row->flags & TW_ROW_PUT) != 0 && row->doc.len > 0
-               ? embedded_table_put(self->table, held, id, row->version, row->doc)
-               : embedded_table_remove(self->table, held, id);
-}
-
-static tw_err take_rows(embedded_search *self, const tw_envelope *in)
-{
-    const tw_msg_log_rows *rows = &in->body->log_rows;
-    if (embedded_table_n(self->table) > 0 && embedded_table_n(self->table) < rows->floor) {
-        return forget(self); /* what was deleted since may be swept */
-    }
-    tw_err err = embedded_table_begin(self->table);
-    for (size_t i = 0; i < rows->rows.count && err == TW_OK; i++) {
-        if (rows->rows.at[i].n > embedded_table_n(self->table)) {
-            err = apply(self, in->arena, &rows->rows.at[i]);
-            self->rows++;
-        }
-    }
-    return err == TW_OK ? embedded_table_end(self->table, self->log.srv, rows->upto, rows->at)
-                        : err;
-}
-
-static void on_rows(void *state, const tw_envelope *in)
-{
-    embedded_search *self = search_of(state);
-    tw_err err = take_rows(self, in);
-    if (err != TW_OK) {
-        broken(self, err);
-        return;
-    }
-    follow(self);
-    if (self->first != NULL) {
-        work(self); /* one may have waited for these rows */
-    }
-}
-
-static void read_on(embedded_search *self)
-{
-    if (self->log.reading || self->log.srv == 0) {
-        return;
-    }
-    bool other =
-        embedded_table_srv(self->table) != self->log.srv && embedded_table_n(self->table) > 0;
-    if (other || self->rebuild || embedded_table_n(self->table) > self->log.head) {
-        tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "the index is made anew from the log");
-        tw_err err = forget(self);
-        if (err != TW_OK) {
-            broken(self, err);
-            return;
-        }
-    }
-    if (embedded_table_n(self->table) >= self->log.head) {
-        return;
-    }
-    log_link_read(&self->log, embedded_table_n(self->table));
-}
-
-static void on_step(void *state, uint64_t tag)
-{
-    (void)tag;
-    embedded_search *self = search_of(state);
-    self->resting = false;
-    read_on(self);
-}
-
-static uint64_t rows_behind(const embedded_search *self)
-{
-    uint64_t n = embedded_table_n(self->table);
-    return self->log.head > n ? self->log.head - n : 0;
-}
-
-/* Reads at once what a search waits for or what is a step of its own; the rest waits a moment. */
-static void follow(embedded_search *self)
-{
-    uint64_t behind = rows_behind(self);
-    if (self->first != NULL || behind >= FOLLOW_ROWS) {
-        read_on(self);
-    } else if (behind > 0 && !self->resting) {
-        self->resting = true;
-        tw_timer_set(self->actor, tw_now_ms(self->actor) + FOLLOW_MS, on_step, 0);
-    }
-}
-
-static void on_told(void *state)
-{
-    read_on(search_of(state));
-}
-
-static tw_err on_log_batch(void *state, const tw_envelope *in)
-{
-    embedded_search *self = search_of(state);
-    log_link_heard(&self->log, &in->body->log_batch);
-    follow(self);
-    return TW_OK;
-}
-
-/* Nothing depends on publications: what was lost is asked for. */
-static void on_gap(void *state, const char *source)
-{
-    (void)source;
-    log_link_ask(&search_of(state)->log);
+    tw_actor_fail(self->actor, err, "%s", embedded_table_why(self->table));
 }
 
 /* ---- searches ---- */
@@ -233,7 +78,8 @@ static void refuse(embedded_job *job, tw_err err)
 static bool is_reached(const embedded_job *job)
 {
     const embedded_search *self = job->search;
-    if (embedded_table_n(self->table) < job->wanted && tw_now_ms(self->actor) < job->fresh_ms) {
+    if (embedded_table_reached(self->table)->n < job->wanted &&
+        tw_now_ms(self->actor) < job->fresh_ms) {
         return false;
     }
     tw_vector wanted = job->asked.search_ask.min_since;
@@ -313,7 +159,7 @@ static tw_err work_on(embedded_job *job, bool *done)
 
 static void on_turn_again(void *state, uint64_t tag);
 
-static void work(embedded_search *self)
+void embedded_search_work(embedded_search *self)
 {
     bool waiting = false;
     for (embedded_job **at = &self->first; *at != NULL;) {
@@ -332,7 +178,7 @@ static void work(embedded_search *self)
         }
         release(job);
         if (err == TW_E_CORRUPT) {
-            broken(self, err);
+            embedded_search_broken(self, err);
             return;
         }
     }
@@ -346,7 +192,7 @@ static void work(embedded_search *self)
 static void on_turn_again(void *state, uint64_t tag)
 {
     (void)tag;
-    work(search_of(state));
+    embedded_search_work(embedded_search_of(state));
 }
 
 static embedded_job *make_job(embedded_search *self, const tw_envelope *in)
@@ -371,7 +217,7 @@ static embedded_job *make_job(embedded_search *self, const tw_envelope *in)
 
 static tw_err on_search_ask(void *state, const tw_envelope *in)
 {
-    embedded_search *self = search_of(state);
+    embedded_search *self = embedded_search_of(state);
     const tw_msg_search_ask *asked = &in->body->search_ask;
     const embedded_function *function = embedded_function_of(asked->function);
     if (asked->close) { /* a cursor holds nothing here */
@@ -397,23 +243,24 @@ static tw_err on_search_ask(void *state, const tw_envelope *in)
     }
     *last = job;
     self->running++;
-    if (rows_behind(self) <= EMBEDDED_READ_ROWS) { /* one reading; more: the index is on its way */
+    if (embedded_follow_behind(self) <= FRESH_ROWS) {
+        uint32_t fresh_ms = self->options->fresh_ms;
         job->wanted = self->log.head;
-        job->fresh_ms = tw_now_ms(self->actor) + FRESH_MS;
+        job->fresh_ms = tw_now_ms(self->actor) + (fresh_ms != 0 ? fresh_ms : FRESH_MS);
     }
-    follow(self);
-    work(self);
+    embedded_search_work(self);
+    embedded_follow(self); /* if it waits */
     return TW_OK;
 }
 
 /* ---- life ---- */
 static void on_tick(void *state, uint64_t tag)
 {
-    embedded_search *self = search_of(state);
+    embedded_search *self = embedded_search_of(state);
     if (self->log.srv == 0 || tag % 3 == 0) {
         log_link_ask(&self->log);
     }
-    read_on(self);
+    embedded_follow(self);
     tw_timer_set(self->actor, tw_now_ms(self->actor) + TICK_MS, on_tick, (tag + 1) % 3);
 }
 
@@ -421,7 +268,7 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
                                    tw_list_gauge *out)
 {
     (void)scratch;
-    const embedded_search *self = search_of(state);
+    const embedded_search *self = embedded_search_of(state);
     const struct {
         const char *name;
         uint64_t value;
@@ -433,7 +280,8 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
         {"index_documents", embedded_table_docs(self->table)},
         {"index_rows_total", self->rows},
         {"index_rebuilds_total", self->rebuilds},
-        {"index_behind_rows", rows_behind(self)},
+        {"index_checks_total", self->checks},
+        {"index_behind_rows", embedded_follow_behind(self)},
     };
     tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
     for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {
@@ -445,19 +293,15 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
 
 static void embedded_search_fini(void *state)
 {
-    embedded_search *self = search_of(state);
+    embedded_search *self = embedded_search_of(state);
     while (self->first != NULL) {
         embedded_job *job = self->first;
         self->first = job->next;
         release(job);
     }
+    embedded_follow_fini(self);
     embedded_table_close(&self->table);
 }
-
-static const log_link_options followed = {.rows_max = EMBEDDED_READ_ROWS,
-                                          .bytes_max = EMBEDDED_READ_BYTES,
-                                          .on_told = on_told,
-                                          .on_rows = on_rows};
 
 static tw_err embedded_search_init(void *state, tw_actor *actor, const void *given)
 {
@@ -467,7 +311,7 @@ static tw_err embedded_search_init(void *state, tw_actor *actor, const void *giv
     *self = (embedded_search){.magic = EMBEDDED_MAGIC, .actor = actor, .options = options};
     tw_format(path, sizeof path, "%s/search.db", options->directory);
     tw_err err = embedded_table_open(&self->table, options->catalog, options->memory ? NULL : path);
-    err = err == TW_OK ? log_link_init(&self->log, actor, &followed) : err;
+    err = err == TW_OK ? embedded_follow_init(self) : err;
     if (err != TW_OK) {
         tw_actor_fail(actor, err, "%s", embedded_table_why(self->table));
         embedded_search_fini(self);
@@ -478,7 +322,7 @@ static tw_err embedded_search_init(void *state, tw_actor *actor, const void *giv
 }
 
 static const tw_handler handlers[] = {
-    [TW_MSG_log_batch] = on_log_batch,
+    [TW_MSG_log_batch] = embedded_follow_on_batch,
     [TW_MSG_search_ask] = on_search_ask,
 };
 
@@ -489,6 +333,7 @@ const tw_actor_class embedded_search_class = {
     .fini = embedded_search_fini,
     .handlers = handlers,
     .handlers_count = TW_COUNT(handlers),
-    .on_gap = on_gap,
+    .on_gap = embedded_follow_on_gap,
+    .waits_for_idle = true,
     .gauges = embedded_search_gauges,
 };

@@ -31,6 +31,7 @@ typedef enum sql {
     SQL_FIELD,
     SQL_COLLECTION,
     SQL_DF,
+    SQL_IDS,
     SQL_COUNT
 } sql;
 
@@ -51,6 +52,7 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_FIELD] = "REPLACE INTO field VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [SQL_COLLECTION] = "REPLACE INTO collection(number, db, name, docs) VALUES(?1, ?2, ?3, ?4)",
     [SQL_DF] = "SELECT doc FROM vocab WHERE term = ?1",
+    [SQL_IDS] = "SELECT row, id FROM doc WHERE coll = ?1 AND row > ?2 ORDER BY row LIMIT ?3",
 };
 
 static const char schema[] =
@@ -75,7 +77,8 @@ struct embedded_table {
     sqlite3_stmt *statements[SQL_COUNT]; /* own */
     const catalog *catalog;              /* borrow */
     embedded_collection *first;          /* own */
-    uint64_t srv, n, numbers, collections;
+    embedded_reached reached;
+    uint64_t numbers, collections;
     position_set at;
     tw_buf terms, scratch; /* own */
     int64_t row;           /* of the numbers that are written */
@@ -465,6 +468,26 @@ uint64_t embedded_table_df(embedded_table *self, uint64_t field, tw_str term)
     return docs;
 }
 
+tw_err embedded_table_ids(embedded_table *self, tw_arena *arena, const embedded_collection *held,
+                          int64_t after, embedded_held *out, size_t max, size_t *count)
+{
+    sqlite3_stmt *at = statement(self, SQL_IDS);
+    bind_number(at, 1, held->number);
+    (void)sqlite3_bind_int64(at, 2, after);
+    bind_number(at, 3, max);
+    tw_err err = TW_OK;
+    int code = SQLITE_ROW;
+    for (*count = 0; err == TW_OK && (code = sqlite3_step(at)) == SQLITE_ROW; (*count)++) {
+        TW_ASSERT(*count < max);
+        out[*count] =
+            (embedded_held){sqlite3_column_int64(at, 0), tw_arena_str(arena, column(at, 1))};
+        err = out[*count].id.ptr == NULL ? TW_E_NO_MEMORY : TW_OK;
+    }
+    err = err == TW_OK && code != SQLITE_DONE ? fail(self, code) : err;
+    sqlite3_reset(at);
+    return err;
+}
+
 /* ---- transactions ---- */
 tw_err embedded_table_begin(embedded_table *self)
 {
@@ -488,11 +511,27 @@ static tw_err save_at(embedded_table *self, tw_vector at)
     return run(self, SQL_META);
 }
 
-tw_err embedded_table_end(embedded_table *self, uint64_t srv, uint64_t n, tw_vector at)
+/* Numbers that are as they were are not written again. */
+static tw_err save_reached(embedded_table *self, const embedded_reached *reached)
 {
-    tw_err err = save_meta(self, "srv", srv);
-    err = err == TW_OK ? save_meta(self, "n", n) : err;
-    err = err == TW_OK ? save_at(self, at) : err;
+    const struct {
+        const char *name;
+        uint64_t was, is;
+    } rows[] = {{"srv", self->reached.srv, reached->srv},
+                {"n", self->reached.n, reached->n},
+                {"floor", self->reached.floor, reached->floor},
+                {"doubted", self->reached.doubted, reached->doubted}};
+    tw_err err = TW_OK;
+    for (size_t i = 0; i < TW_COUNT(rows) && err == TW_OK; i++) {
+        err = rows[i].was == rows[i].is ? TW_OK : save_meta(self, rows[i].name, rows[i].is);
+    }
+    return err;
+}
+
+tw_err embedded_table_end(embedded_table *self, const embedded_reached *reached, tw_vector at)
+{
+    tw_err err = save_reached(self, reached);
+    err = err == TW_OK && at.count > 0 ? save_at(self, at) : err;
     for (embedded_collection *held = self->first; held != NULL && err == TW_OK; held = held->next) {
         err = save_collection(self, held);
     }
@@ -504,8 +543,7 @@ tw_err embedded_table_end(embedded_table *self, uint64_t srv, uint64_t n, tw_vec
         tw_format(self->why, sizeof self->why, "%s", why);
         return err;
     }
-    self->srv = srv;
-    self->n = n;
+    self->reached = *reached;
     for (size_t i = 0; i < at.count; i++) {
         (void)(position_set_raise(&self->at, at.at[i]) == TW_OK); /* as_of says less */
     }
@@ -550,7 +588,8 @@ tw_err embedded_table_forget(embedded_table *self)
         return err;
     }
     forget_collections(self);
-    self->srv = self->n = self->numbers = self->collections = 0;
+    self->reached = (embedded_reached){.n = 0};
+    self->numbers = self->collections = 0;
     self->at = (position_set){.count = 0};
     return save_meta(self, "mappings", mappings_hash(self->catalog));
 }
@@ -617,9 +656,13 @@ static tw_err take_meta(embedded_table *self, sqlite3_stmt *at)
     tw_str name = column(at, 0);
     tw_str bytes = column(at, 1);
     if (tw_str_equal(name, TW_STR("srv"))) {
-        self->srv = (uint64_t)sqlite3_column_int64(at, 1);
+        self->reached.srv = (uint64_t)sqlite3_column_int64(at, 1);
     } else if (tw_str_equal(name, TW_STR("n"))) {
-        self->n = (uint64_t)sqlite3_column_int64(at, 1);
+        self->reached.n = (uint64_t)sqlite3_column_int64(at, 1);
+    } else if (tw_str_equal(name, TW_STR("floor"))) {
+        self->reached.floor = (uint64_t)sqlite3_column_int64(at, 1);
+    } else if (tw_str_equal(name, TW_STR("doubted"))) {
+        self->reached.doubted = sqlite3_column_int64(at, 1) != 0;
     } else if (tw_str_equal(name, TW_STR("mappings"))) {
         bool same = (uint64_t)sqlite3_column_int64(at, 1) == mappings_hash(self->catalog);
         return same ? TW_OK : TW_E_CORRUPT;
@@ -671,7 +714,8 @@ static void close_file(embedded_table *self)
     (void)sqlite3_close(self->db);
     self->db = NULL;
     forget_collections(self);
-    self->srv = self->n = self->numbers = self->collections = 0;
+    self->reached = (embedded_reached){.n = 0};
+    self->numbers = self->collections = 0;
     self->at = (position_set){.count = 0};
 }
 
@@ -702,7 +746,7 @@ tw_err embedded_table_open(embedded_table **out, const catalog *known, const cha
         delete_file(path);
         err = open_file(self, path);
     }
-    if (err == TW_OK && self->n == 0) {
+    if (err == TW_OK && self->reached.n == 0) {
         err = save_meta(self, "mappings", mappings_hash(known));
     }
     return err;
@@ -725,14 +769,9 @@ const char *embedded_table_why(const embedded_table *self)
     return self == NULL ? "" : self->why;
 }
 
-uint64_t embedded_table_srv(const embedded_table *self)
+const embedded_reached *embedded_table_reached(const embedded_table *self)
 {
-    return self->srv;
-}
-
-uint64_t embedded_table_n(const embedded_table *self)
-{
-    return self->n;
+    return &self->reached;
 }
 
 const position_set *embedded_table_at(const embedded_table *self)

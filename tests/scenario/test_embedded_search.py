@@ -3,6 +3,7 @@ what is its own: undeclared collections, kills, damaged files, refusals by name.
 
 import json
 import os
+import signal
 
 import pytest
 
@@ -279,11 +280,15 @@ def test_kill_at_any_moment_loses_nothing(tmp_path):
         server.close()
 
 
+def gauges(server, actor):
+    actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
+    return next(a for a in actors if a["name"] == actor)["gauges"]
+
+
 def indexed(server):
     """Rows that the index has taken, and those that it is behind."""
-    actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
-    gauges = next(a for a in actors if a["name"] == "embedded_search")["gauges"]
-    return gauges["index_rows_total"], gauges["index_behind_rows"]
+    found = gauges(server, "embedded_search")
+    return found["index_rows_total"], found["index_behind_rows"]
 
 
 def test_what_is_written_is_indexed_though_nobody_searches(tmp_path):
@@ -333,3 +338,99 @@ def test_another_mapping_makes_the_index_anew(tmp_path):
         assert found["docs"] == ["a"]
     finally:
         server.close()
+
+
+# ---- a log whose floor has risen ----
+def until_floor(server, row):
+    """The floor rises with what is written: so until what was deleted below `row` is swept."""
+
+    def passed():
+        ask(server, "notes", "save", id="tick", doc={})
+        return gauges(server, "store")["log_floor"] >= row
+
+    wait_until(passed, PATIENCE_S, "the floor")
+
+
+def until_counted(server, name, least):
+    wait_until(lambda: gauges(server, "embedded_search")[name] >= least, PATIENCE_S, name)
+
+
+def upsert(server, keys, **doc):
+    plan = [["upsert", key, {"t": "word", **doc}] for key in keys]
+    return ask(server, "many", "bulk", bulk_plan=plan)["since"]
+
+
+def test_an_index_made_anew_from_an_old_log_comes_to_its_end(tmp_path):
+    server = start(tmp_path, "--log-age", "1").start()
+    try:
+        keys = [f"k{i}" for i in range(700)]  # more than one reading
+        upsert(server, keys, n=1)
+        since = upsert(server, keys, n=2)
+        for key in keys[:3]:
+            since = ask(server, "many", "delete", id=key)["since"]
+        until_floor(server, 1403)
+        server.stop()
+        (server.directory / "data" / "search.db").unlink()
+        server.start()
+        assert count(server, since) == 697
+        found = gauges(server, "embedded_search")
+        assert (found["index_rebuilds_total"], found["index_checks_total"]) == (0, 0)
+        ask(server, "many", "reindex")
+        until_counted(server, "index_rebuilds_total", 1)
+        assert count(server, since) == 697
+        assert gauges(server, "embedded_search")["index_rebuilds_total"] == 1
+    finally:
+        server.close()
+
+
+def test_an_index_that_the_floor_has_passed_loses_what_was_deleted(tmp_path):
+    server = start(tmp_path, "--log-age", "1").start()
+    try:
+        path = server.directory / "data" / "search.db"
+        keys = [f"k{i}" for i in range(600)]  # more than one step of the check
+        assert count(server, upsert(server, keys, n=1)) == 600
+        ask(server, "gone", "save", id="g", doc={"t": "word"})
+        settle(server, "gone")
+        server.stop()
+        kept = path.read_bytes()
+        server.start()
+        for key in keys[::100]:
+            ask(server, "many", "delete", id=key)
+        ask(server, "gone", "delete", id="g")
+        since = upsert(server, ["k100", "new"], n=2)
+        until_floor(server, 610)
+        server.stop()
+        for beside in ("search.db-wal", "search.db-shm"):
+            path.with_name(beside).unlink(missing_ok=True)
+        path.write_bytes(kept)  # as from a backup: its rows end before the deletes
+        server.start()
+        assert count(server, since) >= 596  # at once with what is held; then less
+        until_counted(server, "index_checks_total", 1)
+        found = ask(server, "many", "keys", query="t:word", min_since=since)
+        wanted = {*keys, "new"} - {key for key in keys[::100] if key != "k100"}
+        assert set(found["docs"]) == wanted and len(found["docs"]) == len(wanted)
+        assert ask(server, "gone", "keys", query="t:word")["docs"] == []
+        assert gauges(server, "embedded_search")["index_rebuilds_total"] == 0
+    finally:
+        server.close()
+
+
+def test_a_floor_that_passes_the_index_again_and_again_empties_nothing(tmp_path):
+    with start(tmp_path, "--log-age", "1", layout="ipc") as server:
+        keys = [f"k{i}" for i in range(400)]
+        wanted = set(keys)
+        assert count(server, upsert(server, keys, n=0)) == 400
+        for turn in range(1, 4):
+            process = server.processes["embedded_search"]
+            process.send_signal(signal.SIGSTOP)  # as behind as under any load
+            gone = keys[turn * 100 : turn * 100 + 5]
+            for key in gone:
+                ask(server, "many", "delete", id=key)
+            since = upsert(server, [f"new{turn}"], n=turn)
+            wanted = wanted - set(gone) | {f"new{turn}"}
+            until_floor(server, since[0][1])
+            process.send_signal(signal.SIGCONT)
+            until_counted(server, "index_checks_total", turn)
+            found = ask(server, "many", "keys", query="t:word", min_since=since)["docs"]
+            assert set(found) == wanted and len(found) == len(wanted)
+        assert gauges(server, "embedded_search")["index_rebuilds_total"] == 0
