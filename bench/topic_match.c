@@ -1,9 +1,15 @@
 /* topic_match.c - what does a change cost where many topics stand, with the index and without it?
  *
- * usage: topic_match [topics (100000)] [rows (20000)] [percent that no index finds (0)]
+ * usage: topic_match [topics (100000)] [rows (20000)] [percent of hard filters (0)] [kind]
  * Each topic asks for one owner and something more; each row changes one owner's record. The scan
- * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. Those
- * that no index finds ask for a range of numbers. */
+ * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. A share
+ * of the topics have a hard filter instead, of one kind, which matches no row:
+ *   ranges       a bound of a number                               found by an interval
+ *   literals     a regular expression with plain letters in it     found by three letters
+ *   negations    $ne, $nin, $nor of equalities                     in no index: they are excluded
+ *   classes      a regular expression without plain letters        in no index
+ *   unindexable  the last two by turns (the default)
+ * The clock is that of the thread's CPU. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -13,14 +19,16 @@
 
 #include "broker/topic_set.h"
 
+enum { SCANNED = 20 }; /* rows, each held against every topic */
+
 static double now_us(void)
 {
     struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
     return (double)at.tv_sec * 1e6 + (double)at.tv_nsec / 1e3;
 }
 
-static void die(const char *what)
+TW_NORETURN static void die(const char *what)
 {
     fprintf(stderr, "topic_match: %s\n", what);
     exit(1);
@@ -35,15 +43,60 @@ static tw_bson document(tw_arena *arena, const char *json)
     return doc;
 }
 
-static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i, bool indexed)
+static const char *range(tw_arena *arena, unsigned i)
+{
+    return tw_arena_format(arena, "{\"n\":{\"$gte\":%u}}", 100 + i);
+}
+
+static const char *literal(tw_arena *arena, unsigned i)
+{
+    return tw_arena_format(arena, "{\"owner\":{\"$regex\":\"^user%u!\"}}", i);
+}
+
+static const char *negation(tw_arena *arena, unsigned i)
+{
+    static const char *const forms[] = {
+        "{\"kind\":{\"$nin\":[\"k0\",\"k1\",\"k2\",\"k3\",\"k4\",\"k5\",\"k6\",\"x%u\"]}}",
+        "{\"tags\":{\"$ne\":\"a\"},\"owner\":{\"$ne\":\"user%u\"}}",
+        "{\"$nor\":[{\"tags\":\"b\"},{\"owner\":{\"$in\":[\"user%u\"]}}]}",
+    };
+    char text[256];
+    const char *form = forms[i / 2 % TW_COUNT(forms)];
+    const char *number = strstr(form, "%u");
+    tw_format(text, sizeof text, "%.*s%u%s", (int)(number - form), form, i, number + 2);
+    return tw_arena_format(arena, "%s", text);
+}
+
+static const char *class(tw_arena *arena, unsigned i)
+{
+    return tw_arena_format(arena, "{\"title\":{\"$regex\":\"[0-9]{2}[x-z]{%u}[p-r]{%u}\"}}",
+                           i % 300 + 1, i / 300 + 1);
+}
+
+static const char *unindexable(tw_arena *arena, unsigned i)
+{
+    return i % 2 == 0 ? negation(arena, i) : class(arena, i);
+}
+
+static const struct kind {
+    const char *name;
+    const char *(*filter)(tw_arena *arena, unsigned i);
+} kinds[] = {{"unindexable", unindexable},
+             {"ranges", range},
+             {"literals", literal},
+             {"negations", negation},
+             {"classes", class}};
+
+static tw_bson canonical_of(const catalog *known, tw_arena *arena, unsigned i,
+                            const struct kind *hard)
 {
     tw_bson canonical;
-    const char *json =
-        indexed ? tw_arena_format(arena,
-                                  "{\"tasks\":{\"filter\":{\"kind\":\"k%u\",\"owner\":\"user%u\","
-                                  "\"n\":{\"$gte\":%u}}}}",
-                                  i % 7, i, i % 5)
-                : tw_arena_format(arena, "{\"tasks\":{\"filter\":{\"n\":{\"$gte\":%u}}}}", 100 + i);
+    const char *filter =
+        hard != NULL
+            ? hard->filter(arena, i)
+            : tw_arena_format(arena, "{\"kind\":\"k%u\",\"owner\":\"user%u\",\"n\":{\"$gte\":%u}}",
+                              i % 7, i, i % 5);
+    const char *json = tw_arena_format(arena, "{\"tasks\":{\"filter\":%s}}", filter);
     if (topic_query_of_subscribe(known, NULL, arena, document(arena, json), &canonical, NULL) !=
         TW_OK) {
         die("bad subscribe");
@@ -98,6 +151,16 @@ static double by_scan(topic_query *const *queries, unsigned topics, const tw_ite
     return (now_us() - begin) / count;
 }
 
+static const struct kind *kind_of(const char *name)
+{
+    for (size_t i = 0; i < TW_COUNT(kinds); i++) {
+        if (strcmp(kinds[i].name, name) == 0) {
+            return &kinds[i];
+        }
+    }
+    die("the kinds are unindexable, ranges, literals, negations and classes");
+}
+
 int main(int argc, char **argv)
 {
     uint64_t topics = 100000;
@@ -106,8 +169,9 @@ int main(int argc, char **argv)
         (argc > 2 && tw_parse_u64(tw_str_of(argv[2]), 1000000, &rows_count) != TW_OK) ||
         (argc > 3 && tw_parse_u64(tw_str_of(argv[3]), 100, &percent) != TW_OK) || topics == 0 ||
         rows_count == 0) {
-        die("usage: topic_match [topics] [rows] [percent that no index finds]");
+        die("usage: topic_match [topics] [rows] [percent of hard filters] [kind]");
     }
+    const struct kind *hard = kind_of(argc > 4 ? argv[4] : kinds[0].name);
     catalog known = {.magic = CATALOG_MAGIC, .default_database = "main"};
     tw_arena arena;
     topic_set *set = NULL;
@@ -120,7 +184,7 @@ int main(int argc, char **argv)
     double begin = now_us();
     for (unsigned i = 0; i < topics; i++) {
         uint64_t topic;
-        tw_bson canonical = canonical_of(&known, &arena, i, i % 100 >= percent);
+        tw_bson canonical = canonical_of(&known, &arena, i, i % 100 < percent ? hard : NULL);
         if (topic_set_open(set, 1, canonical, &topic, NULL) != TW_OK ||
             topic_query_compile(&known, canonical, &queries[i], NULL) != TW_OK) {
             die("a topic was refused");
@@ -130,13 +194,16 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < rows_count; i++) {
         rows[i] = row_of(&arena, i + 1, (unsigned)topics);
     }
-    unsigned scanned = rows_count < 100 ? (unsigned)rows_count : 100;
+    unsigned scanned = rows_count < SCANNED ? (unsigned)rows_count : SCANNED;
     uint64_t matched = 0;
     double indexed = with_index(set, rows, (unsigned)rows_count);
     topic_set_stats stats = topic_set_figures(set);
     double scan = by_scan(queries, (unsigned)topics, rows, scanned, &matched);
     printf("topics %llu, opened in %.2f us each (twice compiled)\n", (unsigned long long)topics,
            opening);
+    if (percent > 0) {
+        printf("hard filters: %llu %%, %s\n", (unsigned long long)percent, hard->name);
+    }
     printf("index  %.3f us a row; %.2f topics tested, %.2f told a row, rendering included\n",
            indexed, (double)stats.tested / (double)rows_count,
            (double)stats.matched / (double)rows_count);

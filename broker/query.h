@@ -34,3 +34,46 @@ typedef struct query_equality {
     tw_key value; /* view into the query */
 } query_equality;
 bool query_equality_at(const query *query, size_t index, query_equality *out);
+
+/* What must stand at a path of every document that matches: one of several needs, for indexes. A
+ * need is met by what path_walk with spread visits; being met does not mean that the filter is. */
+typedef enum query_need_kind {
+    QUERY_NEED_VALUE,  /* one that equals value; null: or nothing stands there */
+    QUERY_NEED_RANGE,  /* one of low's or high's bracket not below low, and one not above high */
+    QUERY_NEED_TEXT,   /* a text with these letters in it, ASCII letters in lower case */
+    QUERY_NEED_SIZE,   /* an array of so many */
+    QUERY_NEED_NESTED, /* an array with an array in it */
+    QUERY_NEED_TYPE,   /* one of this type */
+    QUERY_NEED_SOME,   /* any at all */
+    QUERY_NEED_ABSENT, /* none of value's bracket, or none at all where value has type 0 */
+    QUERY_NEED_KINDS
+} query_need_kind;
+
+typedef struct query_need {
+    query_need_kind kind;
+    tw_str path;             /* view into the query or the arena */
+    tw_bson_value value;     /* view into the query */
+    tw_bson_value low, high; /* type 0: no bound on that side; views into the query */
+    tw_str literal;          /* view into the arena */
+    int64_t size;
+    uint8_t type; /* TW_BSON_* */
+} query_need;
+
+/* What a look-up by this need is expected to cost; SIZE_MAX: it cannot be used. */
+typedef size_t (*query_need_cost)(void *context, const query_need *need);
+typedef struct query_needs {
+    query_need *at; /* at most TW_TOPIC_NEEDS_MAX */
+    size_t count;
+    size_t cost; /* the sum */
+} query_needs;
+/* The cheapest needs of which every match meets one; in arena. count 0: there are none.
+ * TW_E_NO_MEMORY. Thread: any. */
+tw_err query_needs_of(const query *query, tw_arena *arena, query_need_cost cost, void *context,
+                      query_needs *out);
+/* What no match meets: VALUE, TYPE and SOME alone. At most TW_TOPIC_NEEDS_MAX, in arena. */
+tw_err query_vetoes_of(const query *query, tw_arena *arena, query_needs *out);
+/* A regular expression that a text at path must match, or be the same as where or_same is set: for
+ * what is scanned. False: every match may do without one. View into the query. */
+struct regex_screen;
+bool query_screen_of(const query *query, tw_str *path, const struct regex_screen **screen,
+                     bool *or_same);

@@ -18,6 +18,11 @@ enum {
 
 struct regex {
     pcre2_code *code; /* own */
+    bool is_caseless;
+    bool is_extended;
+    regex_screen screen;
+    size_t pattern_len;
+    char pattern[]; /* behind the struct: for what is read off it */
 };
 
 /* ---- what is refused before PCRE2 sees it ---- */
@@ -252,12 +257,41 @@ static pcre2_code *compile(tw_str source, uint32_t flags, pcre2_compile_context 
     return code;
 }
 
+/* What PCRE2 knows of where a match may begin. Of a plain letter it does not tell whether case
+ * counts, so both cases are taken, and none of k and s, which have cases beyond ASCII. */
+static void read_screen(const pcre2_code *plain, regex_screen *out)
+{
+    uint32_t all = 0;
+    uint32_t kind = 0;
+    uint32_t letter = 0;
+    const uint8_t *bits = NULL;
+    TW_ASSERT(out != NULL);
+    pcre2_pattern_info(plain, PCRE2_INFO_ALLOPTIONS, &all);
+    pcre2_pattern_info(plain, PCRE2_INFO_MINLENGTH, &out->len_min);
+    pcre2_pattern_info(plain, PCRE2_INFO_FIRSTCODETYPE, &kind);
+    pcre2_pattern_info(plain, PCRE2_INFO_FIRSTCODEUNIT, &letter);
+    pcre2_pattern_info(plain, PCRE2_INFO_FIRSTBITMAP, &bits);
+    out->is_anchored = (all & PCRE2_ANCHORED) != 0;
+    memset(out->bytes, 0xff, sizeof out->bytes);
+    uint32_t lower = letter | 0x20;
+    if (bits != NULL) {
+        memcpy(out->bytes, bits, sizeof out->bytes);
+    } else if (kind == 1 && letter < 0x80 && lower != 'k' && lower != 's') {
+        memset(out->bytes, 0, sizeof out->bytes);
+        out->bytes[letter >> 6] |= (uint64_t)1 << (letter & 63);
+        if (lower >= 'a' && lower <= 'z') {
+            out->bytes[1] |= (uint64_t)1 << (lower & 63) | (uint64_t)1 << (lower - 0x60);
+        }
+    }
+}
+
 /* Compiles pattern as it stands and, unless it is anchored, once more behind a lazy "anything". */
 static tw_err compile_bounded(tw_str pattern, uint32_t flags, pcre2_compile_context *context,
-                              pcre2_code **out, broker_why *why)
+                              regex *to, broker_why *why)
 {
+    pcre2_code **out = &to->code;
     TW_ASSERT(pattern.len <= TW_REGEX_MAX);
-    TW_ASSERT(out != NULL);
+    TW_ASSERT(to->code == NULL);
     tw_err err = TW_OK;
     pcre2_code *plain = compile(pattern, flags, context, &err, why);
     if (plain == NULL) {
@@ -271,6 +305,7 @@ static tw_err compile_bounded(tw_str pattern, uint32_t flags, pcre2_compile_cont
         pcre2_code_free(plain);
         return broker_refuse(why, TW_E_BAD_FILTER, "$regex: back-references are not offered");
     }
+    read_screen(plain, &to->screen);
     if ((all & PCRE2_ANCHORED) != 0) {
         *out = plain;
         return TW_OK;
@@ -313,11 +348,11 @@ tw_err regex_new(tw_str pattern, tw_str options, regex **out, broker_why *why)
     }
     pcre2_general_context *memory = pcre2_general_context_create(from_heap, to_heap, NULL);
     pcre2_compile_context *context = memory == NULL ? NULL : pcre2_compile_context_create(memory);
-    regex *made = tw_alloc_zero(1, sizeof *made);
+    regex *made = tw_alloc_zero(1, sizeof *made + pattern.len);
     tw_err err = context == NULL || made == NULL ? TW_E_NO_MEMORY : TW_OK;
     if (err == TW_OK) {
         tw_str text = pattern.len == 0 ? TW_STR("") : pattern;
-        err = compile_bounded(text, flags, context, &made->code, why);
+        err = compile_bounded(text, flags, context, made, why);
     }
     pcre2_compile_context_free(context);
     pcre2_general_context_free(memory);
@@ -325,8 +360,30 @@ tw_err regex_new(tw_str pattern, tw_str options, regex **out, broker_why *why)
         tw_free(made);
         return err;
     }
+    made->is_caseless = (flags & PCRE2_CASELESS) != 0;
+    made->is_extended = (flags & PCRE2_EXTENDED) != 0;
+    made->pattern_len = pattern.len;
+    if (pattern.len > 0) {
+        memcpy(made->pattern, pattern.ptr, pattern.len);
+    }
     *out = made;
     return TW_OK;
+}
+
+const regex_screen *regex_screen_of(const regex *self)
+{
+    TW_ASSERT(self != NULL);
+    TW_ASSERT(self->code != NULL);
+    return &self->screen;
+}
+
+bool regex_literals_of(const regex *self, regex_literals *out)
+{
+    TW_ASSERT(self != NULL);
+    TW_ASSERT(self->code != NULL);
+    tw_str options = self->is_caseless ? TW_STR("ix") : TW_STR("x");
+    options.len -= self->is_extended ? 0 : 1;
+    return regex_literals_read((tw_str){self->pattern, self->pattern_len}, options, out);
 }
 
 void regex_free(regex **self)

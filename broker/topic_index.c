@@ -1,43 +1,12 @@
-/* topic_index.c - one equality of each filter as its address.
+/* topic_index.c - collections, their paths, and what a look-up visits.
  *
- * Of several equalities the one whose bucket is emptiest is taken, and among equals the one
- * whose path
- * has the most buckets: the rarest value, as far as can be known when a topic is opened.
- * A decimal equals numbers that are spelled otherwise, so a document that has one at an indexed
- * path
- * is shown to every part of the collection: slow, right, and rare. */
-#include "broker/topic_index.h"
-
-#include "protocol/limits.h"
-
+ * Of what a filter demands the cheapest is taken as its address, by what the index holds when the
+ * topic is opened: an equality whose bucket is nearly empty first, then texts and closed ranges,
+ * then open ranges, sizes and nulls, types and "something stands there" last. A filter may have
+ * several entries ($in, $or); the part is told once.
+ * A look-up walks each path once and holds each value against all that stands under the path. */
 #include "broker/path.h"
-
-typedef struct path_entry {
-    char *name; /* own; NULL: free */
-    size_t len;
-    size_t members;
-    size_t buckets;
-} path_entry;
-
-struct topic_index_bucket {
-    hash_link link;
-    uint32_t path;
-    uint32_t members;
-    topic_index_member *first;
-    size_t key_len;
-    uint8_t key[]; /* behind the struct */
-};
-
-struct topic_index_collection {
-    hash_link link;
-    hash_table buckets;
-    topic_index_member *plain; /* without equality */
-    topic_index_member *all;
-    uint32_t paths_count; /* entries in use lie below it */
-    path_entry paths[TOPIC_INDEX_PATHS_MAX];
-    char *name; /* own; db, NUL, name */
-    size_t name_len;
-};
+#include "broker/topic_index_priv.h"
 
 tw_err topic_index_init(topic_index *self, uint64_t seed)
 {
@@ -81,7 +50,11 @@ static topic_index_collection *make_collection(topic_index *self, tw_str db, tw_
     TW_ASSERT(db.len <= TW_NAME_MAX && coll.len <= TW_NAME_MAX);
     topic_index_collection *made = tw_alloc_zero(1, sizeof *made);
     char *name = tw_alloc(db.len + 1 + coll.len);
-    if (made == NULL || name == NULL || hash_table_init(&made->buckets) != TW_OK) {
+    if (made == NULL || name == NULL || hash_table_init(&made->buckets) != TW_OK ||
+        hash_table_init(&made->vetoes) != TW_OK) {
+        if (made != NULL) {
+            hash_table_fini(&made->buckets);
+        }
         tw_free(made);
         tw_free(name);
         return NULL;
@@ -89,6 +62,7 @@ static topic_index_collection *make_collection(topic_index *self, tw_str db, tw_
     memcpy(name, db.ptr, db.len);
     name[db.len] = '\0';
     memcpy(name + db.len + 1, coll.ptr, coll.len);
+    made->chance = (uint32_t)self->seed | 1;
     made->name = name;
     made->name_len = db.len + 1 + coll.len;
     hash_table_add(&self->collections, &made->link, hash_names(self, db, coll), made);
@@ -101,164 +75,260 @@ static void free_collection_if_empty(topic_index *self, topic_index_collection *
         return;
     }
     TW_ASSERT(collection->buckets.count == 0);
-    TW_ASSERT(collection->plain == NULL);
+    TW_ASSERT(collection->scanned_count == 0 && collection->paths_count == 0);
     hash_table_remove(&self->collections, &collection->link);
     hash_table_fini(&collection->buckets);
+    hash_table_fini(&collection->vetoes);
+    tw_free(collection->scanned);
+    tw_free(collection->screens);
+    tw_free(collection->left);
+    tw_free(collection->paths);
     tw_free(collection->name);
     tw_free(collection);
 }
 
-/* ---- paths and buckets ---- */
+/* ---- paths ---- */
 
-/* The entry of a path, or TOPIC_INDEX_PATHS_MAX. */
+/* The entry of a path, or paths_count. */
 static uint32_t find_path(const topic_index_collection *collection, tw_str path)
 {
-    TW_ASSERT(collection->paths_count <= TOPIC_INDEX_PATHS_MAX);
+    TW_ASSERT(collection->paths_count <= TW_TOPIC_PATHS_MAX);
     for (uint32_t i = 0; i < collection->paths_count; i++) {
-        const path_entry *entry = &collection->paths[i];
+        const index_path *entry = &collection->paths[i];
         if (entry->name != NULL && tw_str_equal((tw_str){entry->name, entry->len}, path)) {
             return i;
         }
     }
-    return TOPIC_INDEX_PATHS_MAX;
+    return collection->paths_count;
 }
 
+/* One that is free, or paths_count. */
 static uint32_t free_path(const topic_index_collection *collection)
 {
-    TW_ASSERT(collection->paths_count <= TOPIC_INDEX_PATHS_MAX);
-    for (uint32_t i = 0; i < collection->paths_count; i++) {
-        if (collection->paths[i].name == NULL) {
-            return i;
-        }
-    }
-    return collection->paths_count; /* TOPIC_INDEX_PATHS_MAX: no room */
-}
-
-static uint64_t hash_bucket(const topic_index *self, uint32_t path, tw_key key)
-{
-    return tw_hash(key.ptr, key.len, self->seed ^ (0x9e3779b97f4a7c15ULL * (path + 1ULL)));
-}
-
-static topic_index_bucket *find_bucket(const topic_index *self,
-                                       const topic_index_collection *collection, uint32_t path,
-                                       tw_key key)
-{
-    TW_ASSERT(key.len > 0);
-    hash_link *link = hash_table_first(&collection->buckets, hash_bucket(self, path, key));
-    for (; link != NULL; link = hash_table_next(link)) {
-        topic_index_bucket *found = link->owner;
-        if (found->path == path && found->key_len == key.len &&
-            memcmp(found->key, key.ptr, key.len) == 0) {
-            return found;
-        }
-    }
-    return NULL;
-}
-
-/* The best equality of a filter; false: it has none that can be indexed. */
-static bool choose(const topic_index *self, const topic_index_collection *collection,
-                   const query *filter, query_equality *out)
-{
-    query_equality at;
-    bool found = false;
-    size_t best_members = 0;
-    size_t best_buckets = 0;
-    bool room = free_path(collection) < TOPIC_INDEX_PATHS_MAX;
-    TW_ASSERT(filter != NULL);
-    for (size_t i = 0; query_equality_at(filter, i, &at); i++) {
-        uint32_t path = find_path(collection, at.path);
-        bool stands = path < TOPIC_INDEX_PATHS_MAX;
-        if (!stands && !room) {
-            continue;
-        }
-        const topic_index_bucket *bucket =
-            stands ? find_bucket(self, collection, path, at.value) : NULL;
-        size_t members = bucket == NULL ? 0 : bucket->members;
-        size_t buckets = stands ? collection->paths[path].buckets : 0;
-        if (!found || members < best_members ||
-            (members == best_members && buckets > best_buckets)) {
-            found = true;
-            best_members = members;
-            best_buckets = buckets;
-            *out = at;
-        }
-    }
-    return found;
-}
-
-static uint32_t make_path(topic_index_collection *collection, tw_str path)
-{
-    uint32_t at = find_path(collection, path);
-    if (at < TOPIC_INDEX_PATHS_MAX) {
-        return at;
-    }
-    at = free_path(collection);
-    TW_ASSERT(at < TOPIC_INDEX_PATHS_MAX); /* choose() has looked */
-    char *name = tw_alloc(path.len + 1);
-    if (name == NULL) {
-        return TOPIC_INDEX_PATHS_MAX;
-    }
-    memcpy(name, path.ptr, path.len);
-    collection->paths[at] = (path_entry){.name = name, .len = path.len};
-    if (at == collection->paths_count) {
-        collection->paths_count++;
+    uint32_t at = 0;
+    while (at < collection->paths_count && collection->paths[at].name != NULL) {
+        at++;
     }
     return at;
 }
 
-static void leave_path(topic_index_collection *collection, uint32_t at)
+tw_err index_make_path(topic_index *index, topic_index_collection *collection, tw_str path,
+                       uint16_t *out)
 {
-    path_entry *path = &collection->paths[at];
+    uint32_t at = find_path(collection, path);
+    if (at < collection->paths_count) {
+        *out = (uint16_t)at;
+        return TW_OK;
+    }
+    at = free_path(collection);
+    if (at == TW_TOPIC_PATHS_MAX) {
+        return TW_E_BUSY;
+    }
+    if (at == collection->paths_cap) {
+        uint32_t cap = collection->paths_cap == 0 ? 2 : collection->paths_cap * 2;
+        index_path *grown = tw_realloc(collection->paths, cap * sizeof *grown);
+        if (grown == NULL) {
+            return TW_E_NO_MEMORY;
+        }
+        collection->paths = grown;
+        collection->paths_cap = cap;
+    }
+    char *name = tw_alloc(path.len + 1);
+    if (name == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    if (path.len > 0) {
+        memcpy(name, path.ptr, path.len);
+    }
+    collection->paths[at] = (index_path){.name = name, .len = path.len};
+    collection->paths[at].seed = tw_hash(&at, sizeof at, index->seed);
+    collection->paths_count += at == collection->paths_count ? 1 : 0;
+    *out = (uint16_t)at;
+    return TW_OK;
+}
+
+void index_count(index_path *path, const topic_index_entry *entry, int by)
+{
+    TW_ASSERT(entry->kind < INDEX_KINDS);
+    uint32_t more = (uint32_t)by; /* adding it takes one away where by is -1 */
+    path->entries += more;
+    path->of_kind[entry->kind] += more;
+    if (entry->kind == QUERY_NEED_RANGE) {
+        path->of_bracket[entry->bracket] += more;
+    }
+    if (entry->kind == QUERY_NEED_TEXT) {
+        path->of_gram[entry->gram] += more;
+    }
+}
+
+void index_leave_path(topic_index_collection *collection, uint16_t at)
+{
+    index_path *path = &collection->paths[at];
     TW_ASSERT(path->name != NULL);
-    if (path->members > 0) {
+    if (path->entries > 0) {
         return;
     }
     TW_ASSERT(path->buckets == 0);
+    tw_free(path->grams);
+    tw_free(path->column);
     tw_free(path->name);
-    *path = (path_entry){0};
+    *path = (index_path){0};
     while (collection->paths_count > 0 &&
            collection->paths[collection->paths_count - 1].name == NULL) {
         collection->paths_count--;
     }
 }
 
-static topic_index_bucket *make_bucket(topic_index *self, topic_index_collection *collection,
-                                       const query_equality *at)
-{
-    uint32_t path = make_path(collection, at->path);
-    TW_ASSERT(at->value.len <= TW_KEY_MAX);
-    if (path == TOPIC_INDEX_PATHS_MAX) {
-        return NULL;
-    }
-    topic_index_bucket *bucket = find_bucket(self, collection, path, at->value);
-    if (bucket != NULL) {
-        return bucket;
-    }
-    bucket = tw_alloc(sizeof *bucket + at->value.len);
-    if (bucket == NULL) {
-        leave_path(collection, path);
-        return NULL;
-    }
-    bucket->path = path;
-    bucket->members = 0;
-    bucket->first = NULL;
-    bucket->key_len = at->value.len;
-    memcpy(bucket->key, at->value.ptr, at->value.len);
-    collection->paths[path].buckets++;
-    hash_table_add(&collection->buckets, &bucket->link, hash_bucket(self, path, at->value), bucket);
-    return bucket;
-}
-
 /* ---- members ---- */
 
-static void link_member(topic_index_member **first, topic_index_member *member)
+uint64_t index_hash_need(const index_path *path, const query_need *need)
 {
-    TW_ASSERT(member->next == NULL && member->prev == NULL);
-    member->next = *first;
-    if (*first != NULL) {
-        (*first)->prev = member;
+    TW_ASSERT(need->kind != QUERY_NEED_VALUE && need->kind != QUERY_NEED_RANGE);
+    if (need->kind == QUERY_NEED_SIZE) {
+        return index_hash(path, need->kind, &need->size, sizeof need->size);
     }
-    *first = member;
+    if (need->kind == QUERY_NEED_ABSENT && need->value.type != 0) {
+        uint8_t bracket = (uint8_t)index_bracket_of(need->value.type);
+        return index_hash(path, need->kind, &bracket, sizeof bracket);
+    }
+    size_t len = need->kind == QUERY_NEED_TYPE ? sizeof need->type : 0;
+    return index_hash(path, need->kind, &need->type, len);
+}
+
+typedef struct estimate {
+    topic_index *index;
+    const topic_index_collection *collection;
+} estimate;
+
+static size_t bucket_members(const topic_index_collection *collection, uint32_t path, uint64_t hash)
+{
+    const index_bucket *bucket = index_find_bucket(collection, (uint16_t)path, hash);
+    return bucket == NULL ? 0 : bucket->members;
+}
+
+/* Entries that a look-up is expected to visit, times 4096; less where a path has more values. */
+static size_t cost_of(void *context, const query_need *need)
+{
+    enum { UNIT = 4096, TEXT = 8, CLOSED = 8, OPEN = 16, FEW = 32, MANY = 64 };
+    const estimate *self = context;
+    const topic_index_collection *collection = self->collection;
+    uint32_t at = find_path(collection, need->path);
+    bool stands = at < collection->paths_count;
+    if (!stands && free_path(collection) == TW_TOPIC_PATHS_MAX) {
+        return SIZE_MAX;
+    }
+    const index_path unknown = {0};
+    const index_path *path = stands ? &collection->paths[at] : &unknown;
+    uint64_t hash = 0;
+    size_t members = 0;
+    uint8_t where;
+    tw_err err = TW_OK;
+    bool is_null = need->value.type == TW_BSON_NULL;
+    switch (need->kind) {
+    case QUERY_NEED_VALUE:
+        if (!index_hash_value(&self->index->scratch, path, need->value, &hash, &err)) {
+            return SIZE_MAX;
+        }
+        members = stands ? bucket_members(collection, at, hash) : 0;
+        return (members + (is_null ? FEW : 0)) * UNIT + UNIT / (path->buckets + 1);
+    case QUERY_NEED_RANGE:
+        members = path->of_kind[QUERY_NEED_RANGE];
+        return need->low.type != 0 && need->high.type != 0 ? (CLOSED + members / 16) * UNIT
+                                                           : (OPEN + members / 2) * UNIT;
+    case QUERY_NEED_TEXT:
+        if (stands) {
+            (void)index_rarest_gram(collection, (uint16_t)at, path, need->literal, &where,
+                                    &members);
+        }
+        return (TEXT + members) * UNIT;
+    case QUERY_NEED_SIZE:
+    case QUERY_NEED_NESTED:
+    case QUERY_NEED_TYPE:
+    case QUERY_NEED_SOME:
+    case QUERY_NEED_ABSENT:
+    case QUERY_NEED_KINDS:
+        break;
+    }
+    members = stands ? bucket_members(collection, at, index_hash_need(path, need)) : 0;
+    return (members + (need->kind == QUERY_NEED_SIZE ? FEW : MANY)) * UNIT;
+}
+
+static tw_err join_need(topic_index *self, topic_index_collection *collection,
+                        topic_index_member *member, const query_need *need)
+{
+    uint16_t path;
+    uint64_t hash;
+    topic_index_entry *entry = NULL;
+    tw_err err = index_make_path(self, collection, need->path, &path);
+    if (err != TW_OK) {
+        return err;
+    }
+    const index_path *at = &collection->paths[path];
+    if (need->kind == QUERY_NEED_RANGE) {
+        entry = index_join_range(self, collection, path, need);
+    } else if (need->kind == QUERY_NEED_TEXT) {
+        entry = index_join_text(collection, path, need);
+    } else if (need->kind != QUERY_NEED_VALUE) {
+        entry = index_join_bucket(collection, path, need, index_hash_need(at, need));
+    } else if (index_hash_value(&self->scratch, at, need->value, &hash, &err)) {
+        entry = index_join_bucket(collection, path, need, hash);
+    }
+    if (entry == NULL) {
+        index_leave_path(collection, path);
+        return TW_E_NO_MEMORY;
+    }
+    entry->member = member;
+    entry->next_of_member = member->entries;
+    member->entries = entry;
+    index_count(&collection->paths[path], entry, 1);
+    return TW_OK;
+}
+
+static void leave_entries(topic_index_member *member)
+{
+    topic_index_collection *collection = member->collection;
+    topic_index_entry *next;
+    for (topic_index_entry *entry = member->entries; entry != NULL; entry = next) {
+        uint16_t path = entry->path;
+        next = entry->next_of_member;
+        index_count(&collection->paths[path], entry, -1);
+        if (entry->kind == INDEX_VETO) {
+            index_leave_veto(collection, entry);
+        } else if (entry->kind == INDEX_SCREEN) {
+            tw_free(entry);
+        } else if (entry->kind == QUERY_NEED_RANGE) {
+            index_leave_range(collection, entry);
+        } else if (entry->kind == QUERY_NEED_TEXT) {
+            index_leave_text(collection, entry);
+        } else {
+            index_leave_bucket(collection, entry);
+        }
+        index_leave_path(collection, path);
+    }
+    member->entries = NULL;
+    if (member->is_scanned) {
+        index_leave_scan(collection, member);
+    }
+}
+
+/* Where a member stands: under its needs, or among those that are scanned. */
+static tw_err join(topic_index *self, topic_index_member *member)
+{
+    topic_index_collection *collection = member->collection;
+    estimate known = {self, collection};
+    query_needs needs = {0};
+    tw_err err = member->part->any ? TW_OK
+                                   : query_needs_of(member->part->filter, &self->scratch, cost_of,
+                                                    &known, &needs);
+    for (size_t i = 0; i < needs.count && err == TW_OK; i++) {
+        err = join_need(self, collection, member, &needs.at[i]);
+    }
+    if (err == TW_E_BUSY) { /* the paths of its needs have no room together */
+        leave_entries(member);
+        needs.count = 0;
+        err = TW_OK;
+    }
+    return err != TW_OK || needs.count > 0 ? err : index_join_scan(self, collection, member);
 }
 
 static void link_of_all(topic_index_collection *collection, topic_index_member *member)
@@ -274,7 +344,7 @@ static void link_of_all(topic_index_collection *collection, topic_index_member *
 tw_err topic_index_add(topic_index *self, topic_index_member *member)
 {
     TW_ASSERT(member->part != NULL && member->topic != NULL);
-    TW_ASSERT(member->collection == NULL);
+    TW_ASSERT(member->collection == NULL && member->entries == NULL);
     tw_str db = tw_str_of(member->part->db);
     tw_str name = tw_str_of(member->part->name);
     topic_index_collection *collection = find_collection(self, db, name);
@@ -284,148 +354,155 @@ tw_err topic_index_add(topic_index *self, topic_index_member *member)
     if (collection == NULL) {
         return TW_E_NO_MEMORY;
     }
-    query_equality at;
-    topic_index_bucket *bucket = NULL;
-    if (!member->part->any && choose(self, collection, member->part->filter, &at)) {
-        bucket = make_bucket(self, collection, &at);
-        if (bucket == NULL) {
-            free_collection_if_empty(self, collection);
-            return TW_E_NO_MEMORY;
-        }
-        bucket->members++;
-        collection->paths[bucket->path].members++;
-    }
     member->collection = collection;
-    member->bucket = bucket;
-    link_member(bucket != NULL ? &bucket->first : &collection->plain, member);
+    tw_err err = join(self, member);
+    tw_arena_reset(&self->scratch);
+    if (err != TW_OK) {
+        leave_entries(member);
+        member->collection = NULL;
+        free_collection_if_empty(self, collection);
+        return err;
+    }
     link_of_all(collection, member);
     return TW_OK;
-}
-
-static void unlink_member(topic_index_member *member)
-{
-    topic_index_collection *collection = member->collection;
-    TW_ASSERT(collection != NULL);
-    topic_index_member **first =
-        member->bucket != NULL ? &member->bucket->first : &collection->plain;
-    if (member->prev != NULL) {
-        member->prev->next = member->next;
-    } else {
-        TW_ASSERT(*first == member);
-        *first = member->next;
-    }
-    if (member->next != NULL) {
-        member->next->prev = member->prev;
-    }
-    if (member->prev_of_all != NULL) {
-        member->prev_of_all->next_of_all = member->next_of_all;
-    } else {
-        collection->all = member->next_of_all;
-    }
-    if (member->next_of_all != NULL) {
-        member->next_of_all->prev_of_all = member->prev_of_all;
-    }
 }
 
 void topic_index_remove(topic_index *self, topic_index_member *member)
 {
     topic_index_collection *collection = member->collection;
-    topic_index_bucket *bucket = member->bucket;
     TW_ASSERT(collection != NULL);
-    TW_ASSERT(bucket == NULL || bucket->members > 0);
-    unlink_member(member);
-    if (bucket != NULL) {
-        uint32_t path = bucket->path;
-        collection->paths[path].members--;
-        if (--bucket->members == 0) {
-            hash_table_remove(&collection->buckets, &bucket->link);
-            collection->paths[path].buckets--;
-            tw_free(bucket);
-        }
-        leave_path(collection, path);
+    TW_ASSERT(member->entries != NULL || member->is_scanned);
+    leave_entries(member);
+    if (member->prev_of_all != NULL) {
+        member->prev_of_all->next_of_all = member->next_of_all;
+    } else {
+        TW_ASSERT(collection->all == member);
+        collection->all = member->next_of_all;
     }
+    if (member->next_of_all != NULL) {
+        member->next_of_all->prev_of_all = member->prev_of_all;
+    }
+    member->next_of_all = NULL;
+    member->prev_of_all = NULL;
     member->collection = NULL;
     free_collection_if_empty(self, collection);
 }
 
 /* ---- look-ups ---- */
 
-typedef struct finding {
-    topic_index *index;
-    topic_index_collection *collection;
-    uint32_t path;
-    bool everyone; /* a decimal was met */
-    tw_err err;
-    topic_index_visit visit;
-    void *context;
-} finding;
-
-static void tell(finding *self, topic_index_member *member)
+void index_tell(index_finding *finding, topic_index_member *member)
 {
-    TW_ASSERT(self->visit != NULL);
-    if (self->err == TW_OK && member->tested_in != self->index->lookup) {
-        member->tested_in = self->index->lookup;
-        self->err = self->visit(self->context, member);
+    TW_ASSERT(finding->visit != NULL);
+    if (finding->err == TW_OK && member->tested_in != finding->index->lookup) {
+        member->tested_in = finding->index->lookup;
+        finding->err = finding->visit(finding->context, member);
+    }
+}
+
+/* All that stands under one hash: who asks for it, and whom it excludes. */
+static void meet(index_finding *self, query_need_kind kind, uint64_t hash, tw_bson_value value)
+{
+    if (self->path->of_kind[kind] > 0) {
+        index_tell_bucket(self, hash);
+    }
+    if (self->path->of_kind[INDEX_VETO] > 0) {
+        index_meet_veto(self, hash, kind, value);
+    }
+}
+
+static void meet_array(index_finding *self, tw_bson_value array)
+{
+    const index_path *path = self->path;
+    int64_t count = 0;
+    bool is_nested = false;
+    tw_bson_iter iter;
+    for (tw_bson_iter_init(&iter, tw_bson_value_doc(array)); tw_bson_iter_next(&iter); count++) {
+        is_nested = is_nested || iter.value.type == TW_BSON_ARRAY;
+    }
+    if (path->of_kind[QUERY_NEED_SIZE] > 0) {
+        index_tell_bucket(self, index_hash(path, QUERY_NEED_SIZE, &count, sizeof count));
+    }
+    if (is_nested && path->of_kind[QUERY_NEED_NESTED] > 0) {
+        index_tell_bucket(self, index_hash(path, QUERY_NEED_NESTED, NULL, 0));
     }
 }
 
 static bool visit_value(void *context, tw_bson_value value)
 {
-    finding *self = context;
-    tw_key key;
+    index_finding *self = context;
+    const index_path *path = self->path;
+    const uint32_t *of_kind = path->of_kind;
+    bool vetoes = of_kind[INDEX_VETO] > 0;
+    uint64_t hash;
     TW_ASSERT(self->collection != NULL);
-    if (value.type == 0 || value.type == TW_BSON_DOCUMENT || value.type == TW_BSON_ARRAY) {
-        return false;
+    if ((vetoes || of_kind[QUERY_NEED_VALUE] > 0) &&
+        index_hash_value(&self->index->scratch, path, value, &hash, &self->err)) {
+        meet(self, QUERY_NEED_VALUE, hash, value);
     }
-    if (value.type == TW_BSON_DECIMAL128) {
-        self->everyone = true;
-        return true;
+    if (value.type == 0) {
+        return self->err != TW_OK;
     }
-    tw_err err = tw_key_of_value(&self->index->scratch, value, &key);
-    if (err == TW_E_NO_MEMORY) {
-        self->err = err;
+    self->has_some = true;
+    if (of_kind[QUERY_NEED_RANGE] + of_kind[QUERY_NEED_ABSENT] > 0) {
+        index_see_range(self, value);
     }
-    if (err != TW_OK) {
-        return self->err != TW_OK; /* a value that is no key equals none */
+    if (of_kind[INDEX_SCREEN] > 0) {
+        index_see_text(self, value);
     }
-    topic_index_bucket *bucket = find_bucket(self->index, self->collection, self->path, key);
-    topic_index_member *member = bucket == NULL ? NULL : bucket->first;
-    for (; member != NULL; member = member->next) {
-        tell(self, member);
+    tw_str text = tw_bson_value_str(value);
+    if (of_kind[QUERY_NEED_TEXT] > 0 && text.ptr != NULL) {
+        index_tell_texts(self, text);
+    }
+    if (vetoes || of_kind[QUERY_NEED_TYPE] > 0) {
+        meet(self, QUERY_NEED_TYPE, index_hash(path, QUERY_NEED_TYPE, &value.type, 1), value);
+    }
+    if (vetoes || of_kind[QUERY_NEED_SOME] > 0) {
+        meet(self, QUERY_NEED_SOME, index_hash(path, QUERY_NEED_SOME, NULL, 0), value);
+    }
+    if (value.type == TW_BSON_ARRAY && of_kind[QUERY_NEED_SIZE] + of_kind[QUERY_NEED_NESTED] > 0) {
+        meet_array(self, value);
     }
     return self->err != TW_OK;
 }
 
-static void find_by_paths(finding *self, tw_bson doc)
+/* Tells whom a document may concern. */
+static void find_by_paths(index_finding *self, tw_bson doc)
 {
     TW_ASSERT(doc.len == 0 || doc.ptr != NULL);
     if (doc.len == 0) {
         return;
     }
-    for (uint32_t i = 0; i < self->collection->paths_count; i++) {
-        const path_entry *path = &self->collection->paths[i];
-        if (path->name != NULL && self->err == TW_OK) {
-            self->path = i;
-            (void)path_walk(doc, (tw_str){path->name, path->len}, true, visit_value, self);
-            tw_arena_reset(&self->index->scratch);
+    index_begin_scan(self->collection);
+    for (uint32_t i = 0; i < self->collection->paths_count && self->err == TW_OK; i++) {
+        self->path = &self->collection->paths[i];
+        self->path_at = (uint16_t)i;
+        if (self->path->name != NULL) {
+            tw_str name = {self->path->name, self->path->len};
+            self->has_some = false;
+            (void)path_walk(doc, name, true, visit_value, self);
+            index_tell_ranges(self);
+            if (!self->has_some && self->path->of_kind[QUERY_NEED_ABSENT] > 0) {
+                index_tell_bucket(self, index_hash(self->path, QUERY_NEED_ABSENT, NULL, 0));
+            }
         }
     }
+    index_tell_scanned(self);
+    tw_arena_reset(&self->index->scratch);
 }
 
-static void tell_all(finding *self)
+static void tell_all(index_finding *self)
 {
     TW_ASSERT(self->collection != NULL);
     topic_index_member *member = self->collection->all;
     for (; member != NULL && self->err == TW_OK; member = member->next_of_all) {
-        tell(self, member);
+        index_tell(self, member);
     }
 }
 
 /* Parts of any collection: few, and all of them care. */
-static void tell_any(finding *self)
+static void tell_any(index_finding *self)
 {
     self->collection = find_collection(self->index, TW_STR(""), TW_STR(""));
-    TW_ASSERT(self->collection == NULL || self->collection->buckets.count == 0);
     if (self->collection != NULL && self->err == TW_OK) {
         tell_all(self);
     }
@@ -436,19 +513,12 @@ tw_err topic_index_find(topic_index *self, tw_str db, tw_str coll, tw_bson doc, 
 {
     TW_ASSERT(self != NULL);
     TW_ASSERT(visit != NULL);
-    finding found = {.index = self, .visit = visit, .context = context};
+    index_finding found = {.index = self, .visit = visit, .context = context};
     found.collection = find_collection(self, db, coll);
     self->lookup++;
     if (found.collection != NULL) {
         find_by_paths(&found, doc);
         find_by_paths(&found, old);
-        topic_index_member *member = found.collection->plain;
-        for (; member != NULL && found.err == TW_OK; member = member->next) {
-            tell(&found, member);
-        }
-        if (found.everyone) {
-            tell_all(&found);
-        }
     }
     tell_any(&found);
     return found.err;
@@ -459,7 +529,7 @@ tw_err topic_index_all(topic_index *self, tw_str db, tw_str coll, topic_index_vi
 {
     TW_ASSERT(self != NULL);
     TW_ASSERT(visit != NULL);
-    finding found = {.index = self, .visit = visit, .context = context};
+    index_finding found = {.index = self, .visit = visit, .context = context};
     found.collection = find_collection(self, db, coll);
     self->lookup++;
     if (found.collection != NULL) {

@@ -31,6 +31,8 @@
     L(FIELDS_MAX, 256, "fields", "In a projection; error too_many.")                               \
     L(STREAMS_PER_CONNECTION_MAX, 1024, "streams", "On one websocket; error too_many.")            \
     L(TOPICS_MAX, 131072, "topics", "Distinct queries at one manager; error busy.")                \
+    L(TOPIC_PATHS_MAX, 64, "paths", "Indexed of a collection; further filters take one of them.")  \
+    L(TOPIC_NEEDS_MAX, 256, "entries", "Of one filter in the index; with more it is scanned.")     \
     L(GATEWAYS_MAX, 8, "gateways", "That share one port and one log; more: refused at the start.") \
     L(CONNECTIONS_MAX, 16384, "connections", "Of one gateway; accept pauses.")                     \
     L(OUTBOUND_QUEUE_MAX, 1048576, "bytes", "Queued to a connection; its streams go to the log.")  \

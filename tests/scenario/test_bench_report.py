@@ -228,12 +228,13 @@ def command(name, tmp_path, *arguments, status=0):
 
 def test_report_runs_and_goes_on(tmp_path):
     """A workload through wsload, and each program whose output is read."""
-    only = "write,store_writes,snapshot_read,topic_match,topic_match_all,service_ingress"
+    only = ("write,store_writes,snapshot_read,topic_match,topic_match_ranges,topic_match_all,"
+            "service_ingress")
     text = command("report", tmp_path, "--only", only)
-    assert "[6/6, " in text
+    assert "[7/7, " in text
     lines = (tmp_path / "tiny" / "runs.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [row["status"] for row in rows] == ["ok"] * 6, rows
+    assert [row["status"] for row in rows] == ["ok"] * 7, rows
     assert {"round_trip_us", "published_s", "ack_p50_ms"} <= set(rows[0]["figures"])
     for name in ("report.md", "report.html", "report.csv"):
         assert (tmp_path / "tiny" / name).stat().st_size > 0
@@ -242,7 +243,7 @@ def test_report_runs_and_goes_on(tmp_path):
     rows = report_runs.Rows(tmp_path / "tiny" / "runs.jsonl")
     clean = {key for key, row in rows.rows.items() if not report_runs.is_disturbed(row)}
     more = command("report", tmp_path, "--only", only, "--minutes", "0.001")
-    assert "stopped" in more if len(clean) < 6 else "[1/" not in more
+    assert "stopped" in more if len(clean) < 7 else "[1/" not in more
     assert "nothing is named G99" in command("report", tmp_path, "--only", "G99", status=1)
 
 
