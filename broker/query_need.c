@@ -5,9 +5,9 @@
  * a range is met by one value not below it and one not above it.
  * What $elemMatch asks of fields is asked of the whole path. An array inside the array counts there
  * as a document of its indices, where the whole path does not lead: so that is a need of its own.
- * A negation turns $and into $or and a bound into that of the other side, or no value of its bracket
- * at all. Other negated leaves demand nothing that an index could find; query_vetoes_of tells what
- * they exclude. Inside $elemMatch no negation does: other elements may stand beside. */
+ * A negation turns $and into $or and a bound into that of the other side, or no value of its
+ * bracket at all. Other negated leaves demand nothing that an index could find; query_vetoes_of
+ * tells what they exclude. Inside $elemMatch no negation does: other elements may stand beside. */
 #include "protocol/limits.h"
 
 #include "broker/query_priv.h"

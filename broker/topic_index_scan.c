@@ -1,11 +1,12 @@
-/* topic_index_scan.c - parts whose filters demand nothing that an index finds, such as {a: {$ne: 1}}.
+/* topic_index_scan.c - parts whose filters demand nothing that an index finds, such as {a: {$ne:
+ * 1}}.
  *
  * They stand in slots. What a filter excludes ($ne, $nin, $nor of equalities) lists the slots that
  * a value excludes, so a look-up begins with all bits set, clears those that the document's values
- * exclude, and tells the rest: a write of a bit instead of a filter held against a document. A value
- * that excludes is compared, not only hashed: here a mistake would lose an event.
- * Of a regular expression without plain letters the length and the bytes that a match may begin with
- * are held against those of the document's texts before it is told: some ns, not 300. */
+ * exclude, and tells the rest: a write of a bit instead of a filter held against a document. A
+ * value that excludes is compared, not only hashed: here a mistake would lose an event.
+ * Of a regular expression without plain letters the length and the bytes that a match may begin
+ * with are held against those of the document's texts before it is told: some ns, not 300. */
 #include "broker/topic_index_priv.h"
 
 static size_t words_of(size_t slots)

@@ -245,8 +245,9 @@ static tw_err damaged(log_table *table, uint64_t n)
     return TW_E_CORRUPT;
 }
 
-/* A blob by its value: SQLite looks the column up once for pointer and length. Values of columns may
- * be read so where a connection has no mutex (log_table_open), says its manual. NULL: it is empty. */
+/* A blob by its value: SQLite looks the column up once for pointer and length. Values of columns
+ * may be read so where a connection has no mutex (log_table_open), says its manual. NULL: it is
+ * empty. */
 static const uint8_t *column_blob(sqlite3_stmt *from, int column, size_t *len)
 {
     sqlite3_value *value = sqlite3_column_value(from, column);

@@ -35,7 +35,8 @@ void publication_head_write(publication_head head, char out[PUBLICATION_HEAD_BYT
 /* Splits a publication. TW_E_BAD_MESSAGE: too short, or life 0. message is empty for a beat. */
 tw_err publication_head_read(tw_str bytes, publication_head *head, tw_str *message);
 
-/* Is a beat to be sent now? followers: that have come so far, whether they are still there or not. */
+/* Is a beat to be sent now? followers: that have come so far, whether they are still there or not.
+ *  */
 bool publication_beat_is_due(publication_beat *self, unsigned followers, uint64_t now_ms);
 
 /* Judges what has come. The first ever is a gap of 0: what was published before was not seen.

@@ -370,9 +370,9 @@ bool request_reply_doc(request *self, tw_bson doc);
 void request_fail(request *self, tw_err code, const char *message, const char *hint, tw_bson extra);
 void request_fail_why(request *self, tw_err code, const request_why *why);
 void request_fail_result(request *self, const request_result *result, bool with_count);
-/* After an item of the answer `bytes` was given out: on as of request_reply_end, next the item behind
- * it. true: that may follow. false: it waits for request_resume, which calls go_on, or nobody waits
- * for it any more. */
+/* After an item of the answer `bytes` was given out: on as of request_reply_end, next the item
+ * behind it. true: that may follow. false: it waits for request_resume, which calls go_on, or
+ * nobody waits for it any more. */
 bool request_item_given(request *self, bool on, size_t next, tw_str bytes, request_step go_on);
 /* Reads again, in go_on, the answer of which items wait, from page_at on; false: the request
  * failed. */

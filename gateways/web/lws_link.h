@@ -24,7 +24,8 @@ typedef struct lws_link_handler {
      * lws_link_resume. */
     bool (*may_accept)(void *context, int tag);
     /* A connection of peer came on the listener of this tag. Returns the caller's object for it, or
-     * NULL: it is closed. The socket is given by on_open right after, or on_close when that failed. */
+     * NULL: it is closed. The socket is given by on_open right after, or on_close when that failed.
+     *  */
     void *(*on_accept)(void *context, int tag, const struct sockaddr *peer);
     void (*on_open)(void *context, void *connection, lws_socket *socket);
     /* Bytes may be changed in place. False: close it now. */
