@@ -109,9 +109,6 @@ static void write_subscribe(const struct watch_arguments *given, tw_buf *out)
     if (given->archived) {
         tw_buf_format(out, ",\"archived\":\"include\"");
     }
-    if (given->since != NULL && strcmp(given->since, "now") == 0) {
-        tw_buf_format(out, ",\"since\":\"now\"");
-    }
     tw_buf_format(out, ",\"collections\":{");
     for (size_t i = 0; i < given->count; i++) {
         tw_buf_format(out, i == 0 ? "" : ",");
@@ -196,11 +193,10 @@ int cli_watch(int argc, char **argv)
     tw_buf subscribe;
     tw_buf_init(&subscribe, TW_MESSAGE_MAX);
     write_subscribe(&given, &subscribe);
-    const char *since = given.since != NULL && strcmp(given.since, "now") != 0 ? given.since : NULL;
     stream *from = NULL;
     websocket_client_who who = cli_who(&given.common);
     tw_err err = stream_open(&from, cli_path(&given.common, "/ws", url, sizeof(url)), &who,
-                             tw_buf_str(&subscribe), since);
+                             tw_buf_str(&subscribe), given.since);
     if (err != TW_OK) {
         tw_buf_fini(&subscribe);
         return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s",

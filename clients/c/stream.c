@@ -53,6 +53,7 @@ struct stream {
     bool catching_up;         /* subscribed, sync not heard yet */
     bool whole_copy;          /* what is being caught up is a first copy */
     bool told_some;           /* of the whole copy that is under way */
+    bool from_now;     /* not synced: nothing that is stored is asked for */
     bool from_nothing; /* not synced: everything is asked for, not what the server begins with */
     bool was_lost;
     bool over;
@@ -164,6 +165,10 @@ static bool read_vector(struct stream *self, tw_bson_value vector)
 static tw_err read_since(struct stream *self, const char *since)
 {
     tw_bson doc;
+    if (strcmp(since, "now") == 0) {
+        self->from_now = true;
+        return TW_OK;
+    }
     tw_buf_clear(&self->text);
     tw_buf_format(&self->text, "{\"since\":%s}", since);
     tw_str text = tw_buf_str(&self->text);
@@ -305,6 +310,8 @@ static tw_err subscribe(struct stream *self)
     if (self->synced || self->from_nothing) {
         tw_buf_add_str(&all, TW_STR(",\"since\":"));
         tw_buf_add_str(&all, self->synced ? since : TW_STR("[]"));
+    } else if (self->from_now) {
+        tw_buf_add_str(&all, TW_STR(",\"since\":\"now\""));
     }
     if (self->synced && self->query.len > 0) { /* a position is exact for the same rights alone */
         tw_buf_add_str(&all, TW_STR(",\"query\":"));

@@ -33,9 +33,9 @@ typedef struct stream_event {
 
 /* subscribe  JSON object of the subscribe without mux_id, since and query ({"type":"subscribe",
  * ...}); copied, as is what stands in who (NULL: nobody in particular). since: JSON vector to begin
- * from, or NULL. The first connection is tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object,
- * or it has none of its fields or one of those three; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no
- * vector. */
+ * from, "now" for what happens from here on, or NULL: all that is stored. The first connection is
+ * tried in stream_next. TW_E_BAD_MESSAGE: not a JSON object, or it has none of its fields or one of
+ * those three; TW_E_DEPTH; TW_E_TOO_BIG; TW_E_BAD_SINCE: no vector. */
 tw_err stream_open(stream **out, const char *url, const websocket_client_who *who, tw_str subscribe,
                    const char *since);
 void stream_close(stream **stream);

@@ -50,6 +50,7 @@ static void test_stream_since_is_kept_as_a_vector(void **state)
     (void)state;
     assert_since(NULL, "[]");
     assert_since("[]", "[]");
+    assert_since("now", "[]"); /* none yet */
     assert_since(" [[1, 2]] ", "[[1,2]]");
     assert_since("[[7,9007199254740991],[3,0]]", "[[7,9007199254740991],[3,0]]");
     assert_since("[[1,2],[1,5],[1,3]]", "[[1,5]]"); /* the highest of an origin counts */

@@ -8,7 +8,7 @@ import subprocess
 import msgpack
 import pynng
 import pytest
-from clients import Client, log_reaches, run
+from clients import Client, log_reaches, run, settled
 from server import BINARY, PATIENCE_S, wait_until
 from services import Service, dial, feed_url
 
@@ -259,9 +259,12 @@ def test_dispatch_survives_a_killed_manager(make_server):
 
 def test_dispatch_is_printed_by_watch_and_moves_no_position(make_server, tmp_path):
     server = make_server().start()
+    server.run("put", "jobs", '{"_id":0}')  # is not told: from now on
+    run(settled(server))
     out = tmp_path / "watched"
     with out.open("w") as to:
-        words = [BINARY, "watch", "jobs", "--count", "3", "--url", f"ws://127.0.0.1:{server.port}"]
+        words = [BINARY, "watch", "jobs", "--count", "3", "--since", "now"]
+        words += ["--url", f"ws://127.0.0.1:{server.port}"]
         process = subprocess.Popen(words, stdout=to, stdin=subprocess.DEVNULL)
         try:
             wait_until(lambda: server.metric("tidewire_streams_live") >= 1, 10, "a live stream")
