@@ -1,13 +1,16 @@
 // Tokens at the real server: who is let in, renewed while streams stay, what nobody may see, and what becomes of
 // records when rights change.
+import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { WebSocket } from "ws";
 
 import { LiveSet } from "../dist/index.js";
+import { RealtimeDb } from "../dist/local/index.js";
 import { open, Server, until } from "./harness.mjs";
 
 const SECRET = "0123456789abcdef0123456789abcdef";
@@ -113,6 +116,13 @@ test("other rules: the connection comes back, streams reset and tell what may be
   const { root, ada } = await crew();
   const set = new LiveSet(ada.subscribe({ logs: "*" }), { sort: "_id" });
   const lost = new LiveSet(ada.subscribe({ others: "*" }));
+  const local = new RealtimeDb(server.url, {
+    schemas: [{ name: "main", version: 1, collections: [{ name: "logs", keyPath: "_id" }] }],
+    getToken: () => token(600, { roles: ["crew"], teams: ["red", "blue"] }),
+    WebSocket,
+  });
+  const copy = await local.open("main");
+  await until(async () => (await copy.count("logs")) === 3, "the copy");
   const told = [];
   set.stream.on("event", ({ kind, reason, key }) => told.push(reason ?? (kind === "sync" ? kind : [kind, key])));
   await Promise.all([set.stream.synced, lost.stream.synced]);
@@ -127,6 +137,9 @@ test("other rules: the connection comes back, streams reset and tell what may be
   assert.equal(lost.error.code, "forbidden");
   await root.db.update("logs", 3, { owner: "bob" });
   await until(() => set.size === 1, "live under the new rules");
+  await until(async () => (await copy.count("logs")) === 1, "the copy under the new rules");
+  assert.equal((await copy.first("logs"))._id, 1);
+  local.close();
   root.close();
   ada.close();
 });
