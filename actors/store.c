@@ -27,6 +27,7 @@ enum {
     STEPS_A_TURN = 4,  /* of housekeeping: some ms at most between two turns */
     ROWS_A_STEP = 256, /* written in a turn: one step more, which looks at twice as many */
     STEPS_A_TRIM = 64,
+    OPIDS_AHEAD = 8, /* operations whose ids are fetched from memory before they are looked up */
 };
 
 /* ---- publishing ---- */
@@ -274,6 +275,9 @@ static tw_err write_all(struct store *self, const tw_list_write_op *ops,
     tw_err err = TW_OK;
     for (size_t i = 0; err == TW_OK && i < ops->count;) {
         size_t count = 1;
+        if (i + OPIDS_AHEAD < ops->count) { /* others are rare, and only waited for */
+            log_store_expect_opid(self->log, ops->at[i + OPIDS_AHEAD].opid);
+        }
         while (ops->at[i + count - 1].more && i + count < ops->count) {
             count++;
         }

@@ -41,10 +41,13 @@ tw_err log_opids_reserve(log_opids *opids, size_t more)
     if (slots == opids->mask + 1) {
         return TW_OK;
     }
-    log_opid_slot *wider = tw_alloc_zero(slots, sizeof *wider);
+    log_opid_slot *wider = tw_alloc(slots * sizeof *wider);
     if (wider == NULL) {
         return TW_E_NO_MEMORY;
     }
+    /* Not asked for as zeros: pages that are read before they are written fault twice, and the
+     * second time interrupts the other cores. */
+    memset(wider, 0, slots * sizeof *wider);
     for (size_t i = 0; i <= opids->mask; i++) {
         if (opids->slots[i].hash != 0) {
             place(wider, slots - 1, opids->slots[i]);
@@ -82,6 +85,11 @@ void log_opids_remove(log_opids *opids, uint32_t hash, uint64_t group)
     }
     opids->slots[at] = (log_opid_slot){0};
     opids->count--;
+}
+
+void log_opids_expect(const log_opids *opids, uint32_t hash)
+{
+    __builtin_prefetch(&opids->slots[hash & opids->mask]);
 }
 
 bool log_opids_next(const log_opids *opids, uint32_t hash, uint64_t newest, size_t *at,

@@ -26,6 +26,8 @@ uint32_t log_opids_hash(const log_opids *opids, tw_str id); /* never 0 */
 tw_err log_opids_reserve(log_opids *opids, size_t more);
 void log_opids_add(log_opids *opids, uint32_t hash, uint64_t group); /* room was made */
 void log_opids_remove(log_opids *opids, uint32_t hash, uint64_t group);
+/* Has the memory fetch where an id of this hash would stand; for those that are looked up soon. */
+void log_opids_expect(const log_opids *opids, uint32_t hash);
 /* Groups that may hold an id of this hash, one a call: *at begins at 0. newest: the newest group,
  * which all are within 2^32 of. False: there are no more. */
 bool log_opids_next(const log_opids *opids, uint32_t hash, uint64_t newest, size_t *at,

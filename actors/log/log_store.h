@@ -84,6 +84,8 @@ void log_store_seal(log_store *store, size_t count);
 tw_err log_store_remember(log_store *store, const log_opid *opid);
 size_t log_store_remembered(const log_store *store); /* for undoing */
 void log_store_forget(log_store *store, size_t count);
+/* An id that is looked up soon: what finds it is fetched from memory meanwhile. */
+void log_store_expect_opid(const log_store *store, tw_str id);
 const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id, tw_err *err);
 
 /* Foreign origins: makes one known. TW_E_TOO_MANY. */

@@ -84,6 +84,11 @@ static tw_err search_group(void *context, uint64_t group, uint64_t time_ms, tw_s
     return err == TW_E_END ? TW_OK : damaged(search->store, group);
 }
 
+void log_store_expect_opid(const log_store *store, tw_str id)
+{
+    log_opids_expect(&store->known, log_opids_hash(&store->known, id));
+}
+
 const log_opid *log_store_find_opid(log_store *store, tw_arena *arena, tw_str id, tw_err *err)
 {
     TW_ASSERT(id.len > 0);

@@ -88,7 +88,10 @@ tw_err log_store_document(log_store *store, tw_arena *arena, uint64_t n, tw_bson
         return TW_OK; /* the ring takes documents in log_store_clear alone */
     }
     log_row row;
-    tw_err err = log_table_read(store->table, n, &row);
+    tw_err err = log_table_hold(store->table);
+    if (err == TW_OK) {
+        err = log_table_read(store->table, n, &row);
+    }
     if (err != TW_OK) {
         tw_format(store->why, sizeof store->why, "%s",
                   err == TW_E_NOT_FOUND ? "a row that the index names is missing"

@@ -206,6 +206,11 @@ static tw_err set_up(log_table *table, log_table_use use)
     return TW_OK;
 }
 
+void log_table_library_start(void)
+{
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* too late: it goes on counting */
+}
+
 tw_err log_table_open(log_table **out, const char *path, log_table_use use, char *why, size_t size)
 {
     TW_ASSERT(out != NULL && path != NULL && why != NULL);
@@ -283,13 +288,35 @@ uint64_t log_table_bytes(log_table *table)
 
 /* ---- transactions ---- */
 
+tw_err log_table_hold(log_table *table)
+{
+    TW_ASSERT(table->is_writer);
+    if (table->in_transaction || table->is_held) {
+        return TW_OK;
+    }
+    tw_err err = run(table, log_table_statement(table, SQL_BEGIN));
+    table->is_held = err == TW_OK;
+    return err;
+}
+
+static tw_err let_go(log_table *table)
+{
+    if (!table->is_held) {
+        return TW_OK;
+    }
+    table->is_held = false;
+    log_table_scan_end(table);
+    return run(table, log_table_statement(table, SQL_COMMIT));
+}
+
 tw_err log_table_begin(log_table *table)
 {
     TW_ASSERT(!table->in_transaction);
     /* A look-up that still stands keeps a read transaction, and with it the WAL: that starts over
      * only in a transaction that finds all of it in the file, else it grows without end. */
     log_table_scan_end(table);
-    tw_err err = run(table, log_table_statement(table, SQL_BEGIN));
+    tw_err err = table->is_held ? TW_OK : run(table, log_table_statement(table, SQL_BEGIN));
+    table->is_held = false;
     table->in_transaction = err == TW_OK;
     return err;
 }
@@ -321,6 +348,10 @@ void log_table_rollback(log_table *table)
 tw_err log_table_checkpoint(log_table *table, bool now)
 {
     TW_ASSERT(table->is_writer && !table->in_transaction);
+    tw_err err = let_go(table);
+    if (err != TW_OK) {
+        return err;
+    }
     if (table->wal_pages < CHECKPOINT_PAGES && !now) {
         return TW_OK;
     }

@@ -21,6 +21,9 @@ typedef enum log_table_use {
     LOG_TABLE_SALVAGE, /* a reader of a damaged file, a cut one too */
 } log_table_use;
 
+/* Once, before the first table is opened: else SQLite counts its memory, which nobody reads, under
+ * one lock for all threads. */
+void log_table_library_start(void);
 /* Opens and, for writers, creates. On an error *out is NULL
  * and why (size bytes) says what is wrong. Thread: the one that then uses it; blocks. */
 tw_err log_table_open(log_table **out, const char *path, log_table_use use, char *why, size_t size);
@@ -29,6 +32,9 @@ const char *log_table_why(const log_table *table);          /* of the last error
 void log_table_limit(log_table *table, uint64_t bytes_max); /* the file's; 0: none */
 uint64_t log_table_bytes(log_table *table);
 
+/* Reads from here on stand in one transaction, which the next begin takes over and the next
+ * checkpoint ends: without it each locks and unlocks the file. For the writer. */
+tw_err log_table_hold(log_table *table);
 tw_err log_table_begin(log_table *table);
 tw_err log_table_commit(log_table *table); /* on an error it is rolled back */
 void log_table_rollback(log_table *table);

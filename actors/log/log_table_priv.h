@@ -42,6 +42,7 @@ struct log_table {
     bool is_salvage;  /* what is damaged beside the rows is left out */
     bool has_columns; /* rows are of the form before the packed one */
     bool in_transaction;
+    bool is_held;       /* a transaction that only read so far; the next to write goes on in it */
     int wal_pages;      /* pages in the write-ahead log after the last commit */
     uint64_t scan_next; /* where SQL_SCAN stands; 0: nowhere */
     tw_buf body;        /* of the row being written */

@@ -253,6 +253,37 @@ static void test_a_damaged_head_is_seen(void **state)
     place_fini(&self);
 }
 
+/* Held reads stand in one transaction, which a write takes over and a checkpoint ends. */
+static void test_held_reads_are_of_one_transaction(void **state)
+{
+    (void)state;
+    place self;
+    log_row row;
+    place_init(&self, false);
+    write_rows(&self);
+    sqlite3 *db = self.table->db;
+    assert_int_equal(log_table_read(self.table, 10, &row), TW_OK);
+    log_table_scan_end(self.table);
+    assert_int_equal(sqlite3_txn_state(db, NULL), SQLITE_TXN_NONE);
+    assert_int_equal(log_table_hold(self.table), TW_OK);
+    assert_int_equal(log_table_hold(self.table), TW_OK);
+    assert_int_equal(log_table_read(self.table, 10, &row), TW_OK);
+    log_table_scan_end(self.table);
+    assert_int_equal(sqlite3_txn_state(db, NULL), SQLITE_TXN_READ);
+    assert_int_equal(log_table_begin(self.table), TW_OK);
+    assert_int_equal(log_table_delete(self.table, 10), TW_OK);
+    assert_int_equal(sqlite3_txn_state(db, NULL), SQLITE_TXN_WRITE);
+    assert_int_equal(log_table_commit(self.table), TW_OK);
+    assert_int_equal(sqlite3_txn_state(db, NULL), SQLITE_TXN_NONE);
+    assert_int_equal(log_table_read(self.table, 10, &row), TW_E_NOT_FOUND);
+    assert_int_equal(log_table_hold(self.table), TW_OK);
+    assert_int_equal(log_table_read(self.table, 20, &row), TW_OK);
+    assert_int_equal(log_table_checkpoint(self.table, false), TW_OK);
+    assert_int_equal(sqlite3_txn_state(db, NULL), SQLITE_TXN_NONE);
+    assert_int_equal(log_table_hold(self.table), TW_OK);
+    place_fini(&self); /* closes while it is held */
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof document; i++) {
@@ -262,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_rows_packed_come_back),
         cmocka_unit_test(test_rows_in_columns_come_back),
         cmocka_unit_test(test_a_damaged_head_is_seen),
+        cmocka_unit_test(test_held_reads_are_of_one_transaction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

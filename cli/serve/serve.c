@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "actors/log/log_table.h"
 #include "cli/demo.h"
 #include "cli/serve/serve_priv.h"
 
@@ -108,6 +109,7 @@ static int run_program(const char *verb, const struct serve_arguments *given)
     program->args = &given->args;
     int status = config_args_load(&given->args, verb, &program->config);
     mongo_link_library_start();
+    log_table_library_start();
     if (status == 0) {
         status = serve_prepare(program);
     }
