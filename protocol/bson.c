@@ -28,9 +28,18 @@ static double read_double(const uint8_t *at)
     return value;
 }
 
-/* Length of a text that a NUL ends, with the NUL; 0: none within left. */
+/* Length of a text that a NUL ends, with the NUL; 0: none within left. Most names are short: their
+ * NUL is found in one word, as the lowest byte from which 1 cannot be taken without a borrow. */
 static size_t cstring_size(const uint8_t *at, size_t left)
 {
+    if (left >= sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, at, sizeof word);
+        uint64_t zeros = (word - 0x0101010101010101) & ~word & 0x8080808080808080;
+        if (zeros != 0) {
+            return (size_t)__builtin_ctzll(zeros) / 8 + 1;
+        }
+    }
     const uint8_t *end = left == 0 ? NULL : memchr(at, 0, left);
     return end == NULL ? 0 : (size_t)(end - at) + 1;
 }

@@ -99,6 +99,35 @@ static void test_get_finds_fields_and_paths(void **state)
     assert_int_equal(tw_bson_count((tw_bson){0}), 0);
 }
 
+/* Names are looked through a word at a time: all lengths, and so near the end that none is left. */
+static void test_iter_gives_names_of_any_length(void **state)
+{
+    struct fixture *f = *state;
+    static const char letters[] = "\x01\x80\xff"
+                                  "abcdefghijklmnopqrstuvwxyz";
+    for (size_t len = 0; len < sizeof letters - 1; len++) {
+        tw_bson_builder b;
+        tw_bson_iter iter;
+        tw_str name = {letters, len};
+        tw_buf_clear(&f->buf);
+        tw_bson_begin(&b, &f->buf);
+        tw_bson_add_null(&b, name);
+        tw_bson_add_bool(&b, name, true);
+        tw_bson doc = tw_bson_end(&b);
+        tw_bson_iter_init(&iter, doc);
+        assert_true(tw_bson_iter_next(&iter) && tw_str_equal(iter.name, name));
+        assert_true(tw_bson_iter_next(&iter) && tw_str_equal(iter.name, name));
+        assert_false(tw_bson_iter_next(&iter));
+        uint8_t *cut = malloc(5 + len + 1); /* of its own: what reads beyond it is seen */
+        assert_non_null(cut);
+        memcpy(cut, doc.ptr, 5 + len);
+        cut[5 + len] = 'x'; /* where the NUL of the name was */
+        tw_bson_iter_init(&iter, (tw_bson){cut, 5 + len + 1});
+        assert_false(tw_bson_iter_next(&iter));
+        free(cut);
+    }
+}
+
 static void test_value_i64_takes_whole_numbers_alone(void **state)
 {
     struct fixture *f = *state;
@@ -567,6 +596,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_get_finds_fields_and_paths, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_iter_gives_names_of_any_length, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_value_i64_takes_whole_numbers_alone, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_build_writes_each_type, set_up, tear_down),

@@ -236,18 +236,23 @@ static tw_err queue_group(request *self, const tw_item_write_op *ops, size_t cou
     return TW_OK;
 }
 
-static tw_str draw_opid(request *self)
+/* 16 digits, the highest first. */
+static void put_hex(char *at, uint64_t value)
 {
     static const char digits[] = "0123456789abcdef";
+    for (size_t i = OPID_PART - 1; i > 0; i--, value >>= 4) {
+        at[i - 1] = digits[value & 15];
+    }
+}
+
+static tw_str draw_opid(request *self)
+{
     char *text = tw_arena_alloc(&self->arena, OPID_DRAWN);
     if (text == NULL) {
         return (tw_str){NULL, 0};
     }
     for (size_t half = 0; half < 2; half++) {
-        uint64_t bits = tw_random(self->engine->options.actor);
-        for (size_t i = 0; i < OPID_DRAWN / 2; i++, bits >>= 4) {
-            text[half * (OPID_DRAWN / 2) + i] = digits[bits & 15];
-        }
+        put_hex(text + half * (OPID_DRAWN / 2), tw_random(self->engine->options.actor));
     }
     return (tw_str){text, OPID_DRAWN};
 }
@@ -371,8 +376,13 @@ tw_err request_opid_part(request *self, tw_str opid, uint64_t part, tw_str *out,
                              "\"opid\" of several changes is at most %d bytes.",
                              TW_OPID_MAX - OPID_PART);
     }
-    const char *text = tw_arena_format(&self->arena, "%.*s/%016llx", (int)opid.len, opid.ptr,
-                                       (unsigned long long)part);
-    *out = tw_str_of(text);
-    return out->len == 0 ? TW_E_NO_MEMORY : TW_OK;
+    char *text = tw_arena_alloc(&self->arena, opid.len + OPID_PART);
+    if (text == NULL) {
+        return TW_E_NO_MEMORY;
+    }
+    memcpy(text, opid.ptr, opid.len);
+    text[opid.len] = '/';
+    put_hex(text + opid.len + 1, part);
+    *out = (tw_str){text, opid.len + OPID_PART};
+    return TW_OK;
 }
