@@ -55,8 +55,8 @@ def programs(quick):
              cost_s=3),
         Work("service_ingress", "service_ingress", ("G14",),
              options=(30000 if quick else 200000, 1), tiny=(3000, 1),
-             reads=(("bare_s", RATE.format("bare")), ("memory_s", RATE.format("memory")),
-                    ("durable_s", RATE.format("durable"))), cost_s=12),
+             reads=tuple((f"{rung}_s", RATE.format(rung)) for rung in report_goals.LADDER),
+             cost_s=20),
     ]
 
 

@@ -42,6 +42,19 @@ def program_goal(name, text, label, own, other, better, first, great, unit="x"):
     return Goal(name, text, (label, PROGRAM, own), base, better, first, great, unit)
 
 
+# The rungs of service_ingress, from bytes that are not read to records on disk: (G14)'s yardsticks.
+LADDER = {
+    "bare": "",
+    "read": "each message read by the service socket's codec",
+    "asked": "each message answered, a window of 8, not read",
+    "checked": "the program: read, checked, refused at the last operation",
+    "told": "the program: unstored, until a websocket has got them",
+    "memory": "the program: applied and acknowledged, nothing on disk",
+    "unindexed": "the program without the embedded search: durable",
+    "durable": "",
+    "sqlite": "no program: a bare loop inserts the same rows",
+}
+
 GOALS = (
     peer_goal("G1", "W1, 1,000 subscribers, 1M/s: p99 against uWebSockets",
               "1m", "p99_ms", "uwebsockets", "less", 1.5, 0.8),
@@ -101,6 +114,10 @@ GOALS = (
          ("slow", "tidewire", "p99_ms"), ("slow", "tidewire", "none_p99_ms"), "less", 2, 1.1),
     program_goal("G14", "records/s of 16 KiB batches, durable, against bare push/pull",
                  "service_ingress", "durable_s", "bare_s", "more", 0.7, 0.95),
+    *(program_goal("(G14)", text, "service_ingress", f"{rung}_s", "bare_s", "more", None, None)
+      for rung, text in LADDER.items() if text),
+    program_goal("(G14)", "durable against the bare loop", "service_ingress", "durable_s",
+                 "sqlite_s", "more", None, None),
 )
 
 

@@ -1,16 +1,26 @@
 /* service_ingress.c - G14: records that services write through the service socket, in batches of
- * 16 KiB, beside bare nng PUSH/PULL of the same bytes, interleaved in one run over ipc.
+ * 16 KiB, beside bare nng PUSH/PULL of the same bytes, interleaved in one run over ipc: a ladder
+ * that says what each step from bytes to records on disk costs.
  *
  * service_ingress [records] [rounds]
  *   bare       PUSH to PULL in another thread: received, not read
+ *   read       the same, and each message read by the codec of the service socket
+ *   asked      REQ to REP in another thread, each message answered at once, not read
+ *   checked    the program: read, each operation checked, refused at its last one, so not written
+ *   told       the program: unstored messages (dispatch), each the list of the records of a batch,
+ *              until a websocket's follower has got them
  *   memory     the program with --memory: read, validated, applied, acknowledged; nothing on disk
+ *   unindexed  the program without the embedded search: each acknowledgement is on disk
  *   durable    the program as it is shipped: each acknowledgement is on disk
- *   json, msgpack   the same durable program, by libtidewire's publisher from records in that form;
- *              the other two send requests that were made before, a window of 8 at once */
+ *   json, msgpack   the same durable program, by libtidewire's publisher from records in that form
+ *   sqlite     no program: a bare loop inserts the same rows, a commit for each window
+ * asked to durable send requests that were made before, a window of 8 at once. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -20,13 +30,32 @@
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 
+#include "protocol/arena.h"
 #include "protocol/base.h"
+#include "protocol/codec.h"
 
+#include "actors/log/log_table.h"
+#include "bench/load/load_peer.h"
+#include "bench/sqlite_link.h"
 #include "clients/c/tidewire.h"
+#include "clients/c/websocket.h"
 
-enum { BATCH_BYTES = 16384, WINDOW = 8, ROUNDS_MAX = 15, RECORD_MAX = 256, OPID_DIGITS = 16 };
+enum {
+    BATCH_BYTES = 16384,
+    WINDOW = 8,
+    ROUNDS_MAX = 15,
+    RECORD_MAX = 256,
+    OPID_DIGITS = 16,
+    TOLD_AHEAD = 16,    /* messages that a follower may be behind: who has no room gets none */
+    PATIENCE_MS = 60000 /* until a follower has heard */
+};
+
+/* What a message asks for: a batch of puts; the same with a last operation that there is not; the
+ * records as one unstored message. */
+typedef enum form { BATCH, WRONG, UNSTORED, FORMS } form;
 
 typedef struct message {
     char *bytes; /* own */
@@ -35,10 +64,11 @@ typedef struct message {
 } message;
 
 typedef struct work {
-    message *messages; /* own */
+    message *messages[FORMS]; /* own */
     size_t count;
     uint64_t records;
     char folder[64];
+    int port; /* of the program's websockets */
 } work;
 
 typedef double (*measured)(work *w, const char *url);
@@ -73,39 +103,64 @@ static size_t pack_record(char out[RECORD_MAX], uint64_t id)
     return 23 + tw_format(at, RECORD_MAX - 23, "record %07llu", (unsigned long long)id);
 }
 
-/* A request of put operations of BATCH_BYTES; its opid is filled in when it is sent. */
-static void make_message(message *m, uint64_t *next, uint64_t end)
+static void add_text(tw_buf *out, const char *text)
+{
+    tw_buf_add_byte(out, (char)(0xa0 | strlen(text)));
+    tw_buf_add_str(out, tw_str_of(text));
+}
+
+static void add_list(tw_buf *out, const char *name, uint64_t count)
+{
+    char head[] = {(char)0xdc, (char)(count >> 8), (char)count};
+    add_text(out, name);
+    tw_buf_add(out, head, sizeof head);
+}
+
+/* {"op":OP,"collection":"c",NAME:...} and room for a fourth; what stands there is filled in later,
+ * another in each message. */
+static void add_head(tw_buf *out, message *m, const char *op, const char *name)
+{
+    tw_buf_add_byte(out, (char)0x84);
+    add_text(out, "op");
+    add_text(out, op);
+    add_text(out, "collection");
+    add_text(out, "c");
+    add_text(out, name);
+    tw_buf_add_byte(out, (char)(0xa0 | OPID_DIGITS));
+    m->opid_at = out->len;
+    tw_buf_add(out, "0000000000000000", OPID_DIGITS);
+}
+
+/* A request of records of BATCH_BYTES as put operations, in one of its forms. */
+static void make_message(message *m, form as, uint64_t *next, uint64_t end)
 {
     char record[RECORD_MAX];
-    tw_buf ops, out;
-    tw_buf_init(&ops, (size_t)2 * BATCH_BYTES);
-    while (*next < end && ops.len < BATCH_BYTES) {
+    tw_buf list, out;
+    size_t puts = 0; /* bytes as puts: each form has the same records */
+    tw_buf_init(&list, (size_t)2 * BATCH_BYTES);
+    tw_buf_init(&out, (size_t)3 * BATCH_BYTES);
+    while (*next < end && puts < BATCH_BYTES) {
         size_t len = pack_record(record, (*next)++);
-        tw_buf_add(&ops,
-                   "\x82\xa2op\xa3put\xa3"
-                   "doc",
-                   12);
-        tw_buf_add(&ops, record, len);
+        if (as != UNSTORED) {
+            tw_buf_add(&list,
+                       "\x82\xa2op\xa3put\xa3"
+                       "doc",
+                       12);
+        }
+        tw_buf_add(&list, record, len);
+        puts += 12 + len;
         m->records++;
     }
-    tw_buf_init(&out, (size_t)3 * BATCH_BYTES);
-    tw_buf_add(&out,
-               "\x84\xa2op\xa5"
-               "batch\xaa"
-               "collection\xa1"
-               "c\xa4"
-               "opid\xb0",
-               29);
-    m->opid_at = out.len;
-    tw_buf_add(&out, "0000000000000000", OPID_DIGITS);
-    char count[] = {(char)0xa3,      'o', 'p', 's', (char)0xdc, (char)(m->records >> 8),
-                    (char)m->records};
-    tw_buf_add(&out, count, sizeof count);
-    tw_buf_add(&out, ops.ptr, ops.len);
-    must(out.err == TW_OK && ops.err == TW_OK, "making a message");
+    if (as == WRONG) {
+        tw_buf_add(&list, "\x81\xa2op\xa4none", 9);
+    }
+    add_head(&out, m, as == UNSTORED ? "dispatch" : "batch", as == UNSTORED ? "reqID" : "opid");
+    add_list(&out, as == UNSTORED ? "message" : "ops", m->records + (as == WRONG ? 1 : 0));
+    tw_buf_add(&out, list.ptr, list.len);
+    must(out.err == TW_OK && list.err == TW_OK, "making a message");
     m->bytes = out.ptr;
     m->len = out.len;
-    tw_buf_fini(&ops);
+    tw_buf_fini(&list);
 }
 
 static nng_msg *msg_of(const message *m, uint64_t opid)
@@ -119,54 +174,23 @@ static nng_msg *msg_of(const message *m, uint64_t opid)
     return msg;
 }
 
-/* ---- bare ---- */
-typedef struct puller {
-    nng_socket socket;
-    size_t count;
-} puller;
-
-static void *pull_all(void *arg)
-{
-    puller *p = arg;
-    for (size_t i = 0; i < p->count; i++) {
-        nng_msg *msg;
-        must(nng_recvmsg(p->socket, &msg, 0) == 0, "pull");
-        nng_msg_free(msg);
-    }
-    return NULL;
-}
-
-static double run_bare(work *w, const char *url)
-{
-    nng_socket push;
-    puller pull = {.count = w->count};
-    pthread_t thread;
-    must(nng_pull0_open(&pull.socket) == 0 && nng_listen(pull.socket, url, NULL, 0) == 0, "pull");
-    must(nng_push0_open(&push) == 0 && nng_dial(push, url, NULL, 0) == 0, "push");
-    must(pthread_create(&thread, NULL, pull_all, &pull) == 0, "a thread");
-    double start = now_s();
-    for (size_t i = 0; i < w->count; i++) {
-        must(nng_sendmsg(push, msg_of(&w->messages[i], i), 0) == 0, "push");
-    }
-    must(pthread_join(thread, NULL) == 0, "join");
-    double took = now_s() - start;
-    nng_close(push);
-    nng_close(pull.socket);
-    return took;
-}
-
-/* ---- the program ---- */
-static void receive(nng_aio *aio)
+/* ---- requests, a window of them at once ---- */
+static void receive(nng_aio *aio, form as)
 {
     nng_aio_wait(aio);
     must(nng_aio_result(aio) == 0, "an answer");
     nng_msg *answer = nng_aio_get_msg(aio);
-    must(nng_msg_len(answer) > 4 && memcmp((char *)nng_msg_body(answer) + 1, "\xa2ok\xc3", 4) == 0,
-         "a batch");
+    const char *wanted = as == WRONG ? "\xa2ok\xc2" : "\xa2ok\xc3";
+    bool good = nng_msg_len(answer) > 4 && memcmp((char *)nng_msg_body(answer) + 1, wanted, 4) == 0;
+    if (!good) {
+        fprintf(stderr, "%.*s\n", (int)nng_msg_len(answer), (const char *)nng_msg_body(answer));
+    }
+    must(good, "a request");
     nng_msg_free(answer);
 }
 
-static double run_requests(work *w, const char *url)
+/* heard: how many a follower got, who is not to be left behind; NULL: there is none. */
+static double ask_all(work *w, const char *url, form as, atomic_size_t *heard)
 {
     static uint64_t opid; /* of all rounds */
     nng_socket s;
@@ -181,10 +205,13 @@ static double run_requests(work *w, const char *url)
     for (size_t i = 0; i < w->count + WINDOW; i++) {
         nng_aio *aio = aios[i % WINDOW];
         if (i >= WINDOW && i - WINDOW < w->count) {
-            receive(aio);
+            receive(aio, as);
+        }
+        while (heard != NULL && i < w->count && i >= atomic_load(heard) + TOLD_AHEAD) {
+            sched_yield();
         }
         if (i < w->count) {
-            nng_aio_set_msg(aio, msg_of(&w->messages[i], ++opid));
+            nng_aio_set_msg(aio, msg_of(&w->messages[as][i], ++opid));
             nng_ctx_send(contexts[i % WINDOW], aio);
             nng_aio_wait(aio);
             must(nng_aio_result(aio) == 0, "sending");
@@ -196,6 +223,164 @@ static double run_requests(work *w, const char *url)
         nng_aio_free(aios[i]);
     }
     nng_close(s);
+    return took;
+}
+
+/* ---- bare ---- */
+typedef struct puller {
+    nng_socket socket;
+    size_t count;
+    bool reads, answers;
+} puller;
+
+static void *pull_all(void *arg)
+{
+    puller *p = arg;
+    tw_arena arena;
+    tw_arena_init(&arena, (size_t)64 * BATCH_BYTES);
+    for (size_t i = 0; i < p->count; i++) {
+        nng_msg *msg;
+        must(nng_recvmsg(p->socket, &msg, 0) == 0, "receiving");
+        tw_bson read;
+        tw_str body = {nng_msg_body(msg), nng_msg_len(msg)};
+        must(!p->reads || tw_msgpack_to_bson(&arena, body, TW_DEPTH_CLIENT_MAX, &read) == TW_OK,
+             "reading");
+        tw_arena_reset(&arena);
+        nng_msg_clear(msg);
+        if (p->answers) {
+            must(nng_msg_append(msg, "\x81\xa2ok\xc3", 5) == 0, "memory");
+            must(nng_sendmsg(p->socket, msg, 0) == 0, "answering");
+        } else {
+            nng_msg_free(msg);
+        }
+    }
+    tw_arena_fini(&arena);
+    return NULL;
+}
+
+static double push_all(work *w, const char *url, bool reads)
+{
+    nng_socket push;
+    puller pull = {.count = w->count, .reads = reads};
+    pthread_t thread;
+    must(nng_pull0_open(&pull.socket) == 0 && nng_listen(pull.socket, url, NULL, 0) == 0, "pull");
+    must(nng_push0_open(&push) == 0 && nng_dial(push, url, NULL, 0) == 0, "push");
+    must(pthread_create(&thread, NULL, pull_all, &pull) == 0, "a thread");
+    double start = now_s();
+    for (size_t i = 0; i < w->count; i++) {
+        must(nng_sendmsg(push, msg_of(&w->messages[BATCH][i], i), 0) == 0, "push");
+    }
+    must(pthread_join(thread, NULL) == 0, "join");
+    double took = now_s() - start;
+    nng_close(push);
+    nng_close(pull.socket);
+    return took;
+}
+
+static double run_bare(work *w, const char *url)
+{
+    return push_all(w, url, false);
+}
+
+static double run_read(work *w, const char *url)
+{
+    return push_all(w, url, true);
+}
+
+static double run_asked(work *w, const char *url)
+{
+    puller rep = {.count = w->count, .answers = true};
+    pthread_t thread;
+    must(nng_rep0_open(&rep.socket) == 0 && nng_listen(rep.socket, url, NULL, 0) == 0, "rep");
+    must(pthread_create(&thread, NULL, pull_all, &rep) == 0, "a thread");
+    double took = ask_all(w, url, BATCH, NULL);
+    must(pthread_join(thread, NULL) == 0, "join");
+    nng_close(rep.socket);
+    return took;
+}
+
+/* {"_id":n,"n":n,"text":...} as BSON and what the log writes behind it, for the bare loop. */
+static double run_sqlite(work *w, const char *url)
+{
+    static const uint8_t like[] = "\x2e\0\0\0\x10_id\0\0\0\0\0\x10n\0\0\0\0\0\x02text\0\x0f\0\0\0"
+                                  "record 0000000\0\0";
+    uint64_t window = WINDOW * w->messages[BATCH][0].records;
+    (void)url;
+    bare_log *log = bare_log_open(w->folder, false);
+    double start = now_s();
+    for (uint64_t row = 0; row < w->records;) {
+        bare_log_begin(log);
+        for (uint64_t i = 0; i < window && row < w->records; i++, row++) {
+            uint8_t key[9] = {0x12};
+            uint8_t body[sizeof like + 11] = {0};
+            memcpy(key + 1, &row, sizeof row);
+            memcpy(body, like, sizeof like);
+            memcpy(body + 9, &row, 4);
+            bare_log_add(log, row + 1, 0, key, sizeof key, body, sizeof body - 1);
+        }
+        bare_log_commit(log);
+    }
+    double took = now_s() - start;
+    bare_log_close(&log);
+    return took;
+}
+
+/* ---- the program ---- */
+static double run_requests(work *w, const char *url)
+{
+    return ask_all(w, url, BATCH, NULL);
+}
+
+static double run_checked(work *w, const char *url)
+{
+    return ask_all(w, url, WRONG, NULL);
+}
+
+/* A websocket that follows the collection, and counts what is told of it. */
+typedef struct follower {
+    websocket_client *client;
+    size_t count;
+    atomic_size_t heard;
+} follower;
+
+static bool begins(tw_str text, const char *with)
+{
+    return text.len >= strlen(with) && memcmp(text.ptr, with, strlen(with)) == 0;
+}
+
+static void *follow(void *arg)
+{
+    follower *self = arg;
+    while (atomic_load(&self->heard) < self->count) {
+        tw_str text;
+        must(websocket_client_receive(self->client, PATIENCE_MS, &text) == TW_OK, "following");
+        if (begins(text, "{\"type\":\"dispatch\"")) {
+            atomic_fetch_add(&self->heard, 1);
+        }
+    }
+    return NULL;
+}
+
+static double run_told(work *w, const char *url)
+{
+    char to[64], why[512];
+    tw_str text = {0};
+    pthread_t thread;
+    follower self = {.count = w->count};
+    tw_format(to, sizeof to, "ws://127.0.0.1:%d/ws", w->port);
+    must(websocket_client_open(&self.client, to, NULL, PATIENCE_MS, why, sizeof why) == TW_OK &&
+             websocket_client_send(
+                 self.client, TW_STR("{\"type\":\"subscribe\",\"mux_id\":1,\"c\":\"*\"}")) == TW_OK,
+         "subscribing");
+    while (!begins(text, "{\"type\":\"sync\"")) {
+        must(websocket_client_receive(self.client, PATIENCE_MS, &text) == TW_OK, "the sync");
+    }
+    must(pthread_create(&thread, NULL, follow, &self) == 0, "a thread");
+    double start = now_s();
+    (void)ask_all(w, url, UNSTORED, &self.heard);
+    must(pthread_join(thread, NULL) == 0, "join");
+    double took = now_s() - start;
+    websocket_client_close(&self.client);
     return took;
 }
 
@@ -257,25 +442,57 @@ static void wait_end(pid_t child)
     must(waitpid(child, &status, 0) == child && status == 0, "ending a program");
 }
 
+/* A rung of the ladder. option: of the program; NULL: there is none. stores: it has the records
+ * when it ends. */
+typedef struct rung {
+    const char *name;
+    measured run;
+    const char *option;
+    bool serves, stores;
+} rung;
+
+static const rung rungs[] = {
+    {"bare", run_bare, NULL, false, false},
+    {"read", run_read, NULL, false, false},
+    {"asked", run_asked, NULL, false, false},
+    {"checked", run_checked, NULL, true, false},
+    {"told", run_told, NULL, true, false},
+    {"memory", run_requests, "--memory", true, true},
+    {"unindexed", run_requests, "--only=store,subscription_manager,service", true, true},
+    {"durable", run_requests, NULL, true, true},
+    {"json", run_json, NULL, true, true},
+    {"msgpack", run_msgpack, NULL, true, true},
+    {"sqlite", run_sqlite, NULL, false, false},
+};
+
 /* Starts Tidewire, runs against it, ends it. */
-static double served(work *w, measured run, bool is_memory, int number)
+static double served(work *w, const rung *of, int number)
 {
-    char url[128], data[128], service[160];
+    char url[128], data[128], service[160], listen[64];
     const char *binary = getenv("TIDEWIRE_BIN");
+    w->port = load_free_port();
     tw_format(url, sizeof url, "ipc://%s/service%d", w->folder, number);
     tw_format(data, sizeof data, "--data=%s/data%d", w->folder, number);
     tw_format(service, sizeof service, "--service=%s", url);
-    const char *const args[] = {
-        "tidewire",          "serve", "--listen=127.0.0.1:0",        "--admin=",
-        "--log-level=error", service, is_memory ? "--memory" : data, NULL};
+    tw_format(listen, sizeof listen, "--listen=127.0.0.1:%d", w->port);
+    bool is_memory = of->option != NULL && strcmp(of->option, "--memory") == 0;
+    const char *const args[] = {"tidewire",
+                                "serve",
+                                listen,
+                                "--admin=",
+                                service,
+                                "--log-level=error",
+                                is_memory ? of->option : data,
+                                is_memory ? NULL : of->option,
+                                NULL};
     pid_t child = start(binary != NULL ? binary : "zig-out/bin/tidewire", args);
     tidewire *client;
     tidewire_error error;
     must(tidewire_open(&client, url, NULL, &error) == TIDEWIRE_OK, "the program's start");
-    double took = run(w, url);
+    double took = of->run(w, url);
     must(tidewire_ask(client, tidewire_json("{\"op\":\"count\",\"collection\":\"c\"}"), NULL,
                       &error) == TIDEWIRE_OK &&
-             tidewire_count(client) == w->records,
+             tidewire_count(client) == (of->stores ? w->records : 0),
          "the count of what was written");
     tidewire_close(&client);
     must(kill(child, SIGTERM) == 0, "ending the program");
@@ -289,45 +506,56 @@ static int by_size(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+static void make_messages(work *w)
+{
+    for (form as = 0; as < FORMS; as++) {
+        size_t count = 0;
+        w->messages[as] = tw_alloc_zero(w->records, sizeof *w->messages[as]);
+        must(w->messages[as] != NULL, "memory");
+        for (uint64_t next = 0; next < w->records;) {
+            make_message(&w->messages[as][count++], as, &next, w->records);
+        }
+        w->count = count;
+    }
+}
+
+static void free_messages(work *w)
+{
+    for (form as = 0; as < FORMS; as++) {
+        for (size_t i = 0; i < w->count; i++) {
+            tw_free(w->messages[as][i].bytes);
+        }
+        tw_free(w->messages[as]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     work w = {.records = argc > 1 ? strtoull(argv[1], NULL, 10) : 500000,
               .folder = "/tmp/tidewire-ingress-XXXXXX"};
     int rounds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 5;
-    enum { BARE, MEMORY, DURABLE, JSON, MSGPACK, KINDS };
-    static const char *const names[KINDS] = {"bare", "memory", "durable", "json", "msgpack"};
-    static const measured runs[KINDS] = {run_bare, run_requests, run_requests, run_json,
-                                         run_msgpack};
-    double rates[KINDS][ROUNDS_MAX];
+    double rates[TW_COUNT(rungs)][ROUNDS_MAX];
     must(rounds > 0 && rounds <= ROUNDS_MAX && w.records > 0, "reading the arguments");
     must(mkdtemp(w.folder) != NULL, "a folder");
-    w.messages = calloc(w.records, sizeof *w.messages);
-    must(w.messages != NULL, "memory");
-    for (uint64_t next = 0; next < w.records;) {
-        make_message(&w.messages[w.count++], &next, w.records);
-    }
+    log_table_library_start();
+    make_messages(&w);
     for (int round = 0; round < rounds; round++) {
-        for (int kind = 0; kind < KINDS; kind++) {
+        for (size_t i = 0; i < TW_COUNT(rungs); i++) {
             char url[128];
-            tw_format(url, sizeof url, "ipc://%s/bare%d", w.folder, round);
-            double took = kind == BARE
-                              ? run_bare(&w, url)
-                              : served(&w, runs[kind], kind == MEMORY, round * KINDS + kind);
-            rates[kind][round] = (double)w.records / took;
+            int number = round * (int)TW_COUNT(rungs) + (int)i;
+            tw_format(url, sizeof url, "ipc://%s/bare%d", w.folder, number);
+            double took = rungs[i].serves ? served(&w, &rungs[i], number) : rungs[i].run(&w, url);
+            rates[i][round] = (double)w.records / took;
         }
     }
     printf("%llu records of %llu a message, %d rounds; records/s, the middle of them\n",
-           (unsigned long long)w.records, (unsigned long long)w.messages[0].records, rounds);
-    for (int kind = 0; kind < KINDS; kind++) {
-        qsort(rates[kind], (size_t)rounds, sizeof(double), by_size);
-        double middle = rates[kind][rounds / 2];
-        printf("%-8s %10.0f  %.3f of bare\n", names[kind], middle,
-               middle / rates[BARE][rounds / 2]);
+           (unsigned long long)w.records, (unsigned long long)w.messages[BATCH][0].records, rounds);
+    for (size_t i = 0; i < TW_COUNT(rungs); i++) {
+        qsort(rates[i], (size_t)rounds, sizeof(double), by_size);
+        double middle = rates[i][rounds / 2];
+        printf("%-9s %10.0f  %.3f of bare\n", rungs[i].name, middle, middle / rates[0][rounds / 2]);
     }
-    for (size_t i = 0; i < w.count; i++) {
-        tw_free(w.messages[i].bytes);
-    }
-    free(w.messages);
+    free_messages(&w);
     wait_end(start("rm", (const char *const[]){"rm", "-rf", w.folder, NULL}));
     return 0;
 }

@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
 #include "actors/log/log_store.h"
+#include "actors/log/log_table.h"
+#include "bench/sqlite_link.h"
 
 enum { KEYS = 100000, BODY = 300, ROUNDS_MAX = 15, KEPT_ROWS = 100000 };
 
@@ -102,73 +102,26 @@ static double run_log(const char *directory, write_plan plan)
     return took;
 }
 
-static sqlite3 *open_bare(const char *directory, const char *tables)
-{
-    char path[200], sql[1024];
-    sqlite3 *db = NULL;
-    tw_format(path, sizeof path, "%s/bare.db", directory);
-    tw_format(sql, sizeof sql,
-              "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-              "PRAGMA wal_autocheckpoint=500; PRAGMA cache_size=-16384; PRAGMA mmap_size=0;"
-              "PRAGMA secure_delete=OFF; %s",
-              tables);
-    must(sqlite3_open(path, &db) == SQLITE_OK &&
-             sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK,
-         "bare open");
-    return db;
-}
-
-static void step(sqlite3_stmt *statement)
-{
-    must(sqlite3_step(statement) == SQLITE_DONE, "bare step");
-    sqlite3_reset(statement);
-}
-
 /* Bare inserts of the same rows; with_documents: the usual second table of current documents too.
  * */
 static double run_bare(const char *directory, write_plan plan, bool with_documents)
 {
-    sqlite3 *db = open_bare(
-        directory,
-        "CREATE TABLE log(n INTEGER PRIMARY KEY, coll INT NOT NULL, flags INT NOT NULL, ver INT NOT"
-        " NULL, scope INT, lscope INT, prev INT NOT NULL, srv INT NOT NULL, seqno INT NOT NULL, key"
-        " BLOB, body BLOB); CREATE TABLE doc(coll INT, key BLOB, ver INT, n INT, body BLOB,"
-        " PRIMARY KEY(coll, key)) WITHOUT ROWID;");
-    sqlite3_stmt *row_in = NULL;
-    sqlite3_stmt *doc_in = NULL;
-    must(sqlite3_prepare_v2(db, "INSERT INTO log VALUES(?,1,9,1,0,0,?,1,?,?,?)", -1, &row_in,
-                            NULL) == SQLITE_OK &&
-             sqlite3_prepare_v2(db, "REPLACE INTO doc VALUES(1,?,1,?,?)", -1, &doc_in, NULL) ==
-                 SQLITE_OK,
-         "bare prepare");
+    bare_log *log = bare_log_open(directory, with_documents);
     double start = now_s();
     for (uint64_t row = 0; row < plan.rows;) {
-        sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
+        bare_log_begin(log);
         for (uint64_t i = 0; i < plan.batch && row < plan.rows; i++, row++) {
             uint8_t key[9] = {0x12};
             uint8_t body[BODY + 11] = {0};
             uint64_t id = next_key(&plan, row);
             memcpy(key + 1, &id, sizeof id);
             make_body(body, row);
-            sqlite3_bind_int64(row_in, 1, (sqlite3_int64)row + 1);
-            sqlite3_bind_int64(row_in, 2, (sqlite3_int64)row / 2);
-            sqlite3_bind_int64(row_in, 3, (sqlite3_int64)row + 1);
-            sqlite3_bind_blob(row_in, 4, key, 9, SQLITE_STATIC);
-            sqlite3_bind_blob(row_in, 5, body, sizeof body, SQLITE_STATIC);
-            step(row_in);
-            if (with_documents) {
-                sqlite3_bind_blob(doc_in, 1, key, 9, SQLITE_STATIC);
-                sqlite3_bind_int64(doc_in, 2, (sqlite3_int64)row + 1);
-                sqlite3_bind_blob(doc_in, 3, body, sizeof body, SQLITE_STATIC);
-                step(doc_in);
-            }
+            bare_log_add(log, row + 1, row / 2, key, sizeof key, body, sizeof body);
         }
-        must(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK, "bare commit");
+        bare_log_commit(log);
     }
     double took = now_s() - start;
-    sqlite3_finalize(row_in);
-    sqlite3_finalize(doc_in);
-    sqlite3_close(db);
+    bare_log_close(&log);
     return took;
 }
 
@@ -199,6 +152,7 @@ int main(int argc, char **argv)
                        .random = 88172645463325252};
     size_t rounds = (size_t)argument(argc, argv, 3, 3, ROUNDS_MAX);
     double took[3][ROUNDS_MAX];
+    log_table_library_start();
     for (size_t r = 0; r < rounds; r++) {
         for (int form = 0; form < 3; form++) {
             char directory[] = "./store_writes_XXXXXX", command[64];
