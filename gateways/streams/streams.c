@@ -308,19 +308,19 @@ static void read_begin(streams *self, struct stream *stream, size_t slot)
     TAILQ_INSERT_TAIL(&self->pages[slot], stream, turn);
 }
 
+static bool same_vectors(tw_vector one, tw_vector other)
+{
+    return one.count == other.count &&
+           (one.count == 0 || memcmp(one.at, other.at, one.count * sizeof(*one.at)) == 0);
+}
+
 static bool asks_the_same(const struct stream *one, const struct stream *other)
 {
     bool same = one->class->topic == other->class->topic && !one->syncing && !other->syncing &&
                 one->fresh == other->fresh && one->resume == other->resume &&
                 one->now == other->now && one->w0 == other->w0;
-    if (!same) {
-        return false;
-    }
-    tw_vector since = shared_vector_view(one->since);
-    tw_vector others = shared_vector_view(other->since);
-    return (one->fresh || one->resume || one->after == other->after) &&
-           since.count == others.count &&
-           (since.count == 0 || memcmp(since.at, others.at, since.count * sizeof(*since.at)) == 0);
+    return same && (one->fresh || one->resume || one->after == other->after) &&
+           same_vectors(shared_vector_view(one->since), shared_vector_view(other->since));
 }
 
 /* Takes the first of those that are ready. NULL: its connection's queue has to drain first. */
@@ -428,23 +428,31 @@ static uint64_t read_before(struct stream *stream, tw_position at)
     return before == at.seqno ? 0 : before; /* rows of one transaction share a position */
 }
 
-/* Frames the rows of a page into one piece. False: no memory. */
-bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
-                      const tw_msg_page *page)
+static tw_vector read_of(const struct stream *stream)
 {
-    if (page->rows.count == 0) {
-        return true;
-    }
+    return stream->read == NULL ? (tw_vector){NULL, 0} : position_set_view(stream->read);
+}
+
+static bool is_made_for(const page_frames *made, const struct stream *stream)
+{
+    return made->frames != NULL && made->class == stream->class &&
+           same_vectors(position_set_view(&made->before), read_of(stream));
+}
+
+/* Frames the rows of a page into one piece. NULL: no memory. */
+static tw_shared *frame_page(streams *self, struct stream *stream, tw_arena *arena,
+                             const tw_msg_page *page)
+{
     wire_event *events = tw_arena_zero(arena, page->rows.count, sizeof(*events));
     if (events == NULL) {
-        return false;
+        return NULL;
     }
     size_t len = 0;
     for (size_t i = 0; i < page->rows.count; i++) {
         const tw_item_page_row *row = &page->rows.at[i];
         events[i].type = streams_type_text(arena, row->type);
         if (events[i].type.ptr == NULL) {
-            return false;
+            return NULL;
         }
         events[i].mux_id = mux_of(stream);
         events[i].prev = read_before(stream, (tw_position){row->srv, row->seqno});
@@ -453,7 +461,7 @@ bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
     }
     tw_shared *frames = tw_shared_new(len);
     if (frames == NULL) {
-        return false;
+        return NULL;
     }
     char *to = frames->bytes;
     for (size_t i = 0; i < page->rows.count; i++) {
@@ -462,9 +470,34 @@ bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
     frames->len = len;
     TW_ASSERT(to == frames->bytes + len);
     self->figures.frames += page->rows.count;
-    bool sent = streams_deliver(self, stream->conn, frames, len, true);
-    tw_shared_drop(&frames);
-    return sent;
+    return frames;
+}
+
+bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
+                      const tw_msg_page *page, page_frames *made)
+{
+    if (page->rows.count == 0) {
+        return true;
+    }
+    if (is_made_for(made, stream)) {
+        stream->read = stream->read != NULL ? stream->read : tw_alloc(sizeof(*stream->read));
+        if (stream->read != NULL) { /* without it prev is left out later on */
+            *stream->read = made->after;
+        }
+    } else {
+        page_frames_drop(made);
+        made->class = stream->class;
+        made->before = stream->read != NULL ? *stream->read : (position_set){0};
+        made->frames = frame_page(self, stream, arena, page);
+        made->after = stream->read != NULL ? *stream->read : (position_set){0};
+    }
+    return made->frames != NULL &&
+           streams_deliver(self, stream->conn, made->frames, made->frames->len, true);
+}
+
+void page_frames_drop(page_frames *made)
+{
+    tw_shared_drop(&made->frames);
 }
 
 void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
@@ -523,7 +556,8 @@ static bool wait_for_since(streams *self, struct stream *stream, const tw_msg_pa
 }
 
 /* A page of a stream that is still there. */
-static void take_page(streams *self, struct stream *stream, const tw_msg_page *page)
+static void take_page(streams *self, struct stream *stream, const tw_msg_page *page,
+                      page_frames *made)
 {
     bool is_unknown = stream->resume && page->w0 > 0; /* of an origin it has nothing */
     if (wait_for_since(self, stream, page)) {
@@ -542,7 +576,7 @@ static void take_page(streams *self, struct stream *stream, const tw_msg_page *p
     }
     tw_arena arena;
     tw_arena_init(&arena, TW_ACTOR_MESSAGE_MAX);
-    bool sent = stream_send_page(self, stream, &arena, page);
+    bool sent = stream_send_page(self, stream, &arena, page, made);
     tw_arena_fini(&arena);
     if (!sent) {
         stream_conn_fail(self, stream->conn);
@@ -615,16 +649,18 @@ void streams_manifest(streams *self, uint64_t tag, tw_err err, tw_msg_id id, con
 void streams_page(streams *self, uint64_t tag, tw_err err, const tw_msg_page *page, tw_str why)
 {
     struct stream *stream;
+    page_frames made = {0};
     while ((stream = take_reader(self, tag)) != NULL) {
         TW_ASSERT(stream->state == STREAM_CATCHING); /* another state is left by leave_lists */
         if (err == TW_OK) {
-            take_page(self, stream, page);
+            take_page(self, stream, page, &made);
         } else if (stream_may_retry(err)) {
             stream_retry(self, stream);
         } else {
             stream_fail(self, stream, err, why);
         }
     }
+    page_frames_drop(&made);
     streams_pump(self);
 }
 

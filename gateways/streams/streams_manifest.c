@@ -128,7 +128,9 @@ static bool take_docs(streams *self, struct stream *stream, const tw_msg_page *p
         }
     }
     const tw_msg_page told = {.rows = {rows, count}};
-    sent = sent && stream_send_page(self, stream, &arena, &told);
+    page_frames made = {0};
+    sent = sent && stream_send_page(self, stream, &arena, &told, &made);
+    page_frames_drop(&made);
     tw_arena_fini(&arena);
     return sent;
 }

@@ -198,9 +198,18 @@ bool stream_may_retry(tw_err err);
 /* Everything comes again, told by a reset. */
 void stream_start_over(streams *self, struct stream *stream, uint64_t reset, uint64_t srv,
                        uint64_t floor);
-/* Frames the rows of a page into one piece. False: no memory. */
+/* A page as frames, for the streams of one class that had read the same before it. All zero: none
+ * yet. */
+typedef struct page_frames {
+    const stream_class *class;
+    tw_shared *frames; /* hold */
+    position_set before, after;
+} page_frames;
+/* Sends the rows of a page as one piece: that of made, or a new one, which made holds then. False:
+ * no memory. */
 bool stream_send_page(streams *self, struct stream *stream, tw_arena *arena,
-                      const tw_msg_page *page);
+                      const tw_msg_page *page, page_frames *made);
+void page_frames_drop(page_frames *made);
 
 /* ---- streams_manifest.c ---- */
 /* The turn of a stream that is syncing: asks in the slot, which stays busy until the answer. False:
