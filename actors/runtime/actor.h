@@ -122,6 +122,11 @@ void tw_publish(tw_actor *actor, tw_msg_id id, const void *body);
 /* Follows an actor's publications; they arrive at the handlers of the class with route NULL. Its
  * first sign of life always calls on_gap. */
 void tw_follow(tw_actor *actor, const char *source);
+/* The same for who wants to know the newest alone: of those that wait it gets no other, and one
+ * wakes it no sooner than every_ms after another did. What waits is handled before each request, so
+ * that nothing is missed that was published before it. on_gap is called when a publisher begins and
+ * when its last word was lost, not for what was left out. */
+void tw_follow_newest(tw_actor *actor, const char *source, uint32_t every_ms);
 
 /* ---- timers ---- */
 /* Calls fn(state, tag) once, not before at_ms (tw_now_ms's clock). Setting the same (fn, tag) again

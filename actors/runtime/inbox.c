@@ -90,6 +90,7 @@ size_t inbox_receive(tw_actor *actor, size_t max)
     size_t taken = 0;
     transport_packet *packet;
     while (taken < max && !actor->is_ending && transport_receive(&actor->inbox, &packet) == TW_OK) {
+        follow_take_newest(actor);
         request_take(actor, packet);
         transport_packet_free(&packet);
         tw_arena_reset(&actor->arena);

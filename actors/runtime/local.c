@@ -21,10 +21,9 @@ static const struct role {
     size_t queue; /* packets; 0: it receives nothing */
     bool listens;
 } roles[] = {
-    [TRANSPORT_INBOX] = {INBOX_QUEUE, true},
-    [TRANSPORT_LINK] = {LINK_QUEUE, false},
-    [TRANSPORT_PUBLICATIONS] = {0, true},
-    [TRANSPORT_FOLLOW] = {TW_FOLLOW_QUEUE_MAX, false},
+    [TRANSPORT_INBOX] = {INBOX_QUEUE, true}, [TRANSPORT_LINK] = {LINK_QUEUE, false},
+    [TRANSPORT_PUBLICATIONS] = {0, true},    [TRANSPORT_FOLLOW] = {TW_FOLLOW_QUEUE_MAX, false},
+    [TRANSPORT_NEWEST] = {1, false},
 };
 
 struct local_endpoint {

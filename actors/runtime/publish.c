@@ -69,19 +69,22 @@ void publish_turn(tw_actor *actor)
 
 /* ---- following ---- */
 
-void tw_follow(tw_actor *actor, const char *source)
+static void follow_open(tw_actor *actor, const char *source, const followed *how)
 {
     TW_ASSERT(actor != NULL && actor->magic == ACTOR_MAGIC);
     TW_ASSERT(run_name_is_right(source));
     TW_ASSERT(actor->class->on_gap != NULL); /* nobody may depend on delivery */
     TW_ASSERT(actor->follows_count < TW_LINKS_MAX);
     char address[TRANSPORT_ADDRESS_MAX];
+    transport_kind kind = how->is_newest ? TRANSPORT_NEWEST : TRANSPORT_FOLLOW;
     followed *follow = tw_alloc_zero(1, sizeof *follow);
     tw_err err =
         follow == NULL ? TW_E_NO_MEMORY : transport_address(actor->base, source, true, address);
     if (err == TW_OK) {
+        follow->is_newest = how->is_newest;
+        follow->every_ms = how->every_ms;
         tw_format(follow->source, sizeof follow->source, "%s", source);
-        err = transport_open(&follow->socket, TRANSPORT_FOLLOW, actor->base, actor->wake_fd);
+        err = transport_open(&follow->socket, kind, actor->base, actor->wake_fd);
     }
     if (err == TW_OK) {
         err = run_watch(actor, follow->socket.fd, SOURCE_FOLLOW + (uint32_t)actor->follows_count);
@@ -98,6 +101,16 @@ void tw_follow(tw_actor *actor, const char *source)
         return;
     }
     actor->follows[actor->follows_count++] = follow;
+}
+
+void tw_follow(tw_actor *actor, const char *source)
+{
+    follow_open(actor, source, &(followed){.is_newest = false});
+}
+
+void tw_follow_newest(tw_actor *actor, const char *source, uint32_t every_ms)
+{
+    follow_open(actor, source, &(followed){.is_newest = true, .every_ms = every_ms});
 }
 
 /* Reads a publication and gives it to its handler; a gap is told before. */
@@ -127,8 +140,10 @@ static void publication_take(tw_actor *actor, followed *follow, const transport_
         return;
     }
     uint64_t lost;
+    bool is_known = follow->reader.seen.life == head.life;
     publication_verdict verdict = publication_reader_take(&follow->reader, head, is_beat, &lost);
-    if (verdict == PUBLICATION_GAP) {
+    bool is_left_out = follow->is_newest && is_known && !is_beat; /* a beat has replaced the last */
+    if (verdict == PUBLICATION_GAP && !is_left_out) {
         actor->gaps += lost;
         actor->class->on_gap(actor->state, follow->source);
     }
@@ -152,7 +167,38 @@ size_t follow_receive(tw_actor *actor, followed *follow, size_t max)
         tw_arena_reset(&actor->arena);
         taken++;
     }
+    if (taken > 0 && follow->every_ms > 0 && follow->rests_ms == 0 && !actor->is_ending) {
+        follow->rests_ms = actor->now_ms + follow->every_ms;
+        run_unwatch(actor, follow->socket.fd);
+    }
     return taken;
+}
+
+void follow_take_newest(tw_actor *actor)
+{
+    TW_ASSERT(actor->is_in_turn);
+    for (int i = 0; i < actor->follows_count; i++) {
+        if (actor->follows[i]->is_newest) {
+            (void)follow_receive(actor, actor->follows[i], SOURCE_MESSAGES_MAX);
+        }
+    }
+}
+
+void follow_turn(tw_actor *actor)
+{
+    TW_ASSERT(actor->is_in_turn);
+    for (int i = 0; i < actor->follows_count; i++) {
+        followed *follow = actor->follows[i];
+        if (follow->rests_ms == 0 || follow->rests_ms > actor->now_ms) {
+            continue;
+        }
+        tw_err err = run_watch(actor, follow->socket.fd, SOURCE_FOLLOW + (uint32_t)i);
+        if (err != TW_OK) {
+            tw_actor_fail(actor, err, "cannot follow %s: %s", follow->source, tw_err_text(err));
+            return;
+        }
+        follow->rests_ms = 0;
+    }
 }
 
 void publish_life_end(tw_actor *actor)

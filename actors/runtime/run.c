@@ -174,6 +174,12 @@ tw_err run_watch(tw_actor *actor, int fd, uint32_t source)
     return failed == 0 ? TW_OK : TW_E_NO_MEMORY;
 }
 
+void run_unwatch(tw_actor *actor, int fd)
+{
+    int failed = epoll_ctl(actor->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    TW_ASSERT(failed == 0); /* it was watched */
+}
+
 static void time_take(tw_actor *actor)
 {
     actor->now_ms = run_clock_ms();
@@ -415,6 +421,10 @@ static uint64_t next_ms(const tw_actor *actor)
         const guard *watch = &actor->guards[i];
         next = watch->guarded != NULL && watch->due_ms < next ? watch->due_ms : next;
     }
+    for (int i = 0; i < actor->follows_count; i++) {
+        uint64_t rests = actor->follows[i]->rests_ms;
+        next = rests != 0 && rests < next ? rests : next;
+    }
     return actor->beat.due_ms < next ? actor->beat.due_ms : next;
 }
 
@@ -448,6 +458,7 @@ static void turn(tw_actor *actor, int timeout_ms)
     ask_turn(actor);
     reply_turn(actor);
     turn_timers(actor);
+    follow_turn(actor);
     publish_turn(actor);
     for (size_t i = 0; i < TW_COUNT(actor->guards); i++) {
         guard_turn(actor, &actor->guards[i]);

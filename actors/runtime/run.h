@@ -90,6 +90,9 @@ typedef struct followed {
     char source[ACTOR_NAME_MAX];
     transport_socket socket; /* own */
     publication_reader reader;
+    bool is_newest;    /* of what it says, the last alone */
+    uint32_t every_ms; /* it wakes the actor no more often; 0: each time */
+    uint64_t rests_ms; /* it wakes nobody until then; 0: it does */
 } followed;
 
 /* Watches over a listener; see guard.c. */
@@ -207,6 +210,7 @@ void run_life_finish(tw_actor *actor);
 void run_life_end(tw_actor *actor);
 /* Adds a descriptor to those that wake the actor. */
 tw_err run_watch(tw_actor *actor, int fd, uint32_t source);
+void run_unwatch(tw_actor *actor, int fd);
 /* Encodes into actor->encoded; the view is valid until the next encoding. */
 tw_err run_encode(tw_actor *actor, tw_msg_id id, uint64_t request, const void *body, tw_str *out);
 /* Logs a count at 1, 2, 4, 8 ...: a flood must not become a flood of lines. */
@@ -234,6 +238,10 @@ void reply_actor_state(tw_actor *actor, const tw_envelope *in);
 /* ---- publish.c ---- */
 /* Takes what has come from a source, at most max. Returns how many messages that was. */
 size_t follow_receive(tw_actor *actor, followed *follow, size_t max);
+/* Takes the newest of each source that is followed by tw_follow_newest. */
+void follow_take_newest(tw_actor *actor);
+/* Has those wake the actor again whose rest is over. */
+void follow_turn(tw_actor *actor);
 tw_err publish_life_begin(tw_actor *actor);
 void publish_life_end(tw_actor *actor);
 /* Repeats the last number when it is time. */

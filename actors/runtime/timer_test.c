@@ -58,11 +58,26 @@ static void test_take_gives_what_is_due_in_order(void **unused)
     fn(&sum, tag);
 }
 
+static void test_hastened_is_due_sooner_and_never_later(void **unused)
+{
+    (void)unused;
+    timers self = {0};
+    timers_hasten(&self, 5, fn_a, 1); /* is not set */
+    assert_int_equal(self.count, 0);
+    timers_set(&self, 50, fn_a, 1);
+    timers_hasten(&self, 60, fn_a, 1);
+    assert_int_equal(timers_next(&self), 50);
+    timers_hasten(&self, 20, fn_a, 2); /* another */
+    timers_hasten(&self, 30, fn_a, 1);
+    assert_int_equal(timers_next(&self), 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set_moves_and_cancel_forgets),
         cmocka_unit_test(test_take_gives_what_is_due_in_order),
+        cmocka_unit_test(test_hastened_is_due_sooner_and_never_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

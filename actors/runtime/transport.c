@@ -45,6 +45,7 @@ static const struct kind {
     [TRANSPORT_LINK] = {nng_req0_open_raw, LINK_QUEUE, LINK_QUEUE},
     [TRANSPORT_PUBLICATIONS] = {nng_pub0_open, 0, PUBLICATION_QUEUE},
     [TRANSPORT_FOLLOW] = {nng_sub0_open, PUBLICATION_QUEUE, 0},
+    [TRANSPORT_NEWEST] = {nng_sub0_open, 1, 0},
 };
 
 static const struct failure {
@@ -187,7 +188,7 @@ static int socket_configure(transport_socket *socket, const struct kind *kind)
     if (rv == 0 && kind->send_queue != 0) {
         rv = nng_socket_set_int(s, NNG_OPT_SENDBUF, kind->send_queue);
     }
-    if (rv == 0 && kind == &kinds[TRANSPORT_FOLLOW]) {
+    if (rv == 0 && kind->open == nng_sub0_open) {
         rv = nng_socket_set(s, NNG_OPT_SUB_SUBSCRIBE, "", 0);
     }
     rv = rv != 0 ? rv : nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, socket);

@@ -7,6 +7,7 @@
  *   link          raw REQ: requests to one actor; never sent twice, which cooked REQ would do
  *   publications  PUB: to whoever follows; a follower that lags loses the oldest, silently
  *   follow        SUB: of one actor, everything
+ *   newest        SUB: of one actor, what it said last
  * Invariants
  * 1. A socket is used by the one thread that opened it; only `pipes` and `losses` are written by
  *    threads of nng, which then wake that thread by wake_fd.
@@ -23,6 +24,7 @@ typedef enum transport_kind {
     TRANSPORT_LINK,
     TRANSPORT_PUBLICATIONS,
     TRANSPORT_FOLLOW,
+    TRANSPORT_NEWEST,
 } transport_kind;
 
 enum {

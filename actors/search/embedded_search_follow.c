@@ -362,8 +362,11 @@ static void on_told(void *state)
 
 tw_err embedded_follow_init(embedded_search *self)
 {
-    static const log_link_options followed = {
-        .rows_max = READ_ROWS, .bytes_max = READ_BYTES, .on_told = on_told, .on_rows = on_rows};
+    static const log_link_options followed = {.rows_max = READ_ROWS,
+                                              .bytes_max = READ_BYTES,
+                                              .every_ms = FOLLOW_MS,
+                                              .on_told = on_told,
+                                              .on_rows = on_rows};
     tw_arena_init(&self->check.arena, CHECK_MEMORY_MAX);
     return log_link_init(&self->log, self->actor, &followed);
 }

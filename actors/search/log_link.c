@@ -92,6 +92,10 @@ tw_err log_link_init(log_link *self, tw_actor *actor, const log_link_options *op
     if (self->store < 0 || self->reader < 0) {
         return TW_E_INTERNAL;
     }
-    tw_follow(actor, "store");
+    if (options->every_ms > 0) {
+        tw_follow_newest(actor, "store", options->every_ms);
+    } else {
+        tw_follow(actor, "store");
+    }
     return TW_OK;
 }

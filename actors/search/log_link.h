@@ -10,6 +10,7 @@
 
 typedef struct log_link_options {
     uint64_t rows_max, bytes_max; /* of one read */
+    uint32_t every_ms; /* publications are heard no more often, but before each request */
     /* The store has told which log it has, and its head: there may be something to read. */
     void (*on_told)(void *state);
     /* Rows that were asked for: a log_rows, valid until it returns. Another read may be begun. */
