@@ -9,6 +9,8 @@
 
 #include "protocol/limits.h"
 
+#include "actors/runtime/publication.h"
+
 enum {
     LOCAL_MAGIC = 0x10ca1e4d,
     INBOX_QUEUE = TW_LINKS_MAX * TW_LINK_IN_FLIGHT_MAX, /* requests: the windows of all links */
@@ -327,6 +329,11 @@ static tw_err send_answer(local_endpoint *self, transport_packet **packet, bells
  * packet is always taken, whatever its size. */
 static void publish_to(local_endpoint *follow, transport_packet **packet, bells *due)
 {
+    if (follow->kind == TRANSPORT_NEWEST && follow->count > 0 &&
+        bytes_of(*packet) <= PUBLICATION_HEAD_BYTES) {
+        transport_packet_free(packet); /* a beat: the number is that of what waits */
+        return;
+    }
     while (follow->count == follow->cap ||
            (follow->count > 0 && follow->bytes + bytes_of(*packet) > TW_FOLLOW_BYTES_MAX)) {
         transport_packet *oldest = take_first(follow);

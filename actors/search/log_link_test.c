@@ -154,9 +154,8 @@ static tw_err on_command(void *arg, const tw_envelope *in)
 
 static void on_gap(void *state, const char *source)
 {
-    follower *self = state;
-    assert_string_equal(source, "store");
-    log_link_ask(&self->link);
+    (void)state;
+    assert_string_equal(source, "store"); /* it asks on command alone: so the test can count */
 }
 
 static const log_link_options followed = {
