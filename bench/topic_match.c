@@ -2,8 +2,8 @@
  *
  * usage: topic_match [topics (100000)] [rows (20000)] [percent of hard filters (0)] [kind]
  * Each topic asks for one owner and something more; each row changes one owner's record. The scan
- * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. A
- * share of the topics have a hard filter instead, of one kind, which matches no row:
+ * tests the same rows against every topic (fewer rows), in the same run, so trust the ratio. Some
+ * topics have a hard filter instead, of one kind, which matches no row:
  *   ranges       a bound of a number                               found by an interval
  *   literals     a regular expression with plain letters in it     found by three letters
  *   negations    $ne, $nin, $nor of equalities                     in no index: they are excluded

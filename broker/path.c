@@ -73,13 +73,12 @@ static bool walk_elements(const walker *self, tw_bson array, tw_str path)
     return false;
 }
 
-static bool walk(const walker *self, tw_bson doc, tw_str path)
+/* From a value on, with what is left of the path where there is more of it. */
+static bool walk_behind(const walker *self, tw_bson_value value, bool more, tw_str path)
 {
-    tw_str head;
-    bool more = path_cut(path, &head, &path);
-    tw_bson_value value = tw_bson_get(doc, head);
     while (more && value.type == TW_BSON_DOCUMENT) {
-        doc = tw_bson_value_doc(value);
+        tw_str head;
+        tw_bson doc = tw_bson_value_doc(value);
         more = path_cut(path, &head, &path);
         value = tw_bson_get(doc, head);
     }
@@ -103,10 +102,26 @@ static bool walk(const walker *self, tw_bson doc, tw_str path)
     return self->visit(self->context, value);
 }
 
+static bool walk(const walker *self, tw_bson doc, tw_str path)
+{
+    tw_str head;
+    bool more = path_cut(path, &head, &path);
+    return walk_behind(self, tw_bson_get(doc, head), more, path);
+}
+
 bool path_walk(tw_bson doc, tw_str path, bool spread, path_visit visit, void *context)
 {
     TW_ASSERT(visit != NULL);
     TW_ASSERT(path.ptr != NULL || path.len == 0);
     walker self = {.visit = visit, .context = context, .spread = spread};
     return walk(&self, doc, path);
+}
+
+bool path_walk_behind(tw_bson_value value, bool behind, tw_str rest, bool spread, path_visit visit,
+                      void *context)
+{
+    TW_ASSERT(visit != NULL);
+    TW_ASSERT(rest.ptr != NULL || rest.len == 0);
+    walker self = {.visit = visit, .context = context, .spread = spread};
+    return walk_behind(&self, value, behind, rest);
 }

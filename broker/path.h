@@ -15,6 +15,11 @@ typedef bool (*path_visit)(void *context, tw_bson_value value);
  * by the dots of the path. Thread: any; never allocates. */
 bool path_walk(tw_bson doc, tw_str path, bool spread, path_visit visit, void *context);
 
+/* The same where the first name has been looked up: its value (type 0: none), and the rest of the
+ * path (behind: there is one). */
+bool path_walk_behind(tw_bson_value value, bool behind, tw_str rest, bool spread, path_visit visit,
+                      void *context);
+
 /* Cuts the first name off a path: "a.b.c" gives "a" and leaves "b.c"; false when nothing is left
  * behind it. */
 bool path_cut(tw_str path, tw_str *head, tw_str *rest);

@@ -82,6 +82,7 @@ static void free_collection_if_empty(topic_index *self, topic_index_collection *
     tw_free(collection->scanned);
     tw_free(collection->screens);
     tw_free(collection->left);
+    tw_free(collection->left_before);
     tw_free(collection->paths);
     tw_free(collection->name);
     tw_free(collection);
@@ -140,8 +141,10 @@ tw_err index_make_path(topic_index *index, topic_index_collection *collection, t
     if (path.len > 0) {
         memcpy(name, path.ptr, path.len);
     }
-    collection->paths[at] = (index_path){.name = name, .len = path.len};
-    collection->paths[at].seed = tw_hash(&at, sizeof at, index->seed);
+    index_path *made = &collection->paths[at];
+    *made = (index_path){.name = name, .len = path.len};
+    made->has_rest = path_cut((tw_str){name, path.len}, &made->head, &made->rest);
+    made->seed = tw_hash(&at, sizeof at, index->seed);
     collection->paths_count += at == collection->paths_count ? 1 : 0;
     *out = (uint16_t)at;
     return TW_OK;
@@ -449,9 +452,8 @@ static bool visit_value(void *context, tw_bson_value value)
     if (of_kind[INDEX_SCREEN] > 0) {
         index_see_text(self, value);
     }
-    tw_str text = tw_bson_value_str(value);
-    if (of_kind[QUERY_NEED_TEXT] > 0 && text.ptr != NULL) {
-        index_tell_texts(self, text);
+    if (of_kind[QUERY_NEED_TEXT] > 0) {
+        index_tell_texts(self, tw_bson_value_str(value));
     }
     if (vetoes || of_kind[QUERY_NEED_TYPE] > 0) {
         meet(self, QUERY_NEED_TYPE, index_hash(path, QUERY_NEED_TYPE, &value.type, 1), value);
@@ -465,25 +467,56 @@ static bool visit_value(void *context, tw_bson_value value)
     return self->err != TW_OK;
 }
 
-/* Tells whom a document may concern. */
-static void find_by_paths(index_finding *self, tw_bson doc)
+/* The values of the document's own fields that paths begin with, by one walk over them. */
+static void read_heads(const topic_index_collection *collection, tw_bson doc,
+                       tw_bson_value heads[TW_TOPIC_PATHS_MAX])
 {
+    tw_bson_iter iter;
+    uint32_t missing = collection->paths_count;
+    TW_ASSERT(missing <= TW_TOPIC_PATHS_MAX);
+    memset(heads, 0, missing * sizeof *heads);
+    for (tw_bson_iter_init(&iter, doc); missing > 0 && tw_bson_iter_next(&iter);) {
+        for (uint32_t i = 0; i < collection->paths_count; i++) {
+            if (heads[i].type == 0 && collection->paths[i].name != NULL &&
+                tw_str_equal(collection->paths[i].head, iter.name)) {
+                heads[i] = iter.value;
+                missing--;
+            }
+        }
+    }
+}
+
+/* Holds what stands at the path at hand against all that stands under it. */
+static void find_by_path(index_finding *self, tw_bson_value head)
+{
+    const index_path *path = self->path;
+    self->has_some = false;
+    (void)path_walk_behind(head, path->has_rest, path->rest, true, visit_value, self);
+    if (path->of_kind[QUERY_NEED_RANGE] + path->of_kind[QUERY_NEED_ABSENT] == 0) {
+        return;
+    }
+    index_tell_ranges(self);
+    if (!self->has_some && path->of_kind[QUERY_NEED_ABSENT] > 0) {
+        index_tell_bucket(self, index_hash(path, QUERY_NEED_ABSENT, NULL, 0));
+    }
+}
+
+/* Tells whom a document may concern. */
+static void find_by_paths(index_finding *self, tw_bson doc, bool is_first)
+{
+    tw_bson_value heads[TW_TOPIC_PATHS_MAX];
+    topic_index_collection *collection = self->collection;
     TW_ASSERT(doc.len == 0 || doc.ptr != NULL);
     if (doc.len == 0) {
         return;
     }
-    index_begin_scan(self->collection);
-    for (uint32_t i = 0; i < self->collection->paths_count && self->err == TW_OK; i++) {
-        self->path = &self->collection->paths[i];
+    index_begin_scan(collection, is_first);
+    read_heads(collection, doc, heads);
+    for (uint32_t i = 0; i < collection->paths_count && self->err == TW_OK; i++) {
+        self->path = &collection->paths[i];
         self->path_at = (uint16_t)i;
         if (self->path->name != NULL) {
-            tw_str name = {self->path->name, self->path->len};
-            self->has_some = false;
-            (void)path_walk(doc, name, true, visit_value, self);
-            index_tell_ranges(self);
-            if (!self->has_some && self->path->of_kind[QUERY_NEED_ABSENT] > 0) {
-                index_tell_bucket(self, index_hash(self->path, QUERY_NEED_ABSENT, NULL, 0));
-            }
+            find_by_path(self, heads[i]);
         }
     }
     index_tell_scanned(self);
@@ -517,8 +550,8 @@ tw_err topic_index_find(topic_index *self, tw_str db, tw_str coll, tw_bson doc, 
     found.collection = find_collection(self, db, coll);
     self->lookup++;
     if (found.collection != NULL) {
-        find_by_paths(&found, doc);
-        find_by_paths(&found, old);
+        find_by_paths(&found, doc, true);
+        find_by_paths(&found, old, doc.len == 0);
     }
     tell_any(&found);
     return found.err;

@@ -86,9 +86,10 @@ typedef struct index_vetoed {
 typedef struct index_column {
     uint64_t bytes[4]; /* bits of those that stand in a text */
     uint64_t first[4]; /* of those that begin one */
-    size_t len_max;
-    bool has_text, has_regex;
+    uint64_t len_max;
+    uint64_t has; /* bits: INDEX_HAS_TEXT, INDEX_HAS_REGEX; a word, so that columns are compared */
 } index_column;
+enum { INDEX_HAS_TEXT = 1, INDEX_HAS_REGEX = 2 };
 
 /* What is tested of a slot before its part is told. */
 typedef struct index_screen {
@@ -101,6 +102,8 @@ typedef struct index_screen {
 typedef struct index_path {
     char *name; /* own; NULL: free */
     size_t len;
+    tw_str head, rest; /* views into name */
+    bool has_rest;
     uint64_t seed;
     uint32_t entries;
     uint32_t buckets;
@@ -109,7 +112,7 @@ typedef struct index_path {
     index_ranged *trees[INDEX_BRACKETS];
     uint32_t of_gram[INDEX_GRAM_MAX + 1]; /* entries */
     uint64_t *grams;                      /* own; bits of those that may stand in the table */
-    index_column *column;                 /* own; of the document at hand, where screens ask */
+    index_column *column; /* own, where screens ask: of the document at hand, and the one before */
 } index_path;
 
 struct topic_index_collection {
@@ -119,6 +122,8 @@ struct topic_index_collection {
     topic_index_member **scanned; /* own; by slot */
     index_screen *screens;        /* own; by slot */
     uint64_t *left;               /* own; bits of the slots that are not excluded */
+    uint64_t *left_before;        /* own; the same of the document before in this look-up */
+    bool has_before;              /* there was one */
     uint32_t scanned_count, scanned_cap;
     topic_index_member *all;
     uint32_t paths_count; /* entries in use lie below it */
@@ -192,9 +197,9 @@ tw_err index_join_scan(topic_index *index, topic_index_collection *collection,
                        topic_index_member *member);
 void index_leave_scan(topic_index_collection *collection, topic_index_member *member);
 void index_leave_veto(topic_index_collection *collection, topic_index_entry *entry);
-/* A document's look-up: none is excluded yet, then those that a value excludes (its hash is that of
- * kind), then the rest is told. */
-void index_begin_scan(topic_index_collection *collection);
+/* A document's look-up (is_first: of the two of a change): none is excluded yet, then those that a
+ * value excludes (its hash is that of kind), then the rest is told. */
+void index_begin_scan(topic_index_collection *collection, bool is_first);
 void index_meet_veto(index_finding *finding, uint64_t hash, query_need_kind kind,
                      tw_bson_value value);
 /* A value at the path at hand, for the screens there. */

@@ -1,12 +1,12 @@
-/* topic_index_scan.c - parts whose filters demand nothing that an index finds, such as {a: {$ne:
- * 1}}.
+/* topic_index_scan.c - parts whose filters demand nothing that an index finds: {a: {$ne: 1}}.
  *
  * They stand in slots. What a filter excludes ($ne, $nin, $nor of equalities) lists the slots that
  * a value excludes, so a look-up begins with all bits set, clears those that the document's values
- * exclude, and tells the rest: a write of a bit instead of a filter held against a document. A
- * value that excludes is compared, not only hashed: here a mistake would lose an event.
+ * exclude, and tells the rest: a write of a bit, not a filter held against a document. A value that
+ * excludes is compared, not only hashed: here a mistake would lose an event.
  * Of a regular expression without plain letters the length and the bytes that a match may begin
- * with are held against those of the document's texts before it is told: some ns, not 300. */
+ * with are held against those of the document's texts before it is told: some ns, not 300; once
+ * where both versions of a change have the same. */
 #include "broker/topic_index_priv.h"
 
 static size_t words_of(size_t slots)
@@ -181,7 +181,7 @@ static tw_err join_screen(topic_index *index, topic_index_collection *collection
     }
     index_path *at = &collection->paths[path];
     if (at->column == NULL) {
-        at->column = tw_alloc_zero(1, sizeof *at->column);
+        at->column = tw_alloc_zero(2, sizeof *at->column);
     }
     topic_index_entry *made = at->column == NULL ? NULL : tw_alloc_zero(1, sizeof *made);
     if (made == NULL) {
@@ -205,7 +205,7 @@ void index_see_text(index_finding *finding, tw_bson_value value)
     index_column *column = finding->path->column;
     tw_str text = tw_bson_value_str(value);
     TW_ASSERT(column != NULL);
-    column->has_regex = column->has_regex || value.type == TW_BSON_REGEX;
+    column->has |= value.type == TW_BSON_REGEX ? INDEX_HAS_REGEX : 0;
     if (text.ptr == NULL || text.len > TW_REGEX_SUBJECT_MAX) {
         return;
     }
@@ -217,7 +217,7 @@ void index_see_text(index_finding *finding, tw_bson_value value)
         column->first[bytes[0] >> 6] |= (uint64_t)1 << (bytes[0] & 63);
     }
     column->len_max = text.len > column->len_max ? text.len : column->len_max;
-    column->has_text = true;
+    column->has |= INDEX_HAS_TEXT;
 }
 
 static bool passes(const topic_index_collection *collection, const index_screen *screen)
@@ -229,9 +229,9 @@ static bool passes(const topic_index_collection *collection, const index_screen 
     const uint64_t *has = screen->is_anchored ? column->first : column->bytes;
     uint64_t both = (screen->bytes[0] & has[0]) | (screen->bytes[1] & has[1]) |
                     (screen->bytes[2] & has[2]) | (screen->bytes[3] & has[3]);
-    bool may_match = column->has_text && column->len_max >= screen->len_min &&
+    bool may_match = (column->has & INDEX_HAS_TEXT) != 0 && column->len_max >= screen->len_min &&
                      (both != 0 || screen->len_min == 0);
-    return may_match || (screen->or_same && column->has_regex);
+    return may_match || (screen->or_same && (column->has & INDEX_HAS_REGEX) != 0);
 }
 
 /* ---- slots ---- */
@@ -250,7 +250,9 @@ static bool make_slots(topic_index_collection *collection)
     collection->left = left != NULL ? left : collection->left;
     index_screen *screens = tw_realloc(collection->screens, cap * sizeof *screens);
     collection->screens = screens != NULL ? screens : collection->screens;
-    if (scanned == NULL || left == NULL || screens == NULL) {
+    uint64_t *before = tw_realloc(collection->left_before, words_of(cap) * sizeof *before);
+    collection->left_before = before != NULL ? before : collection->left_before;
+    if (scanned == NULL || left == NULL || before == NULL || screens == NULL) {
         return false;
     }
     collection->scanned_cap = cap;
@@ -302,27 +304,51 @@ void index_leave_scan(topic_index_collection *collection, topic_index_member *me
     member->is_scanned = false;
 }
 
-void index_begin_scan(topic_index_collection *collection)
+void index_begin_scan(topic_index_collection *collection, bool is_first)
 {
     if (collection->scanned_count == 0) {
         return;
     }
+    uint64_t *left = collection->left_before;
+    collection->left_before = collection->left;
+    collection->left = left;
+    collection->has_before = !is_first;
     for (uint32_t i = 0; i < collection->paths_count; i++) {
         if (collection->paths[i].column != NULL) {
-            *collection->paths[i].column = (index_column){0};
+            collection->paths[i].column[1] = collection->paths[i].column[0];
+            collection->paths[i].column[0] = (index_column){0};
         }
     }
-    memset(collection->left, 0xff, words_of(collection->scanned_count) * sizeof(uint64_t));
+    uint32_t whole = collection->scanned_count / 64;
+    uint32_t rest = collection->scanned_count % 64;
+    memset(collection->left, 0xff, whole * sizeof(uint64_t));
+    if (rest > 0) {
+        collection->left[whole] = ((uint64_t)1 << rest) - 1;
+    }
+}
+
+/* True where all texts that screens ask for are as in the document before: then what was left there
+ * has been told, or its screen fails again. */
+static bool is_as_before(const topic_index_collection *collection)
+{
+    bool same = collection->has_before;
+    for (uint32_t i = 0; same && i < collection->paths_count; i++) {
+        const index_column *column = collection->paths[i].column;
+        same = column == NULL || memcmp(&column[0], &column[1], sizeof *column) == 0;
+    }
+    return same;
 }
 
 void index_tell_scanned(index_finding *finding)
 {
     const topic_index_collection *collection = finding->collection;
+    bool again = is_as_before(collection);
     for (uint32_t i = 0; i < words_of(collection->scanned_count); i++) {
-        for (uint64_t bits = collection->left[i]; bits != 0; bits &= bits - 1) {
+        uint64_t bits = collection->left[i];
+        bits &= again ? ~collection->left_before[i] : UINT64_MAX;
+        for (; bits != 0; bits &= bits - 1) {
             uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (slot < collection->scanned_count &&
-                passes(collection, &collection->screens[slot])) {
+            if (passes(collection, &collection->screens[slot])) {
                 index_tell(finding, collection->scanned[slot]);
             }
         }

@@ -545,8 +545,7 @@ static void test_topic_index_ranges_come_and_go(void **state)
     topic_index_fini(&index);
 }
 
-/* Over the paths of a collection, and over the entries of a filter: scanned, and told all the same.
- *  */
+/* Over the paths of a collection, and over the entries of a filter: scanned, and told as well. */
 static void test_topic_index_beyond_its_bounds_still_tells(void **state)
 {
     (void)state;

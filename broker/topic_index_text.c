@@ -124,8 +124,8 @@ void index_tell_texts(index_finding *finding, tw_str text)
     const index_path *path = finding->path;
     uint64_t mask;
     TW_ASSERT(path->of_kind[QUERY_NEED_TEXT] > 0);
-    if (text.len > TW_REGEX_SUBJECT_MAX) {
-        return; /* no expression matches it */
+    if (text.ptr == NULL || text.len > TW_REGEX_SUBJECT_MAX) {
+        return; /* no expression matches what is no text, or so long */
     }
     for (unsigned letters = INDEX_GRAM_MIN; letters <= INDEX_GRAM_MAX; letters++) {
         for (size_t i = 0; path->of_gram[letters] > 0 && i + letters <= text.len; i++) {
