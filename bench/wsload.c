@@ -72,8 +72,8 @@ static const struct peer {
     "tidewire,tidewire-tls,nats,nats-tls,uwebsockets,uwebsockets-tls,mosquitto,mosquitto-tls"
 #define OWN "tidewire,tidewire-processes,tidewire-gateways"
 
-/* The peers are those whose adapter knows the workload; the others are told in docs/BENCHMARKS.md.
- */
+/* The peers are those whose adapter knows the workload; the others are told in
+ * docs/BENCHMARKS.md. */
 static const struct workload {
     const char *name, *text, *peers;
     enum load_kind kind;

@@ -35,9 +35,8 @@ typedef struct position_set {
 tw_err position_set_raise(position_set *set, tw_position position);
 tw_vector position_set_view(const position_set *set); /* view; valid until the next raise */
 
-/* The seqno of a MongoDB clusterTime: (seconds - 1577836800) * 2^21 + increment,
- * so that every node gives the same change the same position, below 2^53 until 2106. An increment
- * over 2^21-1 counts as 2^21-1 (the highest that was seen is 10,266 in a second). Seconds before
- * 2020-01-01 give 0, "before the first": input with such a clock has no position; the caller must
- * refuse it. */
+/* The seqno of a MongoDB clusterTime: (seconds - 1577836800) * 2^21 + increment, so that every node
+ * gives the same change the same position, below 2^53 until 2106. An increment over 2^21-1 counts
+ * as 2^21-1 (the highest that was seen is 10,266 in a second). Seconds before 2020-01-01 give 0,
+ * "before the first": input with such a clock has no position; the caller must refuse it. */
 uint64_t position_of_cluster_time(uint32_t seconds, uint32_t increment);

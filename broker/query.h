@@ -1,10 +1,9 @@
 /* query.h - the filter language: compile once, match documents without allocation.
  *
  * A subset of MongoDB's with its semantics (arrays fan out on equality and comparison, missing
- * equals
- * null, comparison within a type bracket): implicit equality, $eq $ne $gt $gte $lt $lte $in $nin
- * $exists $type $size $all $elemMatch $and $or $nor $not $regex ($options i m s x). Any other $ key
- * is refused by name, with the path to it. */
+ * equals null, comparison within a type bracket): implicit equality, $eq $ne $gt $gte $lt $lte $in
+ * $nin $exists $type $size $all $elemMatch $and $or $nor $not $regex ($options i m s x). Any other
+ * $ key is refused by name, with the path to it. */
 #pragma once
 
 #include "protocol/bson.h"

@@ -1,8 +1,7 @@
 /* query_compile.c - from a filter's BSON to nodes; every refusal names the clause and its path.
  *
  * Two sets of bounds: those that a client's own filter must keep (query_compile), and wider ones
- * for
- * what the server joins in front of it (query_compile_joined). */
+ * for what the server joins in front of it (query_compile_joined). */
 #include <math.h>
 
 #include "broker/query_priv.h"

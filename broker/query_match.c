@@ -1,9 +1,9 @@
 /* query_match.c - holding a document against a compiled filter.
  *
  * A leaf is held against each value that its path leads to and is true when one of them fulfils it;
- * $ne, $nin and $not are the plain negation of that, so they are true when none does.
- * Comparisons hold
- * within a type bracket only. Nothing is allocated. Recursion is bounded by the filter's depth.
+ * $ne, $nin and $not are the plain negation of that, so they are true when none does. Comparisons
+ * hold within a type bracket only. Nothing is allocated. Recursion is bounded by the filter's
+ * depth.
  *                                    Source  MongoDB manual, query and projection operators */
 #include <math.h>
 

@@ -2,8 +2,7 @@
  *
  * PCRE2 counts its steps anew for each place in the text where a match may begin, which would make
  * the bound one per byte. So a pattern that may begin anywhere is compiled behind a lazy
- * "anything",
- * anchored at the start: then one count covers the whole text.
+ * "anything", anchored at the start: then one count covers the whole text.
  *                                                       Source  pcre2api(3), pcre2pattern(3) */
 #include "broker/regex.h"
 

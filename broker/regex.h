@@ -1,9 +1,8 @@
 /* regex.h - $regex with a bound on its work: PCRE2, whose language is MongoDB's.
  *
  * Refused: back-references, recursion, conditions, verbs, and a repeat inside a repeat ((a+)+),
- * since
- * they are where matching becomes exponential. What remains is bounded by TW_REGEX_STEPS_MAX steps
- * beside one for each byte of text; memory for a match is on the stack. */
+ * since they are where matching becomes exponential. What remains is bounded by TW_REGEX_STEPS_MAX
+ * steps beside one for each byte of text; memory for a match is on the stack. */
 #pragma once
 
 #include "protocol/base.h"

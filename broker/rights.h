@@ -60,8 +60,8 @@ tw_err rights_rule_check(const rights_rule *rule, broker_why *why);
 
 /* What the rules come to. claims len 0: nobody, the role anonymous. roles: the claim that holds
  * text or a list of it. A rule whose filter names a claim that is missing, null or no plain value
- * (a list under $in, $nin, $all) does not hold. Nothing of the table is
- * needed afterwards. TW_E_NO_MEMORY. */
+ * (a list under $in, $nin, $all) does not hold. Nothing of the table is needed afterwards.
+ * TW_E_NO_MEMORY. */
 tw_err rights_new(rights **out, const rights_table *table, tw_bson claims, tw_str roles);
 rights *rights_hold(rights *self); /* accepts NULL */
 void rights_drop(rights **self);   /* nulls; accepts NULL */

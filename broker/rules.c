@@ -402,9 +402,8 @@ static void add_submission_time(tw_bson_builder *b, const judge *self, tw_bson o
     tw_bson_add_str(b, TW_STR("submissiontime"), (tw_str){text, len});
 }
 
-/* Writes the document as it will be stored. content: the record's own position, seqno 0: where
- * it is
- * written. */
+/* Writes the document as it will be stored. content: the record's own position, seqno 0: where it
+ * is written. */
 static tw_err complete(const judge *self, tw_bson old, tw_position content, tw_bson *out)
 {
     tw_buf buf;

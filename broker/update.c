@@ -1,9 +1,8 @@
 /* update.c - applying an update document.
  *
  * All changes are gathered and sorted by path first: two that touch the same value or one inside
- * the
- * other are refused, and new fields come in the order of their names. Then the document is taken
- * apart along the paths, changed, and written once.
+ * the other are refused, and new fields come in the order of their names. Then the document is
+ * taken apart along the paths, changed, and written once.
  *                                            Source  MongoDB manual, update operators */
 #include "broker/update.h"
 

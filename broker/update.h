@@ -3,8 +3,7 @@
  * $set $unset $inc $mul $min $max $rename $push ($each $position $slice $sort: plain values only)
  * $addToSet ($each) $pull (value or filter) $pop $currentDate $setOnInsert (ignored: no upsert).
  * Any other is refused by name. The nine operations of the datastore become such a document, so
- * that a
- * MongoDB server can be given the same. */
+ * that a MongoDB server can be given the same. */
 #pragma once
 
 #include "protocol/bson.h"

@@ -94,8 +94,8 @@ enum area {
 
 #define TO(area) (1u << AREA_##area)
 
-/* The first row whose prefix fits decides. `may`: what it includes. Actors do not
- * include their like, except through peers_of_one(). */
+/* The first row whose prefix fits decides. `may`: what it includes. Actors do not include their
+ * like, except through peers_of_one(). */
 static const struct {
     const char *prefix;
     enum area area;

@@ -33,8 +33,8 @@ enum {
     MONGO_LINK_READ_WORK_MS = 4000   /* maxTimeMS: the server ends what nobody waits for any more */
 };
 
-/* Which socket timeout a client has: a write is answered by somebody's deadline, a read may work.
- */
+/* Which socket timeout a client has: a write is answered by somebody's deadline, a read may
+ * work. */
 typedef enum mongo_link_use { MONGO_LINK_WRITES, MONGO_LINK_READS } mongo_link_use;
 
 typedef struct mongo_link mongo_link;

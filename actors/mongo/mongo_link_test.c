@@ -1,5 +1,5 @@
-/* mongo_link_test.c - what needs no server: URIs, the meaning of errors, records, expected writes.
- */
+/* mongo_link_test.c - what needs no server: URIs, the meaning of errors, records, expected
+ * writes. */
 #include "actors/mongo/mongo_link.h"
 
 #include <setjmp.h>

@@ -16,8 +16,8 @@ uint64_t writer_fence(const struct mongo_writer *self)
     return mongo_link_seqno(seconds, increment);
 }
 
-/* An error that stands in a reply which is otherwise good: of one write, or of the write concern.
- */
+/* An error that stands in a reply which is otherwise good: of one write, or of the write
+ * concern. */
 static bool error_in_reply(const bson_t *reply, bson_error_t *error)
 {
     tw_bson body = mongo_link_doc(reply);

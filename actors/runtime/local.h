@@ -26,8 +26,8 @@ void local_dial(transport_socket *socket, const char *address);
 void local_close(transport_socket *socket);
 
 /* Takes the packet. TW_E_BUSY: no room, or no peer, at the moment; it is still the caller's. A
- * publication is always taken: who has no room loses the oldest, where nobody follows it is gone.
- */
+ * publication is always taken: who has no room loses the oldest, where nobody follows it is
+ * gone. */
 tw_err local_send(transport_socket *socket, transport_packet **packet);
 /* TW_E_END: there is nothing. */
 tw_err local_receive(transport_socket *socket, transport_packet **out);

@@ -1,5 +1,5 @@
-/* local_test.c - inboxes, links, publications inside a process: who finds whom, what is lost, full.
- */
+/* local_test.c - inboxes, links, publications inside a process: who finds whom, what is lost,
+ * full. */
 #include "actors/runtime/local.h"
 
 #include <setjmp.h>

@@ -76,8 +76,8 @@ double load_figure_value(const load_figures *figures, const load_figure *figure)
 void load_figures_median(const load_figures *runs, size_t count, load_figures *out);
 /* True where nothing was lost, repeated, refused or misunderstood. */
 bool load_figures_clean(const load_figures *figures);
-/* "the rate" (it was held), "server", "load", "both" or "neither". rate: wanted, a second; 0: none.
- */
+/* "the rate" (it was held), "server", "load", "both" or "neither". rate: wanted, a second; 0:
+ * none. */
 const char *load_figures_limit(const load_figures *figures, double rate, double reached);
 /* {"name":value,...}, without those that are 0, but with all that must be 0. */
 void load_figures_json(const load_figures *figures, FILE *out);

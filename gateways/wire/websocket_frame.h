@@ -1,8 +1,7 @@
 /* websocket_frame.h - RFC 6455 frames: strictly read from a client, made for one.
  *
  * The gateway reads frames itself: libwebsockets 4.1.6 accepts unmasked client frames and lengths
- * of
- * 2^62, pins a receive buffer to every connection, and tells the mask bit nowhere. Pure: no I/O.
+ * of 2^62, pins a receive buffer to every connection, and tells the mask bit nowhere. Pure: no I/O.
  * Source  RFC 6455, sections 5 and 7.4 */
 #pragma once
 
