@@ -55,7 +55,7 @@ enum {
 
 /* What a message asks for: a batch of puts; the same with a last operation that there is not; the
  * records as one unstored message. */
-typedef enum form { BATCH, WRONG, UNSTORED, FORMS } form;
+typedef enum message_form { BATCH, WRONG, UNSTORED, FORMS } message_form;
 
 typedef struct message {
     char *bytes; /* own */
@@ -132,7 +132,7 @@ static void add_head(tw_buf *out, message *m, const char *op, const char *name)
 }
 
 /* A request of records of BATCH_BYTES as put operations, in one of its forms. */
-static void make_message(message *m, form as, uint64_t *next, uint64_t end)
+static void make_message(message *m, message_form as, uint64_t *next, uint64_t end)
 {
     char record[RECORD_MAX];
     tw_buf list, out;
@@ -175,7 +175,7 @@ static nng_msg *msg_of(const message *m, uint64_t opid)
 }
 
 /* ---- requests, a window of them at once ---- */
-static void receive(nng_aio *aio, form as)
+static void receive(nng_aio *aio, message_form as)
 {
     nng_aio_wait(aio);
     must(nng_aio_result(aio) == 0, "an answer");
@@ -190,7 +190,7 @@ static void receive(nng_aio *aio, form as)
 }
 
 /* heard: how many a follower got, who is not to be left behind; NULL: there is none. */
-static double ask_all(work *w, const char *url, form as, atomic_size_t *heard)
+static double ask_all(work *w, const char *url, message_form as, atomic_size_t *heard)
 {
     static uint64_t opid; /* of all rounds */
     nng_socket s;
@@ -508,7 +508,7 @@ static int by_size(const void *a, const void *b)
 
 static void make_messages(work *w)
 {
-    for (form as = 0; as < FORMS; as++) {
+    for (message_form as = 0; as < FORMS; as++) {
         size_t count = 0;
         w->messages[as] = tw_alloc_zero(w->records, sizeof *w->messages[as]);
         must(w->messages[as] != NULL, "memory");
@@ -521,7 +521,7 @@ static void make_messages(work *w)
 
 static void free_messages(work *w)
 {
-    for (form as = 0; as < FORMS; as++) {
+    for (message_form as = 0; as < FORMS; as++) {
         for (size_t i = 0; i < w->count; i++) {
             tw_free(w->messages[as][i].bytes);
         }
