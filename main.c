@@ -9,6 +9,7 @@
 #include "cli/config_verbs.h"
 #include "cli/doctor.h"
 #include "cli/import.h"
+#include "cli/nearest.h"
 #include "cli/record.h"
 #include "cli/search.h"
 #include "cli/serve/serve.h"
@@ -55,6 +56,21 @@ static int usage(FILE *out)
     return out == stdout ? 0 : 2;
 }
 
+static int tell_unknown(const char *verb)
+{
+    const char *names[TW_COUNT(verbs)];
+    for (size_t i = 0; i < TW_COUNT(verbs); i++) {
+        names[i] = verbs[i].name;
+    }
+    const char *nearest = nearest_name(verb, names, TW_COUNT(names));
+    fprintf(stderr, "tidewire: there is no verb '%s'", verb);
+    if (nearest != NULL) {
+        fprintf(stderr, "; did you mean '%s'?", nearest);
+    }
+    fprintf(stderr, "\n  tidewire --help lists them\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     static char name[64];
@@ -62,7 +78,7 @@ int main(int argc, char **argv)
         return usage(stderr);
     }
     const char *verb = argv[1];
-    if (strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0) {
+    if (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0 || strcmp(verb, "help") == 0) {
         return usage(stdout);
     }
     if (strcmp(verb, "--version") == 0 || strcmp(verb, "-V") == 0) {
@@ -75,6 +91,5 @@ int main(int argc, char **argv)
             return verbs[i].run(argc - 1, argv + 1);
         }
     }
-    fprintf(stderr, "tidewire: there is no verb '%s'\n\n", verb);
-    return usage(stderr);
+    return tell_unknown(verb);
 }

@@ -28,6 +28,7 @@ enum {
 struct doctor {
     config_args args;
     cli_common common;
+    char url[512]; /* of the configured server */
     unsigned bad, doubtful;
 };
 
@@ -137,15 +138,33 @@ static void look_at_search(struct doctor *self, websocket_client *client, tw_are
     }
 }
 
+/* Where the configured server listens, unless --url or TIDEWIRE_URL names another. */
+static void find_server(struct doctor *self, const config *loaded)
+{
+    const char *listen = loaded->option.listen;
+    const char *port = strrchr(listen, ':');
+    if (strcmp(self->common.url, CLI_URL) != 0 || port == NULL) {
+        return;
+    }
+    size_t len = (size_t)(port - listen);
+    bool is_any =
+        strncmp(listen, "0.0.0.0:", len + 1) == 0 || strncmp(listen, "[::]:", len + 1) == 0;
+    tw_format(self->url, sizeof self->url, "%s://%.*s%s",
+              loaded->option.tls_cert[0] != '\0' ? "wss" : "ws", is_any ? 9 : (int)len,
+              is_any ? "127.0.0.1" : listen, port);
+    self->common.url = self->url;
+}
+
 static void look_at_server(struct doctor *self, const config *loaded)
 {
-    char url[1024], why[256], text[256];
+    char url[1024], why[256], text[512];
     websocket_client *client = NULL;
     websocket_client_who who = cli_who(&self->common);
     tw_err err = websocket_client_open(&client, cli_path(&self->common, "/ws", url, sizeof(url)),
                                        &who, CONNECT_MS, why, sizeof(why));
     if (err != TW_OK) {
-        bad(self, "server", why, "start one with: tidewire serve   (or give --url)");
+        tw_format(text, sizeof text, "%s: %s", self->common.url, why);
+        bad(self, "server", text, "start one with: tidewire serve   (or give --url)");
         return;
     }
     tw_str frame = {0};
@@ -259,6 +278,7 @@ int cli_doctor(int argc, char **argv)
     look_at_data(&self, &loaded);
     look_at_auth(&self, &loaded);
     look_at_store(&self, &loaded);
+    find_server(&self, &loaded);
     look_at_server(&self, &loaded);
     printf("%u bad, %u doubtful\n", self.bad, self.doubtful);
     config_free(&loaded);

@@ -34,7 +34,7 @@ static error_t parse_export(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &self->common;
         return 0;
     case 'f':
-        self->filter = arg;
+        self->filter = cli_json_object(state, "--filter", arg);
         return 0;
     case 'o':
         self->output = arg;

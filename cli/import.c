@@ -12,11 +12,18 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "protocol/utf8.h"
+
 #include "cli/progress.h"
 #include "cli/record_reader.h"
 #include "cli/session.h"
 
-enum { WINDOW = 512, GROUP = 256, CONNECT_TRIES = 60, CONNECT_PAUSE_MS = 500, NUMBER_BITS = 32 };
+enum { WINDOW = 512, GROUP = 256, CONNECT_TRIES = 60, CONNECT_PAUSE_MS = 500 };
+enum {
+    FRUITLESS_MAX = 5,      /* connections in a row that ended before an answer */
+    REFUSED_PAUSE_MS = 100, /* between two records while the server takes none */
+    REFUSED_TRIES = 600,    /* a minute: a full disk does not empty itself */
+};
 
 struct slot {
     uint64_t number; /* of the record, from 1; 0: free */
@@ -34,6 +41,8 @@ struct import {
     struct slot slots[WINDOW]; /* record n is in slot n % WINDOW */
     uint64_t read, answered, waiting, imported, rejected;
     uint64_t run; /* random: opids of two runs differ */
+    unsigned fruitless;
+    unsigned refused; /* answers in a row by which the server took nothing, but may later */
     FILE *rejects;
     progress bar;
 };
@@ -119,15 +128,18 @@ static void reject(struct import *self, uint64_t line, tw_str json, tw_str why)
     }
 }
 
-/* "doc":{"_id":<the key field>, ...}: the record, with _id from another field where asked. */
-static void write_doc(const struct import *self, const struct slot *slot, tw_buf *fields)
+/* "doc":{"_id":<the key field>, ...}: the record, with _id from another field where asked. False:
+ * it has no such field, and a key drawn for it would be another one at the next import. */
+static bool write_doc(const struct import *self, const struct slot *slot, tw_buf *fields)
 {
+    bool is_read = false;
     tw_str json = tw_buf_str(&slot->json);
     tw_arena arena;
     tw_arena_init(&arena, 4 * TW_MESSAGE_MAX);
     tw_bson doc;
     tw_bson_value key = {0};
     if (self->key != NULL && tw_json_read(&arena, json, TW_DEPTH_CLIENT_MAX, &doc, NULL) == TW_OK) {
+        is_read = true; /* else the server tells what is wrong with it */
         key = tw_bson_get(doc, tw_str_of(self->key));
     }
     tw_buf_format(fields, ",\"doc\":");
@@ -140,6 +152,14 @@ static void write_doc(const struct import *self, const struct slot *slot, tw_buf
         tw_buf_add_str(fields, json);
     }
     tw_arena_fini(&arena);
+    return !is_read || key.type != 0;
+}
+
+static void reject_slot(struct import *self, struct slot *slot, tw_str why)
+{
+    reject(self, slot->line, tw_buf_str(&slot->json), why);
+    slot->number = 0;
+    self->waiting--;
 }
 
 /* Sends a slot's record; a record that makes too big a message is rejected at once. */
@@ -155,12 +175,12 @@ static void send_slot(struct import *self, struct slot *slot)
     }
     tw_buf_format(&fields, ",\"opid\":\"import-%016llx-%llu/%llu\"", (unsigned long long)self->run,
                   (unsigned long long)(slot->number / GROUP), (unsigned long long)slot->number);
-    write_doc(self, slot, &fields);
+    bool has_key = write_doc(self, slot, &fields);
     self->session.requests = slot->number - 1; /* reqID = the record's number */
-    if (fields.err != TW_OK) {
-        reject(self, slot->line, tw_buf_str(&slot->json), TW_STR("larger than a message may be"));
-        slot->number = 0;
-        self->waiting--;
+    if (!has_key) {
+        reject_slot(self, slot, TW_STR("the record has no field of the name given as --key"));
+    } else if (fields.err != TW_OK) {
+        reject_slot(self, slot, TW_STR("larger than a message may be"));
     } else if (cli_session_send(&self->session, self->mode, tw_buf_str(&fields)) == 0) {
         /* the connection ended: connect_again sends it once more */
     }
@@ -169,7 +189,8 @@ static void send_slot(struct import *self, struct slot *slot)
 
 static bool connect_again(struct import *self)
 {
-    for (int i = 0; i < CONNECT_TRIES; i++) {
+    bool is_fruitless = ++self->fruitless > FRUITLESS_MAX;
+    for (int i = 0; i < CONNECT_TRIES && !is_fruitless; i++) {
         cli_session_close(&self->session);
         nanosleep(&(struct timespec){.tv_nsec = CONNECT_PAUSE_MS * 1000000L}, NULL);
         if (cli_session_open(&self->session, "import", &self->common) == 0) {
@@ -186,14 +207,48 @@ static bool connect_again(struct import *self)
     return false;
 }
 
-/* Takes one reply. False: the connection is gone for good. */
+/* The server takes nothing at the moment. The user is told why, once; then each record is tried
+ * again at a pace that costs the server nothing. False: it has been so for too long (told). */
+static bool wait_for_room(struct import *self, tw_bson reply)
+{
+    tw_str code = tw_bson_get_str(reply, TW_STR("code"));
+    tw_str message = tw_bson_get_str(reply, TW_STR("message"));
+    if (++self->refused == WINDOW) {
+        fprintf(stderr, "%sthe server takes no records (%.*s: %.*s); trying again for a minute\n",
+                self->bar.terminal ? "\r\033[K" : "", (int)code.len, code.ptr, (int)message.len,
+                message.ptr);
+    }
+    if (self->refused >= WINDOW) { /* fewer: a moment's lack of room */
+        nanosleep(&(struct timespec){.tv_nsec = REFUSED_PAUSE_MS * 1000000L}, NULL);
+    }
+    if (self->refused < WINDOW + REFUSED_TRIES) {
+        return true;
+    }
+    (void)cli_fail("import",
+                   self->mode[0] == 'p' ? "With --mode put it may be run again as it is"
+                                        : "Run it again with --mode put: what is there stays",
+                   "the server takes no records (%.*s); %llu were acknowledged", (int)code.len,
+                   code.ptr, (unsigned long long)self->imported);
+    return false;
+}
+
+/* Takes one reply. False: the server is gone for good, or takes nothing (told). */
 static bool take_reply(struct import *self)
 {
     tw_str text;
     tw_bson reply;
     if (!cli_session_next(&self->session, &text, &reply)) {
-        return connect_again(self);
+        if (connect_again(self)) {
+            return true;
+        }
+        (void)cli_fail("import",
+                       "Records are idempotent by opid within a run only: with --mode put it may "
+                       "be run again",
+                       "the server is gone; %llu records were acknowledged",
+                       (unsigned long long)self->imported);
+        return false;
     }
+    self->fruitless = 0;
     int64_t number = tw_bson_get_i64_or(reply, TW_STR("reqID"), 0);
     struct slot *slot = &self->slots[(uint64_t)number % WINDOW];
     if (number <= 0 || slot->number != (uint64_t)number) {
@@ -201,14 +256,18 @@ static bool take_reply(struct import *self)
     }
     if (tw_str_equal(tw_bson_get_str(reply, TW_STR("type")), TW_STR("error"))) {
         if (!tw_str_equal(tw_bson_get_str(reply, TW_STR("retry")), TW_STR("no"))) {
-            send_slot(self, slot); /* busy: it is asked again, at the pace of its answers */
-            return true;
+            bool go_on = wait_for_room(self, reply);
+            if (go_on) {
+                send_slot(self, slot);
+            }
+            return go_on;
         }
         reject(self, slot->line, tw_buf_str(&slot->json),
                tw_bson_get_str(reply, TW_STR("message")));
     } else {
         self->imported++;
     }
+    self->refused = 0;
     slot->number = 0;
     self->waiting--;
     progress_show(&self->bar, self->imported, self->reader.bytes);
@@ -223,6 +282,10 @@ static tw_err take_record(struct import *self)
     tw_err err = record_reader_next(&self->reader, &json, &why);
     if (err == TW_E_END) {
         return err;
+    }
+    if (err == TW_OK && !tw_utf8_valid(json)) { /* a server ends the connection for it */
+        err = TW_E_BAD_MESSAGE;
+        why = "the record is not UTF-8";
     }
     if (err != TW_OK) {
         reject(self, self->reader.line, json, tw_str_of(why));
@@ -261,11 +324,7 @@ static int import_all(struct import *self)
         if (err == TW_OK && room) {
             err = take_record(self);
         } else if (!take_reply(self)) {
-            return cli_fail("import",
-                            "Records are idempotent by opid within a run only: with --mode "
-                            "put it may be run again",
-                            "the server is gone; %llu records were acknowledged",
-                            (unsigned long long)self->imported);
+            return 1;
         }
     }
     progress_end(&self->bar);
@@ -325,11 +384,14 @@ int cli_import(int argc, char **argv)
         self->run = (uint64_t)time(NULL);
     }
     struct stat about = {0};
-    uint64_t size =
-        fstat(fileno(in), &about) == 0 && S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
+    bool is_known = fstat(fileno(in), &about) == 0;
+    uint64_t size = is_known && S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
     progress_begin(&self->bar, "importing", "records", size);
     int status = 1;
-    if (record_reader_init(&self->reader, in, self->format) != TW_OK) {
+    if (is_known && S_ISDIR(about.st_mode)) {
+        status = cli_fail("import", "Name a file, or - for standard input", "%s is a directory",
+                          self->file);
+    } else if (record_reader_init(&self->reader, in, self->format) != TW_OK) {
         status = cli_fail("import", "NDJSON, a JSON array or CSV with a header",
                           "%s: no known format", self->file);
     } else if (self->dry_run || cli_session_open(&self->session, "import", &self->common) == 0) {

@@ -28,6 +28,9 @@ static error_t parse_record(int key, char *arg, struct argp_state *state)
         if (given->count == TW_COUNT(given->words)) {
             argp_error(state, "at most %d at once", WORDS_MAX);
         }
+        if (given->count > 0 && strcmp(given->verb, "put") == 0) {
+            (void)cli_json_object(state, "a record", arg);
+        }
         given->words[given->count++] = arg;
         return 0;
     case ARGP_KEY_END:

@@ -37,25 +37,82 @@ static int take_after_space(record_reader *self)
 }
 
 /* ---- JSON: finds where an object ends; what stands inside is the server's to judge ---- */
+
+/* Where the reading of an object stands. Of levels deeper than 64 it is not known whether they are
+ * lists: clients may not nest that deeply. */
+typedef struct object_scan {
+    unsigned depth;
+    uint64_t lists; /* a bit a level: 1 = of [ */
+    char before;    /* the byte before the next, space left out */
+} object_scan;
+
+static bool is_list(const object_scan *scan)
+{
+    return scan->depth > 0 && scan->depth <= 64 && (scan->lists >> (scan->depth - 1) & 1) != 0;
+}
+
+/* May a value begin here? If not, a brace at the beginning of a line begins the next record. */
+static bool takes_value(const object_scan *scan)
+{
+    return scan->before == ':' || scan->depth > 64 ||
+           (is_list(scan) && (scan->before == '[' || scan->before == ','));
+}
+
+/* Returns true behind the object's last byte. */
+static bool scan_byte(object_scan *scan, char c)
+{
+    if (c == '{' || c == '[') {
+        scan->depth++;
+        if (scan->depth <= 64) {
+            uint64_t bit = UINT64_C(1) << (scan->depth - 1);
+            scan->lists = c == '[' ? scan->lists | bit : scan->lists & ~bit;
+        }
+    } else if (c == '}' || c == ']') {
+        scan->depth--;
+    }
+    if (c != ' ' && c != '\t' && c != '\r' && c != '\n') {
+        scan->before = c;
+    }
+    return scan->depth == 0;
+}
+
+/* Text in quotes, behind the first of them, into text. Returns its last quote; EOF or the end of
+ * the line where there is none. */
+static int take_quoted(record_reader *self)
+{
+    for (int c = take(self); c != EOF; c = take(self)) {
+        if (c == '\n') {
+            return c;
+        }
+        tw_buf_add_byte(&self->text, (char)c);
+        if (c == '"') {
+            return c;
+        }
+        if (c == '\\' && (c = take(self)) != EOF) {
+            tw_buf_add_byte(&self->text, (char)c);
+        }
+    }
+    return EOF;
+}
+
+/* A record that is cut or broken ends where the next one begins, so that it costs no other. */
 static tw_err next_object(record_reader *self, int c, const char **why)
 {
-    int depth = 0;
-    bool quoted = false;
-    for (; c != EOF; c = take(self)) {
+    object_scan scan = {0};
+    for (int last = 0; c != EOF; last = c, c = take(self)) {
+        if (c == '{' && last == '\n' && !takes_value(&scan)) {
+            give_back(self, c);
+            *why = "the next record begins inside this one";
+            return TW_E_BAD_MESSAGE;
+        }
         tw_buf_add_byte(&self->text, (char)c);
-        if (quoted) {
-            if (c == '\\' && (c = take(self)) != EOF) {
-                tw_buf_add_byte(&self->text, (char)c);
-            } else if (c == '"') {
-                quoted = false;
-            }
-        } else if (c == '"') {
-            quoted = true;
-        } else if (c == '{' || c == '[') {
-            depth++;
-        } else if ((c == '}' || c == ']') && --depth == 0) {
+        if (scan_byte(&scan, (char)c)) {
             *why = "the record is larger than a message may be (64 KiB)";
             return self->text.err;
+        }
+        if (c == '"' && (c = take_quoted(self)) == '\n') {
+            *why = "the line ends inside quotes";
+            return TW_E_BAD_MESSAGE;
         }
     }
     self->ended = true;

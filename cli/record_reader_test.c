@@ -79,6 +79,29 @@ static void test_reader_json_cut_is_told_with_its_line(void **state)
     assert_string_equal(READ("[{\"a\":1},"), "1:{\"a\":1}|1!the file ends inside the array|");
 }
 
+/* One broken line must not cost those behind it. */
+static void test_reader_json_broken_line_costs_no_other(void **state)
+{
+    (void)state;
+    assert_string_equal(READ("{\"a\":1}\n{bad\n{\"a\":2}\n"),
+                        "1:{\"a\":1}|2!the next record begins inside this one|3:{\"a\":2}|");
+    assert_string_equal(READ("{\"a\":\"cut\n{\"a\":2}\n"),
+                        "1!the line ends inside quotes|2:{\"a\":2}|");
+    assert_string_equal(READ("{\"a\":[1,\n{\"b\":2}\n{\"a\":3}"),
+                        "1!the next record begins inside this one|3:{\"a\":3}|");
+    assert_string_equal(READ("{\"a\":1,\n{\"a\":2}"),
+                        "1!the next record begins inside this one|2:{\"a\":2}|");
+    assert_string_equal(READ("[{\"a\":1\n,\n{\"a\":2}\n]"),
+                        "1!the next record begins inside this one|3:{\"a\":2}|");
+}
+
+static void test_reader_json_without_indent_is_one_object(void **state)
+{
+    (void)state;
+    assert_string_equal(READ("{\n\"a\":\n{\n\"b\":[\n{\"c\":1},\n{}\n]\n}\n}\n{\"d\":1}"),
+                        "1:{\n\"a\":\n{\n\"b\":[\n{\"c\":1},\n{}\n]\n}\n}|10:{\"d\":1}|");
+}
+
 static void test_reader_no_object_is_skipped_with_its_line(void **state)
 {
     (void)state;
@@ -152,6 +175,8 @@ int main(void)
         cmocka_unit_test(test_reader_json_of_each_shape_gives_objects),
         cmocka_unit_test(test_reader_braces_inside_strings_do_not_count),
         cmocka_unit_test(test_reader_json_cut_is_told_with_its_line),
+        cmocka_unit_test(test_reader_json_broken_line_costs_no_other),
+        cmocka_unit_test(test_reader_json_without_indent_is_one_object),
         cmocka_unit_test(test_reader_no_object_is_skipped_with_its_line),
         cmocka_unit_test(test_reader_json_too_big_is_skipped_and_told),
         cmocka_unit_test(test_reader_csv_cells_become_their_types),

@@ -63,13 +63,13 @@ static error_t parse_sync(int key, char *arg, struct argp_state *state)
         self->keys_only = true;
         return 0;
     case 'f':
-        self->filter = arg;
+        self->filter = cli_json_object(state, "--filter", arg);
         return 0;
     case 'F':
         self->fields = arg;
         return 0;
     case 'p':
-        self->project = arg;
+        self->project = cli_json_value(state, "--project", arg);
         return 0;
     case ARGP_KEY_ARG:
         if (self->collection != NULL) {

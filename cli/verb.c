@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "protocol/json.h"
+
 #include "cli/secret.h"
 
 enum { KEY_CA = 0x400, KEY_ANY_CERTIFICATE }; /* options without a letter */
+enum { JSON_MEMORY = 16 << 20 };              /* bytes: an argument of 2 MiB, parsed */
 
 static const struct argp_option common_options[] = {
     {"url", 'u', "URL", 0, "Server to talk to (ws://127.0.0.1:8090, or TIDEWIRE_URL)", 90},
@@ -25,9 +28,43 @@ void cli_common_init(cli_common *common)
 {
     const char *url = getenv("TIDEWIRE_URL");
     const char *ca_file = getenv("TIDEWIRE_CA");
-    *common = (cli_common){.url = url != NULL ? url : "ws://127.0.0.1:8090",
+    *common = (cli_common){.url = url != NULL ? url : CLI_URL,
                            .ca_file = ca_file != NULL ? ca_file : "",
                            .token_file = ""};
+}
+
+const char *cli_json_object(const struct argp_state *state, const char *what, const char *text)
+{
+    tw_arena arena;
+    tw_bson parsed;
+    tw_str why = {"", 0};
+    tw_arena_init(&arena, JSON_MEMORY);
+    if (tw_json_read(&arena, tw_str_of(text), TW_DEPTH_MAX, &parsed, &why) != TW_OK) {
+        argp_error(state, "%s is to be a JSON object in single quotes, but there is %.*s", what,
+                   (int)why.len, why.ptr);
+    }
+    tw_arena_fini(&arena);
+    return text;
+}
+
+const char *cli_json_value(const struct argp_state *state, const char *what, const char *text)
+{
+    tw_buf whole;
+    tw_arena arena;
+    tw_bson parsed;
+    tw_buf_init(&whole, TW_MESSAGE_MAX);
+    tw_buf_format(&whole, "{\"v\":%s}", text);
+    tw_arena_init(&arena, JSON_MEMORY);
+    tw_err err = whole.err;
+    if (err == TW_OK) {
+        err = tw_json_read(&arena, tw_buf_str(&whole), TW_DEPTH_MAX, &parsed, NULL);
+    }
+    if (err != TW_OK) {
+        argp_error(state, "%s takes a number or text in double quotes, not: %s", what, text);
+    }
+    tw_arena_fini(&arena);
+    tw_buf_fini(&whole);
+    return text;
 }
 
 static error_t parse_common(int key, char *arg, struct argp_state *state)

@@ -8,6 +8,8 @@
 
 #include "clients/c/websocket.h"
 
+#define CLI_URL "ws://127.0.0.1:8090" /* the server that is talked to where none is named */
+
 /* Options that every verb which talks to a server takes: --url, --token, --ca, --any-certificate,
  * --json, --database. A child for argp with its input = cli_common. */
 typedef struct cli_common {
@@ -23,6 +25,11 @@ typedef struct cli_common {
 extern const struct argp cli_common_argp;
 void cli_common_init(cli_common *common);
 
+/* Holds an argument against the grammar of a JSON object, before it stands inside a message; ends
+ * the program with a usage error where it is none. what: as its user named it: "--filter". */
+const char *cli_json_object(const struct argp_state *state, const char *what, const char *text);
+/* The same for a number, text in quotes, or another value. */
+const char *cli_json_value(const struct argp_state *state, const char *what, const char *text);
 /* Who asks, of these options; borrows from common. */
 websocket_client_who cli_who(const cli_common *common);
 /* Prints "tidewire VERB: text" and a hint line to stderr; returns 1, for `return cli_fail(...)`. */

@@ -42,7 +42,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &given->common;
         return 0;
     case 'f':
-        given->filter = arg;
+        given->filter = cli_json_object(state, "--filter", arg);
         return 0;
     case 'F':
         given->fields = arg;
@@ -51,7 +51,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
         given->since = arg;
         return 0;
     case 'p':
-        given->project = arg;
+        given->project = cli_json_value(state, "--project", arg);
         return 0;
     case 'a':
         given->archived = true;
@@ -199,8 +199,9 @@ int cli_watch(int argc, char **argv)
                              tw_buf_str(&subscribe), given.since);
     if (err != TW_OK) {
         tw_buf_fini(&subscribe);
-        return cli_fail("watch", "A vector is written [[srv_id,seqno],...]", "%s",
-                        tw_err_text(err));
+        return cli_fail("watch",
+                        err == TW_E_BAD_SINCE ? "A vector is written [[srv_id,seqno],...]" : "",
+                        "%s", tw_err_text(err));
     }
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);

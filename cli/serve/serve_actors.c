@@ -2,6 +2,11 @@
  * new actor is a row here, and its name one in actors/runtime/actor_names.c. */
 #include "cli/serve/serve_priv.h"
 
+/* A hint for who names one that there is not. */
+#define ACTORS_TOLD                                                                                \
+    "Actors: store subscription_manager es_proxy embedded_search gateway service processor; "      \
+    "gateway.1 with --gateways 2, and so on"
+
 enum { ALONE = -1 }; /* in place of a first number: there is one, without a number */
 
 /* ---- how many there are, in all processes ---- */
@@ -123,10 +128,34 @@ static bool is_wanted_here(const struct program *program, const struct served *r
     return serve_is_wanted(program, brings != NULL ? brings : own);
 }
 
+/* A name in --only that no actor has would leave a part out unnoticed. */
+static int check_only(const struct program *program)
+{
+    tw_str rest = tw_str_of(program->config.option.only);
+    while (rest.len > 0) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        tw_str name = {rest.ptr, comma == NULL ? rest.len : (size_t)(comma - rest.ptr)};
+        bool is_known = false;
+        for (size_t i = 0; tw_actor_names[i] != NULL; i++) {
+            is_known = is_known || tw_str_equal(name, tw_str_of(tw_actor_names[i]));
+        }
+        if (!is_known) {
+            return cli_fail(program->verb, ACTORS_TOLD, "--only: there is no actor '%.*s'",
+                            (int)name.len, name.ptr);
+        }
+        size_t taken = name.len + (comma == NULL ? 0 : 1);
+        rest = (tw_str){rest.ptr + taken, rest.len - taken};
+    }
+    return 0;
+}
+
 int serve_add_actors(struct program *program)
 {
     const config_options *option = &program->config.option;
     int count = 0;
+    if (check_only(program) != 0) {
+        return 1;
+    }
     for (size_t i = 0; i < TW_COUNT(served); i++) {
         const struct served *row = &served[i];
         bool alone = row->first == ALONE;
@@ -147,10 +176,7 @@ int serve_add_actors(struct program *program)
         }
     }
     if (count == 0) {
-        return cli_fail(program->verb,
-                        "Actors: store subscription_manager es_proxy embedded_search gateway; "
-                        "gateway.1 with --gateways 2, and so on",
-                        "nothing to run: '%s'",
+        return cli_fail(program->verb, ACTORS_TOLD, "nothing to run: '%s'",
                         program->actor != NULL ? program->actor : option->only);
     }
     return 0;
