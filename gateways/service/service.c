@@ -361,17 +361,17 @@ static void service_gauges(void *arg, tw_buf *scratch, tw_arena *arena, tw_list_
     TW_CAST(self, arg, SERVICE_MAGIC);
     request_figures figures = request_engine_figures(self->engine);
     const tw_item_gauge gauges[] = {
-        {TW_STR("service_requests"), (int64_t)self->requests},
+        {TW_STR("service_requests_total"), (int64_t)self->requests},
         {TW_STR("service_running"), (int64_t)figures.running},
-        {TW_STR("service_bad"), (int64_t)self->bad},
-        {TW_STR("service_refused"), (int64_t)self->refused},
+        {TW_STR("service_bad_total"), (int64_t)self->bad},
+        {TW_STR("service_refused_total"), (int64_t)self->refused},
         {TW_STR("service_peers"), (int64_t)service_socket_peers(self->socket)},
-        {TW_STR("service_peers_refused"), (int64_t)service_socket_refused(self->socket)},
-        {TW_STR("service_relistened"), (int64_t)service_socket_relistened(self->socket)},
+        {TW_STR("service_peers_refused_total"), (int64_t)service_socket_refused(self->socket)},
+        {TW_STR("service_relistened_total"), (int64_t)service_socket_relistened(self->socket)},
         {TW_STR("service_followers"), (int64_t)service_socket_followers(self->socket)},
-        {TW_STR("service_feed_messages"), (int64_t)self->feed.batches},
-        {TW_STR("service_feed_dropped"), (int64_t)self->feed.dropped},
-        {TW_STR("service_feed_repairs"), (int64_t)self->feed.repairs},
+        {TW_STR("service_feed_messages_total"), (int64_t)self->feed.batches},
+        {TW_STR("service_feed_dropped_total"), (int64_t)self->feed.dropped},
+        {TW_STR("service_feed_repairs_total"), (int64_t)self->feed.repairs},
     };
     tw_item_gauge *at = tw_arena_alloc(arena, sizeof gauges);
     if (at != NULL) {

@@ -66,6 +66,10 @@ void http_answer(edge *self, connection *conn, int status, const char *type, tw_
     if (status == 302) {
         tw_buf_format(out, "Location: %.*s\r\n", (int)body.len, body.ptr);
     }
+    if (http->is_cross) { /* others were refused; there are no cookies that it could speak for */
+        tw_buf_add_str(out, TW_STR("Access-Control-Allow-Origin: *\r\n"
+                                   "Access-Control-Expose-Headers: Retry-After\r\n"));
+    }
     if (http->more_head != NULL) {
         tw_buf_add_str(out, tw_str_of(http->more_head));
         http->more_head = NULL;
@@ -84,13 +88,28 @@ void http_answer(edge *self, connection *conn, int status, const char *type, tw_
     }
 }
 
-void http_answer_error(edge *self, connection *conn, int status, tw_err err, const char *message)
+void http_answer_refusal(edge *self, connection *conn, int status, const wire_refusal *refusal)
 {
     tw_buf body;
     tw_buf_init(&body, 4096);
-    wire_error(&body, &(wire_refusal){.code = err, .message = tw_str_of(message)});
+    wire_error(&body, refusal);
     http_answer(self, conn, status, NULL, tw_buf_str(&body));
     tw_buf_fini(&body);
+}
+
+void http_answer_error(edge *self, connection *conn, int status, tw_err err, const char *message)
+{
+    const wire_refusal refusal = {.code = err, .message = tw_str_of(message)};
+    http_answer_refusal(self, conn, status, &refusal);
+}
+
+/* Refuses a method: a client is told which there are. allow: "GET, HEAD". */
+static void refuse_method(edge *self, connection *conn, const char *allow, const char *message)
+{
+    char line[128];
+    tw_format(line, sizeof line, "Allow: %s\r\n", allow);
+    conn->http->more_head = line;
+    http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, message);
 }
 
 void http_refuse_address(edge *self, connection *conn)
@@ -114,8 +133,45 @@ void http_refuse_address(edge *self, connection *conn)
 /* A request that cannot be read: what follows it cannot be found either. */
 static void refuse_head(edge *self, connection *conn, int status)
 {
+    static const struct {
+        int status;
+        tw_err code;
+        const char *message, *hint; /* hint NULL: none */
+    } refusals[] = {
+        {400, TW_E_BAD_MESSAGE, "the HTTP request is malformed",
+         "HTTP/1.1 has one Host; a websocket begins by GET, Upgrade, and a Sec-WebSocket-Key"},
+        {403, TW_E_FORBIDDEN, "pages of this Origin may not connect",
+         "Its address belongs into server.origins (--origins)"},
+        {411, TW_E_BAD_MESSAGE, "a body is told by Content-Length", "Chunked bodies are not read"},
+        {413, TW_E_TOO_BIG, "the request is larger than allowed", "A body has at most 1 MiB"},
+        {426, TW_E_BAD_MESSAGE, "Sec-WebSocket-Version is to be 13", NULL},
+        {431, TW_E_TOO_BIG, "the head of the request is larger than 4 KiB",
+         "Cookies of the same host are sent along by browsers"},
+        {505, TW_E_BAD_MESSAGE, "HTTP/1.1 is spoken here", NULL},
+    };
     conn->http->keep_alive = false;
-    http_answer_error(self, conn, status, TW_E_BAD_MESSAGE, "the HTTP request is not acceptable");
+    size_t at = 0; /* what is not in the table is malformed */
+    for (size_t i = 0; i < TW_COUNT(refusals); i++) {
+        at = refusals[i].status == status ? i : at;
+    }
+    const char *hint = refusals[at].hint;
+    http_answer_refusal(self, conn, status,
+                        &(wire_refusal){.code = refusals[at].code,
+                                        .message = tw_str_of(refusals[at].message),
+                                        .hint = hint == NULL ? (tw_str){0} : tw_str_of(hint)});
+}
+
+/* A name of elsewhere that leads to a server which listens on this machine alone. */
+static void refuse_host(edge *self, connection *conn)
+{
+    const wire_refusal refusal = {
+        .code = TW_E_FORBIDDEN,
+        .message = TW_STR("a server on loopback does not answer to this Host"),
+        .hint = TW_STR("Behind a proxy: name the origins of your pages in server.origins, or "
+                       "have the proxy send Host: 127.0.0.1"),
+    };
+    conn->http->keep_alive = false;
+    http_answer_refusal(self, conn, 403, &refusal);
 }
 
 static int status_of(tw_err err)
@@ -580,6 +636,53 @@ static const struct route *find_route(const rest *asked)
     return NULL;
 }
 
+/* No route: tells the methods of the path. */
+static void refuse_route(edge *self, connection *conn, rest *asked, bool is_deep)
+{
+    char allow[128] = "POST";
+    size_t len = 0;
+    for (size_t i = 0; i < TW_COUNT(routes) && !is_deep; i++) {
+        http_head head = {.method = tw_str_of(routes[i].method)};
+        const rest other = {.head = &head, .id = asked->id};
+        if (find_route(&other) == &routes[i]) {
+            bool is_get = strcmp(routes[i].method, "GET") == 0;
+            len += tw_format(allow + len, sizeof allow - len, "%s%s%s", len == 0 ? "" : ", ",
+                             routes[i].method, is_get ? ", HEAD" : "");
+        }
+    }
+    refuse_method(self, conn, allow, "not offered for this path");
+}
+
+/* A page of another origin asks its browser what it may do; with OPTIONS nothing is done. */
+static void answer_options(edge *self, connection *conn)
+{
+    conn->http->more_head =
+        "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+        "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match\r\n"
+        "Access-Control-Max-Age: 600\r\n";
+    http_answer(self, conn, 200, "text/plain", (tw_str){"", 0});
+}
+
+/* What a route could not make a request of. */
+static void refuse_parts(edge *self, connection *conn, const rest *asked)
+{
+    bool has_body = asked->body.len > 0 || asked->head->method.ptr[0] == 'G' ||
+                    tw_str_equal(asked->head->method, TW_STR("DELETE"));
+    const wire_refusal parameter = {
+        .code = TW_E_BAD_MESSAGE,
+        .message = TW_STR("a parameter is wrong"),
+        .hint = TW_STR("limit, skip and if_version are whole numbers, dispatch is true or "
+                       "false; an id has at most 1,024 bytes"),
+    };
+    const wire_refusal body = {
+        .code = TW_E_BAD_MESSAGE,
+        .message = TW_STR("the body is missing"),
+        .hint = TW_STR("Send a JSON object, with Content-Type: application/json"),
+    };
+    http_answer_refusal(self, conn, 400, has_body ? &parameter : &body);
+}
+
 /* Splits and decodes what stands behind /api/v1/; false: malformed, or more than three parts. */
 static bool split_path(tw_arena *arena, tw_str path, tw_str parts[3], size_t *count)
 {
@@ -627,7 +730,8 @@ static bool read_body(edge *self, connection *conn, const http_head *head, tw_st
     const char *json = "application/json";
     if (type.ptr == NULL || type.len < strlen(json) ||
         !http_token_equal((tw_str){type.ptr, strlen(json)}, json)) {
-        http_answer_error(self, conn, 415, TW_E_BAD_MESSAGE, "Content-Type: application/json");
+        http_answer_error(self, conn, 415, TW_E_BAD_MESSAGE,
+                          "the body is to be JSON, with Content-Type: application/json");
         return false;
     }
     tw_str why = {"", 0};
@@ -665,7 +769,7 @@ static void run_rest(edge *self, connection *conn, const http_head *head, tw_str
                                          : find_route(&asked);
     if (route == NULL || (count == 3 && !search) ||
         (search && !tw_str_equal(head->method, TW_STR("POST")))) {
-        http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "not offered for this path");
+        refuse_route(self, conn, &asked, search || count == 3);
         return;
     }
     tw_buf_init(&asked.request, TW_DOCUMENT_MAX);
@@ -675,7 +779,7 @@ static void run_rest(edge *self, connection *conn, const http_head *head, tw_str
     bool made = route->make(self, &asked);
     tw_bson request = made ? tw_bson_end(&asked.builder) : (tw_bson){0};
     if (!made || asked.request.err != TW_OK) {
-        http_answer_error(self, conn, 400, TW_E_BAD_MESSAGE, "a body or a parameter is wrong");
+        refuse_parts(self, conn, &asked);
     } else if (request_is_search(request) && admission_search(self, conn) > 0) {
         conn->http->more_head = "Retry-After: 1\r\n";
         http_answer_error(self, conn, 429, TW_E_RATE, "too many searches of one connection");
@@ -743,6 +847,11 @@ static bool starts_with(tw_str text, const char *with)
     return text.len >= len && memcmp(text.ptr, with, len) == 0;
 }
 
+static bool is_options(const http_head *head)
+{
+    return tw_str_equal(head->method, TW_STR("OPTIONS"));
+}
+
 static void run(edge *self, connection *conn, const http_head *head, tw_str body)
 {
     self->figures.http_requests++;
@@ -757,16 +866,18 @@ static void run(edge *self, connection *conn, const http_head *head, tw_str body
         http_health(self, conn, true);
     } else if (admin) {
         if (!reads) {
-            http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "figures and pages are read only");
+            refuse_method(self, conn, "GET, HEAD", "figures and pages are read only");
         } else if (!http_admin(self, conn, head)) {
             http_page(self, conn, head->path);
         }
+    } else if (starts_with(head->path, "/api/v1/") && is_options(head)) {
+        answer_options(self, conn);
     } else if (starts_with(head->path, "/api/v1/")) {
         run_rest(self, conn, head, body);
     } else if (path_is_websocket(head->path)) {
         http_answer_error(self, conn, 426, TW_E_BAD_MESSAGE, "this path speaks websocket");
     } else if (!reads) {
-        http_answer_error(self, conn, 405, TW_E_UNSUPPORTED, "pages are read only");
+        refuse_method(self, conn, "GET, HEAD", "pages are read only");
     } else {
         http_page(self, conn, head->path);
     }
@@ -778,7 +889,8 @@ static bool is_known(edge *self, connection *conn, const http_head *head, bool u
 {
     struct http_state *http = conn->http;
     broker_why why = {"", ""};
-    bool is_rest = conn->listener == EDGE_PUBLIC && starts_with(head->path, "/api/v1/");
+    bool is_rest = conn->listener == EDGE_PUBLIC && starts_with(head->path, "/api/v1/") &&
+                   !is_options(head); /* which browsers send without a token */
     bool brings = identity_token(head).ptr != NULL || head->authorization.ptr != NULL;
     bool wanted = is_rest || (upgrades && brings);
     if (upgrades && !wanted) {
@@ -812,10 +924,15 @@ static bool take_request(edge *self, connection *conn)
     }
     http->keep_alive = status == 200 && head.keep_alive && !self->draining;
     http->head_only = status == 200 && tw_str_equal(head.method, TW_STR("HEAD"));
+    http->is_cross = false;
+    if (status == 200 && !host_allowed(self, conn, &head)) {
+        http->running = true;
+        refuse_host(self, conn);
+        return false;
+    }
     if (status == 200 && head.content_length > TW_HTTP_BODY_MAX) {
         status = 413;
-    } else if (status == 200 &&
-               (!host_allowed(self, conn, &head) || !origin_allowed(self, &head))) {
+    } else if (status == 200 && !origin_allowed(self, &head)) {
         status = 403;
     }
     if (status != 200) {
@@ -823,6 +940,7 @@ static bool take_request(edge *self, connection *conn)
         refuse_head(self, conn, status);
         return false;
     }
+    http->is_cross = head.origin.ptr != NULL && conn->listener == EDGE_PUBLIC;
     bool upgrades =
         head.upgrade.ptr != NULL && conn->listener == EDGE_PUBLIC && path_is_websocket(head.path);
     if (!is_known(self, conn, &head, upgrades)) {

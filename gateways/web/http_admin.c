@@ -1,9 +1,15 @@
 /* http_admin.c - what the operator sees: every actor's figures, connections, streams. */
+#include <stdlib.h>
+#include <sys/resource.h>
+
 #include "protocol/json.h"
+#include "protocol/version.h"
 
 #include "gateways/web/http_priv.h"
 
 enum { HTTP_ADMIN_ITEMS_MAX = 10000, HTTP_ADMIN_WAIT_MS = 2000 };
+
+/* ---- /metrics: the text format of Prometheus ---- */
 
 static void add_gauges_text(tw_buf *out, const tw_msg_actor_state *told)
 {
@@ -26,6 +32,95 @@ static void add_gauges_text(tw_buf *out, const tw_msg_actor_state *told)
                       (long long)gauge->value);
     }
 }
+
+/* The name of a metric: what stands before its labels. */
+static tw_str metric_of(tw_str line)
+{
+    const char *end = memchr(line.ptr, '{', line.len);
+    end = end == NULL ? memchr(line.ptr, ' ', line.len) : end;
+    return (tw_str){line.ptr, end == NULL ? line.len : (size_t)(end - line.ptr)};
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+    const tw_str *one = a;
+    const tw_str *other = b;
+    tw_str x = metric_of(*one);
+    tw_str y = metric_of(*other);
+    int order = memcmp(x.ptr, y.ptr, x.len < y.len ? x.len : y.len);
+    if (order != 0 || x.len != y.len) {
+        return order != 0 ? order : (x.len < y.len ? -1 : 1);
+    }
+    return one->ptr < other->ptr ? -1 : 1; /* as they came */
+}
+
+/* All lines of a metric must stand together, behind its type: the actors tell theirs one after the
+ * other. Returns how many there are; *lines is of the arena, NULL without memory. */
+static size_t sort_lines(tw_arena *arena, tw_str text, tw_str **lines)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        count += text.ptr[i] == '\n' ? 1 : 0;
+    }
+    *lines = tw_arena_alloc(arena, (count + 1) * sizeof **lines);
+    if (*lines == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *end = memchr(text.ptr, '\n', text.len);
+        (*lines)[i] = (tw_str){text.ptr, (size_t)(end - text.ptr)};
+        text.len -= (size_t)(end + 1 - text.ptr);
+        text.ptr = end + 1;
+    }
+    qsort(*lines, count, sizeof **lines, compare_lines);
+    return count;
+}
+
+static bool is_counter(tw_str metric)
+{
+    static const char end[] = "_total";
+    size_t len = sizeof end - 1;
+    return metric.len > len && memcmp(metric.ptr + metric.len - len, end, len) == 0;
+}
+
+/* Of the process, by the names that dashboards know. */
+static void add_process(tw_buf *out)
+{
+    struct rusage used = {0};
+    getrusage(RUSAGE_SELF, &used);
+    int64_t us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) +
+                 used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+    tw_buf_format(out,
+                  "process_cpu_seconds_total %lld.%06lld\ntidewire_build_info{version=\"%s\"} 1\n",
+                  (long long)(us / 1000000), (long long)(us % 1000000), TW_VERSION);
+}
+
+static void answer_metrics(edge *self, connection *conn, tw_buf *told)
+{
+    add_process(told);
+    tw_str *lines;
+    tw_buf text;
+    tw_arena_reset(&self->arena);
+    tw_buf_init(&text, HTTP_REPLY_MAX);
+    size_t count = told->err == TW_OK ? sort_lines(&self->arena, tw_buf_str(told), &lines) : 0;
+    tw_str last = {"", 0};
+    for (size_t i = 0; i < count; i++) {
+        tw_str metric = metric_of(lines[i]);
+        if (!tw_str_equal(metric, last)) {
+            tw_buf_format(&text, "# TYPE %.*s %s\n", (int)metric.len, metric.ptr,
+                          is_counter(metric) ? "counter" : "gauge");
+            last = metric;
+        }
+        tw_buf_add_str(&text, lines[i]);
+        tw_buf_add_byte(&text, '\n');
+    }
+    bool fits = count > 0 && text.err == TW_OK;
+    http_answer(self, conn, fits ? 200 : 503, "text/plain; version=0.0.4",
+                fits ? tw_buf_str(&text) : (tw_str){"", 0});
+    tw_buf_fini(&text);
+}
+
+/* ---- JSON: /varz and /actorz ---- */
 
 static void add_state_json(tw_buf *out, const tw_msg_actor_state *told)
 {
@@ -63,8 +158,11 @@ static void end_gathering(edge *self, connection *conn)
     }
     tw_buf body = http->body;
     tw_buf_init(&http->body, HTTP_REPLY_MAX);
-    http_answer(self, conn, body.err == TW_OK ? 200 : 503,
-                http->prometheus ? "text/plain; version=0.0.4" : NULL, tw_buf_str(&body));
+    if (http->prometheus) {
+        answer_metrics(self, conn, &body);
+    } else {
+        http_answer(self, conn, body.err == TW_OK ? 200 : 503, NULL, tw_buf_str(&body));
+    }
     tw_buf_fini(&body);
 }
 

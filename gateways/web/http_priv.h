@@ -19,6 +19,7 @@ struct http_state {
     bool in_body; /* the head is whole, its body is not */
     bool keep_alive;
     bool head_only; /* HEAD */
+    bool is_cross;  /* asked by a page of an allowed origin, which is to be let read the answer */
     uint8_t shape;
     uint16_t good; /* status when it goes well */
     size_t docs;   /* in body */
@@ -30,6 +31,7 @@ struct http_state {
 
 /* Answers the request that runs: type NULL: JSON. */
 void http_answer(edge *self, connection *conn, int status, const char *type, tw_str body);
+void http_answer_refusal(edge *self, connection *conn, int status, const wire_refusal *refusal);
 void http_answer_error(edge *self, connection *conn, int status, tw_err err, const char *message);
 bool http_is_loopback(tw_str host); /* localhost, 127.x, ::1, with or without port */
 void http_health(edge *self, connection *conn, bool ready);
