@@ -561,7 +561,7 @@ static tw_err store_init(void *state, tw_actor *actor, const void *options)
     char why[1024] = "";
     tw_err err = log_store_open(self->log, &log, tw_unix_ms(actor), why, sizeof why);
     if (err != TW_OK) {
-        tw_log(TW_LOG_ERROR, tw_actor_name(actor), "the log cannot be opened: %s", why);
+        tw_actor_fail(actor, err, "the log cannot be opened: %s", why);
         store_fini(self);
         return err;
     }

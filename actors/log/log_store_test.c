@@ -575,6 +575,33 @@ static void test_group_of_opids_that_is_missing_is_damage(void **state)
     assert_int_not_equal(f->srv, srv);
 }
 
+/* A later program's file must not be taken for one of ours, nor changed. */
+static void test_log_of_a_later_format_is_refused_untouched(void **state)
+{
+    fixture *f = *state;
+    enum { VERSION_AT = 60 }; /* user_version in SQLite's header, four bytes, the highest first */
+    static const uint8_t later[4] = {0, 0, 0, 2}, ours[4] = {0, 0, 0, 1};
+    char path[128];
+    uint64_t srv = f->srv;
+    remember(f, 1, 1, NOW_MS);
+    close_log(f);
+    path_of(f, "log.db", path, sizeof path);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, later, sizeof later, VERSION_AT), sizeof later);
+    assert_int_equal(log_store_new(&f->log), TW_OK);
+    const log_store_options options = {.directory = f->directory};
+    assert_int_equal(log_store_open(f->log, &options, NOW_MS, f->why, WHY), TW_E_UNSUPPORTED);
+    assert_non_null(strstr(f->why, "is of format 2, of a later tidewire"));
+    close_log(f);
+    assert_int_equal(pwrite(fd, ours, sizeof ours, VERSION_AT), sizeof ours);
+    close(fd);
+    open_log(f);
+    assert_string_equal(f->why, "");
+    assert_int_equal(f->srv, srv);
+    assert_int_equal(seqno_of(f, 1), 1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -594,6 +621,7 @@ int main(void)
         T(test_opids_that_are_old_or_too_many_are_forgotten),
         T(test_opids_whose_rows_are_kept_outlive_a_rebuild),
         T(test_group_of_opids_that_is_missing_is_damage),
+        T(test_log_of_a_later_format_is_refused_untouched),
         cmocka_unit_test(test_ring_wraps_and_gives_only_what_it_has),
     };
 #undef T

@@ -12,7 +12,9 @@ enum {
     CHECKPOINT_PAGES = 500, /* 4 MB: larger gave longer commits, smaller more of them (LOG.md 1) */
     CACHE_KIB = 16384,
     READER_CACHE_KIB = 4096,
-    SCAN_GAP = 24, /* rows that a scan steps over rather than seek anew */
+    SCAN_GAP = 24,        /* rows that a scan steps over rather than seek anew */
+    VERSION = 1,          /* of the tables */
+    VERSION_LATER = 1000, /* a number above it is damage, which is repaired, and no version */
 };
 
 /* What is said of rows, for both forms (log_table_row.c). */
@@ -85,7 +87,8 @@ static const char schema_1[] =
 tw_err log_table_fail(log_table *table, int code)
 {
     TW_ASSERT(table != NULL);
-    bool full = sqlite3_system_errno(table->db) == ENOSPC;
+    int cause = sqlite3_system_errno(table->db);
+    bool full = cause == ENOSPC || cause == EDQUOT || cause == EFBIG;
     tw_format(table->why, sizeof table->why, "%s: %s", table->path, sqlite3_errmsg(table->db));
     switch (code & 0xff) {
     case SQLITE_FULL:
@@ -153,22 +156,40 @@ static int on_wal(void *context, sqlite3 *db, const char *name, int pages)
 static int on_version(void *context, int columns, char **values, char **names)
 {
     (void)names;
-    bool *is_first = context;
-    *is_first = columns == 1 && values[0] != NULL && strcmp(values[0], "0") == 0;
-    return 0;
+    uint64_t *version = context;
+    bool is_read = columns == 1 && values[0] != NULL &&
+                   tw_parse_u64(tw_str_of(values[0]), INT32_MAX, version) == TW_OK;
+    return is_read ? 0 : 1;
+}
+
+/* A file that a later program wrote is left as it is: what it means is not known here. */
+static tw_err check_version(log_table *table)
+{
+    uint64_t version = 0;
+    int code = sqlite3_exec(table->db, "PRAGMA user_version", on_version, &version, NULL);
+    if (code != SQLITE_OK) {
+        return log_table_fail(table, code);
+    }
+    if (version > VERSION && version <= VERSION_LATER) {
+        tw_format(table->why, sizeof table->why,
+                  "%s is of format %llu, of a later tidewire; this one knows formats up to %d",
+                  table->path, (unsigned long long)version, VERSION);
+        return TW_E_UNSUPPORTED;
+    }
+    return TW_OK;
 }
 
 static int create(sqlite3 *db)
 {
-    bool is_first = false;
+    uint64_t version = 0;
     int code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     if (code == SQLITE_OK) {
         code = sqlite3_exec(db, schema, NULL, NULL, NULL);
     }
     if (code == SQLITE_OK) {
-        code = sqlite3_exec(db, "PRAGMA user_version", on_version, &is_first, NULL);
+        code = sqlite3_exec(db, "PRAGMA user_version", on_version, &version, NULL);
     }
-    if (code == SQLITE_OK && is_first) {
+    if (code == SQLITE_OK && version == 0) {
         code = sqlite3_exec(db, schema_1, NULL, NULL, NULL);
     }
     return code == SQLITE_OK ? sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) : code;
@@ -190,6 +211,10 @@ static tw_err set_up(log_table *table, log_table_use use)
               is_reader ? "" : "PRAGMA page_size=8192; PRAGMA journal_mode=WAL;",
               use == LOG_TABLE_WRITER ? "FULL" : "OFF", is_reader ? READER_CACHE_KIB : CACHE_KIB,
               is_reader ? "PRAGMA query_only=ON;" : "");
+    tw_err err = is_reader ? TW_OK : check_version(table); /* before anything is written */
+    if (err != TW_OK) {
+        return err;
+    }
     int code = sqlite3_exec(table->db, pragmas, NULL, NULL, NULL);
     if (code == SQLITE_OK && !is_reader) {
         code = create(table->db);
