@@ -98,7 +98,9 @@
     O(number, limit_searching, "limits", "searches", "", "8", 0, 4096,                             \
       "Searches of one connection at once; 0: no limit. Beyond: error rate, HTTP 429.")            \
     O(text, limit_exempt, "limits", "exempt", "", "127.0.0.0/8,::1", 0, 4000,                      \
-      "Networks whose addresses have no limit of connections, with commas: proxies.")              \
+      "Networks whose addresses have no limit of connections, with commas.")                       \
+    O(text, limit_proxies, "limits", "proxies", "", "", 0, 4000,                                   \
+      "Networks of proxies whose X-Forwarded-For tells who asks, with commas; empty: none.")       \
     O(text, auth_issuer, "auth", "issuer", "", "", 0, 255,                                         \
       "Who must have made a token (iss); empty: not looked at.")                                   \
     O(text, auth_audience, "auth", "audience", "", "", 0, 255,                                     \

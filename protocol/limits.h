@@ -103,7 +103,7 @@
     L(SUBSCRIBES_S, 1000, "per second", "Of one connection, burst twice that; error rate.")        \
     L(SEARCHES_S, 50, "per second", "Of one connection, burst twice that; error rate, HTTP 429.")  \
     L(SEARCHES_AT_ONCE, 8, "searches", "Of one connection that run; error rate, HTTP 429.")        \
-    L(EXEMPT_NETWORKS_MAX, 64, "networks", "In limits.exempt; the start is refused.")              \
+    L(EXEMPT_NETWORKS_MAX, 64, "networks", "In limits.exempt, limits.proxies; refused.")           \
     L(RIGHTS_RULES_MAX, 1024, "rules", "Of the configuration; the start is refused.")              \
     L(SYNC_REPEAT_MS, 30000, "ms", "sync is repeated on idle streams.")                            \
     L(AHEAD_WAIT_MS, 2000, "ms", "A since of another node is waited for; then reset: ahead.")      \

@@ -259,6 +259,8 @@ enum tw_reset {
     M(95, index_written, search_engine, "They are in the index, but for those named.")             \
     M(96, index_list, indexer, "A page of what an index holds; answered by index_listed.")         \
     M(97, index_listed, search_engine, "Documents in order of their ids.")                         \
+    M(110, gateway_page_ask, gateway, "What another one shows the operator: gateway_page.")        \
+    M(111, gateway_page, gateway, "Its connections, or its topics.")                               \
     M(120, aggregate_run, gateway, "Runs a pipeline here; answered by aggregated when done.")      \
     M(121, aggregate_next, gateway, "Goes on with its result, or ends it, even as it runs.")       \
     M(122, aggregated, log_reader, "A page of the result.")
@@ -479,6 +481,12 @@ enum tw_reset {
 #define TW_FIELDS_topic_dispatch(F, L)                                                             \
     F(bytes, tail, 8 * TW_DISPATCH_MAX, "bytes", "JSON behind the stream's prefix, with its }.")   \
     L(one_id, topics, TW_TOPICS_MAX, "topics", "Whom it is for.")
+#define TW_FIELDS_gateway_page_ask(F, L)                                                           \
+    F(flag, streams, 1, "", "Topics with their streams; else connections.")
+#define TW_FIELDS_gateway_page(F, L)                                                               \
+    F(u64, count, TW_SEQNO_MAX, "items", "Connections, or streams.")                               \
+    F(u64, live, TW_SEQNO_MAX, "streams", "Of them, those that are live.")                         \
+    F(bytes, items, TW_DOCUMENT_MAX, "bytes", "JSON objects with commas between them.")
 #define TW_FIELDS_append(F, L)                                                                     \
     F(u64, srv, TW_SEQNO_MAX, "srv_id", "Origin of the rows.")                                     \
     F(u64, life, TW_I64_MAX, "id", "As in the source_ask before.")                                 \

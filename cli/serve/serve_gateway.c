@@ -134,7 +134,7 @@ static int fill_shared(struct program *program, bool with_admin)
     tw_format(program->listen, sizeof(program->listen), "%s", option->listen);
     if (split_address(program->verb, program->listen, &gateway->listen_address,
                       &gateway->listen_port) != 0 ||
-        serve_fill_security(program) != 0 || serve_fill_exempt(program) != 0 ||
+        serve_fill_security(program) != 0 || serve_fill_networks(program) != 0 ||
         fill_admin(program, with_admin) != 0 || fill_origins(program) != 0) {
         return 1;
     }

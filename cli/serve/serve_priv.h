@@ -75,10 +75,11 @@ struct program {
     gateway_options gateways[TW_GATEWAYS_MAX]; /* those beside it, from 1 on */
     char listen[SERVE_PATH_MAX], admin[SERVE_PATH_MAX], origins[SERVE_PATH_MAX];
     const char *origins_listed[SERVE_ORIGINS_MAX];
-    const char *actors[TW_ACTORS_MAX + 1];  /* whose figures the gateway tells */
-    tw_buf configuration;                   /* own; JSON for the admin listener */
-    gateway_ports ports;                    /* what was really bound */
-    network exempt[TW_EXEMPT_NETWORKS_MAX]; /* of limits of connections */
+    const char *actors[TW_ACTORS_MAX + 1];   /* whose figures the gateway tells */
+    tw_buf configuration;                    /* own; JSON for the admin listener */
+    gateway_ports ports;                     /* what was really bound */
+    network exempt[TW_EXEMPT_NETWORKS_MAX];  /* of limits of connections */
+    network proxies[TW_EXEMPT_NETWORKS_MAX]; /* whose word about who asks is taken */
     gateway_tls tls;
     auth *auth; /* own; NULL: there is no auth */
 
@@ -127,8 +128,8 @@ const char *serve_search_actor(const config_options *option);
 int serve_fill_auth(struct program *program);
 /* TLS and auth of the gateway, whose address is known; refuses to let in or to be read by all. */
 int serve_fill_security(struct program *program);
-/* The networks whose addresses have no limit of connections. */
-int serve_fill_exempt(struct program *program);
+/* The networks whose addresses have no limit of connections, and those of proxies. */
+int serve_fill_networks(struct program *program);
 bool serve_is_loopback(const char *host);
 
 /* ---- serve_banner.c ---- */

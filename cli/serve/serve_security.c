@@ -64,23 +64,36 @@ int serve_fill_security(struct program *program)
     return check_listener(program);
 }
 
-int serve_fill_exempt(struct program *program)
+/* Reads networks with commas into at, which has room for TW_EXEMPT_NETWORKS_MAX. */
+static int read_networks(const char *verb, const char *key, const char *text, network *at,
+                         size_t *count)
 {
     char listed[SERVE_PATH_MAX];
-    gateway_limits *limits = &program->gateway.limits;
-    tw_format(listed, sizeof listed, "%s", program->config.option.limit_exempt);
+    tw_format(listed, sizeof listed, "%s", text);
     char *rest = listed;
-    limits->exempt = program->exempt;
-    limits->exempt_count = 0;
+    *count = 0;
     for (char *each; (each = strtok_r(rest, ", ", &rest)) != NULL;) {
-        if (limits->exempt_count == TW_EXEMPT_NETWORKS_MAX) {
-            return cli_fail(program->verb, "", "limits.exempt: at most %d networks",
-                            TW_EXEMPT_NETWORKS_MAX);
+        if (*count == TW_EXEMPT_NETWORKS_MAX) {
+            return cli_fail(verb, "", "%s: at most %d networks", key, TW_EXEMPT_NETWORKS_MAX);
         }
-        if (!network_read(each, &program->exempt[limits->exempt_count++])) {
-            return cli_fail(program->verb, "Write it as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32",
-                            "limits.exempt: '%.60s' is neither an address nor a network", each);
+        if (!network_read(each, &at[(*count)++])) {
+            return cli_fail(verb, "Write it as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32",
+                            "%s: '%.60s' is neither an address nor a network", key, each);
         }
     }
     return 0;
+}
+
+int serve_fill_networks(struct program *program)
+{
+    const config_options *option = &program->config.option;
+    gateway_limits *limits = &program->gateway.limits;
+    limits->exempt = program->exempt;
+    limits->proxies = program->proxies;
+    if (read_networks(program->verb, "limits.exempt", option->limit_exempt, program->exempt,
+                      &limits->exempt_count) != 0) {
+        return 1;
+    }
+    return read_networks(program->verb, "limits.proxies", option->limit_proxies, program->proxies,
+                         &limits->proxies_count);
 }

@@ -1129,9 +1129,8 @@ streams_figures streams_tell(const streams *self)
     return figures;
 }
 
-void streams_describe(const streams *self, tw_buf *out, size_t max)
+void streams_describe(const streams *self, const char *of, tw_buf *out, size_t max)
 {
-    tw_buf_add_byte(out, '[');
     size_t told = 0;
     for (size_t i = 0; i < self->topics_by_query.cap; i++) {
         table_node *node = self->topics_by_query.buckets[i];
@@ -1150,14 +1149,13 @@ void streams_describe(const streams *self, tw_buf *out, size_t max)
                 }
             }
             tw_buf_format(out,
-                          "%s{\"topic\":%llu,\"query\":\"%s\",\"streams\":%zu,\"live\":%zu,"
-                          "\"processed\":%s,\"paused\":%zu,\"asks\":",
-                          told == 0 ? "" : ",", (unsigned long long)topic->id, topic->name,
+                          "%s{\"gateway\":\"%s\",\"topic\":%llu,\"query\":\"%s\","
+                          "\"streams\":%zu,\"live\":%zu,\"processed\":%s,\"paused\":%zu,\"asks\":",
+                          told == 0 ? "" : ",", of, (unsigned long long)topic->id, topic->name,
                           topic->streams_count, live, topic->processed ? "true" : "false", paused);
             tw_json_write(out, topic->canonical);
             tw_buf_add_byte(out, '}');
             told++;
         }
     }
-    tw_buf_add_byte(out, ']');
 }

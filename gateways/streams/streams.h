@@ -125,6 +125,6 @@ void streams_kept(streams *self);
 
 tw_vector streams_at(const streams *self); /* positions at the live head; empty: not known yet */
 streams_figures streams_tell(const streams *self);
-/* Appends a JSON array of topics: [{"topic":id,"query":hash,"streams":n,"live":n},...], at most
- * max. */
-void streams_describe(const streams *self, tw_buf *out, size_t max);
+/* Appends topics as JSON with commas between them: {"gateway":of,"topic":id,"query":hash,
+ * "streams":n,"live":n}, at most max. */
+void streams_describe(const streams *self, const char *of, tw_buf *out, size_t max);

@@ -28,25 +28,15 @@ bool admission_may_accept(edge *self, int tag)
     return tag == EDGE_ADMIN || bucket_take(&self->accepts, rate, tw_now_ms(self->actor)) == 0;
 }
 
-static bool is_exempt(const gateway_limits *limits, const network_address *address)
-{
-    for (size_t i = 0; i < limits->exempt_count; i++) {
-        if (network_has(&limits->exempt[i], address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-admission admission_enter(edge *self, connection *conn, const struct sockaddr *from)
+/* Counts it as one more of its address. */
+static admission count_address(edge *self, connection *conn)
 {
     const gateway_limits *limits = &self->options->limits;
-    network_address peer;
-    if (limits->address_connections == 0 || conn->listener == EDGE_ADMIN ||
-        !network_of_socket(from, &peer) || is_exempt(limits, &peer)) {
+    if (limits->address_connections == 0 ||
+        network_has_any(limits->exempt, limits->exempt_count, &conn->peer)) {
         return ADMISSION_GRANTED;
     }
-    network_address site = network_site(&peer);
+    network_address site = network_site(&conn->peer);
     memcpy(&conn->address, site.bytes, sizeof conn->address);
     uint32_t count = tally_add(&self->addresses, conn->address);
     TW_ASSERT(count > 0); /* the table has room for as many addresses as there are connections */
@@ -58,12 +48,36 @@ admission admission_enter(edge *self, connection *conn, const struct sockaddr *f
                                                               : ADMISSION_DROPPED;
 }
 
+admission admission_enter(edge *self, connection *conn, const struct sockaddr *from)
+{
+    const gateway_limits *limits = &self->options->limits;
+    if (!network_of_socket(from, &conn->peer) || conn->listener == EDGE_ADMIN) {
+        return ADMISSION_GRANTED;
+    }
+    conn->is_proxy = network_has_any(limits->proxies, limits->proxies_count, &conn->peer);
+    return conn->is_proxy ? ADMISSION_GRANTED : count_address(self, conn);
+}
+
 static void uncount(tally *from, tally_key *key)
 {
     if (key->at[0] != 0 || key->at[1] != 0) {
         tally_drop(from, *key);
         *key = (tally_key){0};
     }
+}
+
+bool admission_forwarded(edge *self, connection *conn, tw_str list)
+{
+    const gateway_limits *limits = &self->options->limits;
+    network_address client;
+    if (!conn->is_proxy ||
+        !network_forwarded(list, limits->proxies, limits->proxies_count, &client) ||
+        memcmp(&client, &conn->peer, sizeof client) == 0) {
+        return true;
+    }
+    uncount(&self->addresses, &conn->address);
+    conn->peer = client;
+    return count_address(self, conn) == ADMISSION_GRANTED;
 }
 
 void admission_leave(edge *self, connection *conn)

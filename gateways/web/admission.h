@@ -21,6 +21,9 @@ void admission_fini(edge *self);
 bool admission_may_accept(edge *self, int tag);
 /* Looks at the peer of a connection that was accepted, and counts it. */
 admission admission_enter(edge *self, connection *conn, const struct sockaddr *from);
+/* A request came with this X-Forwarded-For (ptr NULL: none). From a proxy that is believed it is
+ * counted as one of that address from now on. False: there are too many of it; it is to be told. */
+bool admission_forwarded(edge *self, connection *conn, tw_str list);
 void admission_leave(edge *self, connection *conn);
 /* Counts a websocket whose user is known now, once. False: its user has too many already. */
 bool admission_enter_user(edge *self, connection *conn);

@@ -39,6 +39,7 @@ static void *on_accept(void *context, int tag, const struct sockaddr *peer)
     conn->id = ++self->serial << EDGE_INDEX_BITS | index;
     conn->heard_ms = tw_now_ms(self->actor);
     conn->moved_ms = conn->heard_ms;
+    conn->opened_ms = conn->heard_ms;
     conn->deadline_ms = conn->heard_ms + EDGE_HEAD_MS;
     admission entered = admission_enter(self, conn, peer);
     if (entered == ADMISSION_DROPPED) {

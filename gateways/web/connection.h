@@ -51,11 +51,14 @@ typedef struct connection {
     bool paused;    /* a reply waits for the queue to drain */
     bool unwelcome; /* too many of its address */
     bool throttled; /* it said too much: its socket is not read for a time */
+    bool is_proxy;  /* of limits.proxies: X-Forwarded-For tells who asks */
     bool greets;    /* /changes: its stream begins with the hello */
     STAILQ_ENTRY(connection) dirty;
     STAILQ_ENTRY(connection) throttle;
     bucket messages, subscribes, searches;
     tally_key address, user; /* under which it is counted; 0: under none */
+    network_address peer;    /* who asks; zeros: not of the Internet */
+    uint64_t opened_ms;
     uint64_t id;
     lws_socket *socket;
     uint64_t heard_ms;               /* bytes came */
@@ -120,6 +123,8 @@ typedef struct edge {
     size_t records_count;
     int peers[TW_LINKS_MAX]; /* every actor, for its state */
     size_t peers_count;
+    int gateways[TW_GATEWAYS_MAX]; /* the others, for what they show */
+    size_t gateways_count;
     tw_arena arena; /* of the message in hand */
     tw_buf text;    /* own; scratch of replies */
     edge_figures figures;

@@ -10,6 +10,7 @@
 
 #include "gateways/streams/table.h"
 #include "gateways/web/connection.h"
+#include "gateways/web/http.h"
 #include "gateways/web/websocket.h"
 
 enum {
@@ -125,6 +126,21 @@ static tw_err on_topic_dispatch(void *state, const tw_envelope *in)
     struct gateway *self = gateway_of(state);
     streams_dispatched(self->edge.streams, &in->body->topic_dispatch);
     return TW_OK;
+}
+
+/* The gateway with the admin listener asks: what would be shown here? */
+static tw_err on_gateway_page_ask(void *state, const tw_envelope *in)
+{
+    struct gateway *self = gateway_of(state);
+    tw_buf items;
+    tw_msg_gateway_page page;
+    tw_buf_init(&items, TW_DOCUMENT_MAX);
+    tw_err err = http_show(&self->edge, in->body->gateway_page_ask.streams, &items, &page);
+    if (err == TW_OK) {
+        tw_reply(self->edge.actor, in->route, TW_MSG_gateway_page, &page);
+    }
+    tw_buf_fini(&items);
+    return err;
 }
 
 static void on_gap(void *state, const char *source)
@@ -379,6 +395,11 @@ static tw_err make_links(edge *self, const gateway_options *options)
         int link = link_of(self, options, options->actors[i]);
         TW_ASSERT(self->peers_count < TW_COUNT(self->peers));
         self->peers[self->peers_count++] = link;
+        bool is_gateway = strncmp(options->actors[i], "gateway", strlen("gateway")) == 0;
+        if (is_gateway && strcmp(options->actors[i], tw_actor_name(self->actor)) != 0) {
+            TW_ASSERT(self->gateways_count < TW_COUNT(self->gateways));
+            self->gateways[self->gateways_count++] = link;
+        }
         if (link < 0) {
             return TW_E_TOO_MANY;
         }
@@ -538,6 +559,7 @@ static tw_err gateway_init(void *state, tw_actor *actor, const void *given)
 static const tw_handler handlers[] = {
     [TW_MSG_topic_batch] = on_topic_batch,
     [TW_MSG_topic_dispatch] = on_topic_dispatch,
+    [TW_MSG_gateway_page_ask] = on_gateway_page_ask,
 };
 
 const tw_actor_class gateway_class = {

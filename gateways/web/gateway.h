@@ -31,6 +31,8 @@ typedef struct gateway_limits {
     uint32_t searches_at_once;                  /* of one connection */
     const network *exempt;                      /* borrow; where address_connections do not count */
     size_t exempt_count;
+    const network *proxies; /* borrow; whose X-Forwarded-For is believed */
+    size_t proxies_count;
 } gateway_limits;
 
 /* TLS of the public listener. */

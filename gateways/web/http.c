@@ -940,6 +940,11 @@ static bool take_request(edge *self, connection *conn)
         refuse_head(self, conn, status);
         return false;
     }
+    if (!admission_forwarded(self, conn, head.forwarded)) {
+        http->running = true;
+        http_refuse_address(self, conn);
+        return false;
+    }
     http->is_cross = head.origin.ptr != NULL && conn->listener == EDGE_PUBLIC;
     bool upgrades =
         head.upgrade.ptr != NULL && conn->listener == EDGE_PUBLIC && path_is_websocket(head.path);

@@ -232,42 +232,135 @@ static void show_actorz(edge *self, connection *conn)
     gather(self, conn);
 }
 
+/* ---- /connz and /streamz: what all gateways have, each telling its own ---- */
+
+static void add_connection(edge *self, const connection *one, tw_buf *out)
+{
+    char address[NETWORK_TEXT_MAX];
+    uint64_t now_ms = tw_now_ms(self->actor);
+    network_text(&one->peer, address);
+    tw_buf_format(out,
+                  "%s{\"gateway\":\"%s\",\"id\":%llu,\"kind\":\"%s\",\"address\":\"%s\","
+                  "\"user\":",
+                  out->len == 0 ? "" : ",", tw_actor_name(self->actor), (unsigned long long)one->id,
+                  one->kind == CONNECTION_WEBSOCKET ? "websocket" : "http", address);
+    tw_str user =
+        one->identity.rights == NULL ? (tw_str){"", 0} : rights_subject(one->identity.rights);
+    tw_json_write_str(out, user);
+    tw_buf_format(out, ",\"streams\":%u,\"queued\":%zu,\"quiet_ms\":%llu,\"age_ms\":%llu}",
+                  one->streams.count, one->streams.out.bytes,
+                  (unsigned long long)(now_ms - one->heard_ms),
+                  (unsigned long long)(now_ms - one->opened_ms));
+}
+
+tw_err http_show(edge *self, bool streams, tw_buf *items, tw_msg_gateway_page *page)
+{
+    *page = (tw_msg_gateway_page){.count = self->connections};
+    if (streams) {
+        streams_figures figures = streams_tell(self->streams);
+        page->count = figures.streams;
+        page->live = figures.live;
+        streams_describe(self->streams, tw_actor_name(self->actor), items, HTTP_ADMIN_ITEMS_MAX);
+    } else {
+        size_t told = 0;
+        for (size_t i = 0; i < self->slots_count && told < HTTP_ADMIN_ITEMS_MAX; i++) {
+            if (self->slots[i] != NULL) {
+                add_connection(self, self->slots[i], items);
+                told++;
+            }
+        }
+    }
+    page->items = tw_buf_str(items);
+    return items->err;
+}
+
+static void end_page(edge *self, connection *conn)
+{
+    struct http_state *http = conn->http;
+    tw_buf page;
+    tw_buf_init(&page, HTTP_REPLY_MAX);
+    if (http->of_streams) {
+        tw_buf_format(&page, "{\"streams\":%llu,\"live\":%llu", (unsigned long long)http->count,
+                      (unsigned long long)http->live);
+    } else {
+        tw_buf_format(&page, "{\"count\":%llu", (unsigned long long)http->count);
+    }
+    if (http->silent > 0) { /* what they have is missing */
+        tw_buf_format(&page, ",\"silent\":%llu", (unsigned long long)http->silent);
+    }
+    tw_buf_format(&page, ",\"%s\":[", http->of_streams ? "topics" : "connections");
+    tw_buf_add_str(&page, tw_buf_str(&http->body));
+    tw_buf_add_str(&page, TW_STR("]}"));
+    bool fits = page.err == TW_OK && http->body.err == TW_OK;
+    http_answer(self, conn, fits ? 200 : 503, NULL, fits ? tw_buf_str(&page) : TW_STR("{}"));
+    tw_buf_fini(&page);
+}
+
+static void take_page(struct http_state *http, const tw_msg_gateway_page *page)
+{
+    http->count += page->count;
+    http->live += page->live;
+    if (page->items.len > 0 && http->body.len > 0) {
+        tw_buf_add_byte(&http->body, ',');
+    }
+    tw_buf_add_str(&http->body, page->items);
+}
+
+/* context is the edge; tag the connection, which may be gone. */
+static void on_page(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
+{
+    (void)state;
+    edge *self;
+    TW_CAST(self, context, EDGE_MAGIC);
+    connection *conn = edge_find(self, tag);
+    if (conn == NULL || conn->kind != CONNECTION_HTTP || !conn->http->running) {
+        return;
+    }
+    if (err == TW_OK && in->id == TW_MSG_gateway_page) {
+        take_page(conn->http, &in->body->gateway_page);
+    } else {
+        conn->http->silent++;
+    }
+    if (--conn->http->wait == 0) {
+        end_page(self, conn);
+    }
+}
+
+static void show_page(edge *self, connection *conn, bool streams)
+{
+    struct http_state *http = conn->http;
+    tw_buf items;
+    tw_msg_gateway_page own;
+    tw_buf_init(&items, HTTP_REPLY_MAX);
+    http->of_streams = streams;
+    http->count = http->live = http->silent = 0;
+    if (http_show(self, streams, &items, &own) == TW_OK) {
+        take_page(http, &own);
+    } else {
+        http->silent++;
+    }
+    tw_buf_fini(&items);
+    http->wait = (uint16_t)self->gateways_count;
+    if (http->wait == 0) {
+        end_page(self, conn);
+        return;
+    }
+    conn->deadline_ms = 0; /* the asks have one */
+    for (size_t i = 0; i < self->gateways_count; i++) {
+        tw_ask(self->actor, self->gateways[i], TW_MSG_gateway_page_ask,
+               &(tw_msg_gateway_page_ask){.streams = streams}, HTTP_ADMIN_WAIT_MS, on_page, self,
+               conn->id);
+    }
+}
+
 static void show_connz(edge *self, connection *conn)
 {
-    tw_buf body;
-    tw_buf_init(&body, HTTP_REPLY_MAX);
-    tw_buf_format(&body, "{\"count\":%zu,\"connections\":[", self->connections);
-    uint64_t now = tw_now_ms(self->actor);
-    size_t told = 0;
-    for (size_t i = 0; i < self->slots_count && told < HTTP_ADMIN_ITEMS_MAX; i++) {
-        const connection *one = self->slots[i];
-        if (one == NULL) {
-            continue;
-        }
-        tw_buf_format(&body,
-                      "%s{\"id\":%llu,\"kind\":\"%s\",\"streams\":%u,\"queued\":%zu,"
-                      "\"quiet_ms\":%llu}",
-                      told++ == 0 ? "" : ",", (unsigned long long)one->id,
-                      one->kind == CONNECTION_WEBSOCKET ? "websocket" : "http", one->streams.count,
-                      one->streams.out.bytes, (unsigned long long)(now - one->heard_ms));
-    }
-    tw_buf_add_str(&body, TW_STR("]}"));
-    http_answer(self, conn, 200, NULL, tw_buf_str(&body));
-    tw_buf_fini(&body);
+    show_page(self, conn, false);
 }
 
 static void show_streamz(edge *self, connection *conn)
 {
-    tw_buf body;
-    tw_buf_init(&body, HTTP_REPLY_MAX);
-    streams_figures figures = streams_tell(self->streams);
-    tw_buf_format(&body, "{\"streams\":%llu,\"live\":%llu,\"topics\":",
-                  (unsigned long long)figures.streams, (unsigned long long)figures.live);
-    streams_describe(self->streams, &body, HTTP_ADMIN_ITEMS_MAX);
-    tw_buf_add_byte(&body, '}');
-    bool fits = body.err == TW_OK;
-    http_answer(self, conn, fits ? 200 : 503, NULL, fits ? tw_buf_str(&body) : TW_STR("{}"));
-    tw_buf_fini(&body);
+    show_page(self, conn, true);
 }
 
 /* What the program was told, and where the public listener stands. */

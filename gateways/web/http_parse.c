@@ -158,6 +158,8 @@ static int parse_field(tw_str line, http_head *out, bool *has_length)
         } else if (out->http10 && list_has(value, "keep-alive")) {
             out->keep_alive = true;
         }
+    } else if (http_token_equal(name, "x-forwarded-for")) {
+        out->forwarded = value;
     } else if (http_token_equal(name, "expect")) {
         out->expects_continue = http_token_equal(value, "100-continue");
     }

@@ -21,6 +21,7 @@ typedef struct http_head {
     tw_str websocket_version;
     tw_str authorization;
     tw_str protocols; /* Sec-WebSocket-Protocol */
+    tw_str forwarded; /* the last X-Forwarded-For: some proxies add a line, others to the line */
     uint64_t content_length;
     bool upgrades;   /* Connection names upgrade */
     bool keep_alive; /* the connection may serve another request */

@@ -21,10 +21,12 @@ struct http_state {
     bool head_only; /* HEAD */
     bool is_cross;  /* asked by a page of an allowed origin, which is to be let read the answer */
     uint8_t shape;
-    uint16_t good; /* status when it goes well */
-    size_t docs;   /* in body */
-    uint16_t wait; /* actors that have not told their state */
+    uint16_t good;                /* status when it goes well */
+    size_t docs;                  /* in body */
+    uint16_t wait;                /* actors that have not told their state */
+    uint64_t count, live, silent; /* summed up for a page of all gateways; those without answer */
     bool prometheus;
+    bool of_streams; /* the page tells streams, not connections */
     bool with_health;
     const char *more_head; /* lines for the next answer, each with its end; NULL: none */
 };

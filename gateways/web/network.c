@@ -74,3 +74,67 @@ network_address network_site(const network_address *address)
     }
     return out;
 }
+
+bool network_has_any(const network *networks, size_t count, const network_address *address)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (network_has(&networks[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void network_text(const network_address *address, char out[NETWORK_TEXT_MAX])
+{
+    bool four = memcmp(address->bytes, mapped, sizeof mapped) == 0;
+    const uint8_t *bytes = address->bytes + (four ? sizeof mapped : 0);
+    out[0] = '\0';
+    (void)inet_ntop(four ? AF_INET : AF_INET6, bytes, out, NETWORK_TEXT_MAX);
+}
+
+/* One address of the list, without space, brackets and a port. */
+static bool read_hop(tw_str hop, network_address *out)
+{
+    char text[NETWORK_TEXT_MAX];
+    while (hop.len > 0 && (hop.ptr[0] == ' ' || hop.ptr[0] == '\t' || hop.ptr[0] == '[')) {
+        hop = (tw_str){hop.ptr + 1, hop.len - 1};
+    }
+    const char *end = hop.len == 0 ? NULL : memchr(hop.ptr, ']', hop.len);
+    const char *colon = hop.len == 0 ? NULL : memchr(hop.ptr, ':', hop.len);
+    bool has_port = colon != NULL && memchr(hop.ptr, '.', (size_t)(colon - hop.ptr)) != NULL;
+    end = end == NULL && has_port ? colon : end;
+    hop.len = end == NULL ? hop.len : (size_t)(end - hop.ptr);
+    while (hop.len > 0 && (hop.ptr[hop.len - 1] == ' ' || hop.ptr[hop.len - 1] == '\t')) {
+        hop.len--;
+    }
+    network read;
+    if (hop.len == 0 || hop.len >= sizeof text || memchr(hop.ptr, '/', hop.len) != NULL) {
+        return false;
+    }
+    memcpy(text, hop.ptr, hop.len);
+    text[hop.len] = '\0';
+    bool good = network_read(text, &read);
+    *out = good ? read.address : *out;
+    return good;
+}
+
+bool network_forwarded(tw_str list, const network *proxies, size_t count, network_address *out)
+{
+    bool found = false;
+    while (list.len > 0) {
+        size_t begin = list.len;
+        while (begin > 0 && list.ptr[begin - 1] != ',') {
+            begin--;
+        }
+        if (!read_hop((tw_str){list.ptr + begin, list.len - begin}, out)) {
+            return found; /* what stands before is no better */
+        }
+        found = true;
+        if (!network_has_any(proxies, count, out)) {
+            return true;
+        }
+        list.len = begin == 0 ? 0 : begin - 1;
+    }
+    return found;
+}

@@ -88,6 +88,41 @@ static void test_network_of_socket_takes_the_internets_names_alone(void **state)
     assert_false(network_of_socket(&other, &told));
 }
 
+static const char *forwarded(const char *list)
+{
+    static char text[NETWORK_TEXT_MAX];
+    network proxies[2];
+    network_address found;
+    assert_true(network_read("10.0.0.0/8", &proxies[0]) && network_read("fd00::/8", &proxies[1]));
+    text[0] = '\0';
+    if (network_forwarded(tw_str_of(list), proxies, TW_COUNT(proxies), &found)) {
+        network_text(&found, text);
+    }
+    return text;
+}
+
+static void test_network_forwarded_is_the_last_that_is_no_proxy(void **state)
+{
+    (void)state;
+    assert_string_equal(forwarded("192.0.2.7"), "192.0.2.7");
+    assert_string_equal(forwarded("198.51.100.1, 192.0.2.7"), "192.0.2.7"); /* forged before */
+    assert_string_equal(forwarded("192.0.2.7, 10.1.2.3,\t10.0.0.1"), "192.0.2.7");
+    assert_string_equal(forwarded("[2001:db8::1]:443, fd00::5"), "2001:db8::1");
+    assert_string_equal(forwarded("2001:DB8:0::1"), "2001:db8::1");
+    assert_string_equal(forwarded("192.0.2.7:8080 "), "192.0.2.7");
+    assert_string_equal(forwarded("10.1.2.3, 10.0.0.1"), "10.1.2.3"); /* asks by itself */
+    assert_string_equal(forwarded("nobody, 10.0.0.1"), "10.0.0.1");
+}
+
+static void test_network_forwarded_without_an_address_tells_none(void **state)
+{
+    static const char *const none[] = {"", ",", "192.0.2.7,", "unknown", "192.0.2.0/24", "[", ":1"};
+    (void)state;
+    for (size_t i = 0; i < TW_COUNT(none); i++) {
+        assert_string_equal(forwarded(none[i]), "");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +130,8 @@ int main(void)
         cmocka_unit_test(test_network_refuses_other_texts),
         cmocka_unit_test(test_network_site_of_ipv6_is_its_first_half),
         cmocka_unit_test(test_network_of_socket_takes_the_internets_names_alone),
+        cmocka_unit_test(test_network_forwarded_is_the_last_that_is_no_proxy),
+        cmocka_unit_test(test_network_forwarded_without_an_address_tells_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

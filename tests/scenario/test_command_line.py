@@ -1,4 +1,4 @@
-"""What a user mistypes, or gives wrongly, at the command line: told with its cause, nothing lost."""
+"""What a user mistypes or gives wrongly at the command line: told with its cause, nothing lost."""
 
 import json
 import resource

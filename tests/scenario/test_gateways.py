@@ -70,6 +70,32 @@ def test_clients_of_two_gateways_see_the_same(two_gateways):
     run(scenario())
 
 
+def test_connz_and_streamz_tell_all_gateways(two_gateways):
+    server = two_gateways
+
+    async def scenario():
+        clients, has = await open_at_both(server)
+        for client in clients:
+            await client.send(type="subscribe", mux_id=1, collections={"things": {}})
+            await client.until_sync()
+
+        def page(name):
+            return json.loads(server.http(name, admin=True)[1])
+
+        connz = await asyncio.to_thread(page, "/connz")
+        found = [e["gateway"] for e in connz["connections"] if e["kind"] == "websocket"]
+        assert {name: found.count(name) for name in has} == has
+        assert connz["count"] == len(connz["connections"]) and "silent" not in connz
+        assert all(e["address"] == "127.0.0.1" and e["user"] == "" for e in connz["connections"])
+        streamz = await asyncio.to_thread(page, "/streamz")
+        assert streamz["streams"] == streamz["live"] == len(clients)
+        assert {e["gateway"]: e["streams"] for e in streamz["topics"]} == has
+        for client in clients:
+            await client.socket.close()
+
+    run(scenario())
+
+
 def test_actorz_names_each_gateway(two_gateways):
     def running():
         status, text = two_gateways.http("/actorz", admin=True)

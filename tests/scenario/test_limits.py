@@ -245,6 +245,51 @@ def test_limits_accepts_wait_their_turn(make_server):
     run(scenario())
 
 
+def asked_as(server, address):
+    """Opens a connection as a proxy does; returns it and the status of what was asked."""
+    raw = socket.create_connection(("127.0.0.1", server.port))
+    raw.settimeout(PATIENCE_S)
+    raw.sendall(
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+        b"X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-For: 203.0.113.5, %s\r\n\r\n" % address
+    )
+    seen = b""
+    while b"}" not in seen:
+        part = raw.recv(65536)
+        assert part, seen
+        seen += part
+    return raw, int(seen.split()[1])
+
+
+def test_limits_of_an_address_behind_a_named_proxy(make_server):
+    networks = {"exempt": "10.0.0.0/8", "proxies": "127.0.0.1"}
+    server = limited(make_server, **networks, connections_per_address=3)
+    kept = [asked_as(server, b"192.0.2.7") for _ in range(3)]
+    assert [status for _, status in kept] == [200, 200, 200]
+    assert asked_as(server, b"192.0.2.7")[1] == 503, "one too many of that address"
+    assert asked_as(server, b"192.0.2.8")[1] == 200, "another one"
+    assert asked_as(server, b"10.0.0.1")[1] == 200, "exempt"
+    connections = json.loads(server.http("/connz", admin=True)[1])["connections"]
+    assert [each["address"] for each in connections].count("192.0.2.7") == 3
+    for raw, _ in kept:
+        raw.close()
+
+    def has_room():
+        raw, status = asked_as(server, b"192.0.2.7")
+        raw.close()
+        return status == 200
+
+    wait_until(has_room, PATIENCE_S, "room when they are gone")
+
+
+def test_limits_forwarded_of_others_has_no_meaning(make_server):
+    server = limited(make_server, exempt="10.0.0.0/8", connections_per_address=50)
+    raw, status = asked_as(server, b"192.0.2.7")
+    connections = json.loads(server.http("/connz", admin=True)[1])["connections"]
+    assert status == 200 and {each["address"] for each in connections} == {"127.0.0.1"}
+    raw.close()
+
+
 def test_limits_bad_exempt_is_refused(make_server):
     server = make_server(env={"TIDEWIRE_LIMITS_EXEMPT": "localhost"})
     server.start(ready=False)

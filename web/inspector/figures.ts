@@ -11,14 +11,20 @@ export interface Actor {
   gauges: { [name: string]: number };
 }
 export interface ConnectionFigures {
+  gateway: string;
   id: number;
   kind: string;
+  address: string;
+  /** The subject of its token; empty where there is none. */
+  user: string;
   streams: number;
   /** Bytes that wait to be sent. */
   queued: number;
   quiet_ms: number;
+  age_ms: number;
 }
 export interface Topic {
+  gateway: string;
   topic: number;
   query: string;
   streams: number;

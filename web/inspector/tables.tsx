@@ -18,6 +18,8 @@ export function Connections({ figures }: { figures: Figures | undefined }) {
           <tr>
             <th>Connection</th>
             <th>Kind</th>
+            <th>Address</th>
+            <th>User</th>
             <th class="number">Streams</th>
             <th class="number">Pending</th>
             <th class="number">Quiet for</th>
@@ -25,9 +27,11 @@ export function Connections({ figures }: { figures: Figures | undefined }) {
         </thead>
         <tbody>
           {all.slice(0, ROWS_MAX).map((one) => (
-            <tr key={one.id}>
+            <tr key={`${one.gateway}.${one.id}`}>
               <th scope="row">{one.id}</th>
               <td>{one.kind}</td>
+              <td>{one.address}</td>
+              <td>{one.user}</td>
               <td class="number">{count(one.streams)}</td>
               <td class="number">{bytes(one.queued)}</td>
               <td class="number">{(one.quiet_ms / 1000).toFixed(1)} s</td>
@@ -78,7 +82,7 @@ export function Topics({ figures }: { figures: Figures | undefined }) {
         </thead>
         <tbody>
           {all.slice(0, ROWS_MAX).map((topic) => (
-            <tr key={topic.topic}>
+            <tr key={`${topic.gateway}.${topic.topic}`}>
               <td>
                 <Asks asks={topic.asks} />
               </td>
