@@ -443,7 +443,9 @@ tw_err embedded_table_candidates(embedded_table *self, tw_arena *arena,
                 code = SQLITE_NOMEM;
                 break;
             }
-            memcpy(more, *out, cap * sizeof *more);
+            if (cap > 0) { /* before there is nothing to copy from */
+                memcpy(more, *out, cap * sizeof *more);
+            }
             *out = more;
             cap = grown;
         }
