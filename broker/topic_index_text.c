@@ -25,11 +25,19 @@ static uint64_t mix(const index_path *path, uint32_t gram)
     return x ^ x >> 32;
 }
 
-static uint64_t *bit_of(const index_path *path, uint64_t hash, uint64_t *mask)
+static size_t place_of(uint64_t hash)
 {
-    size_t at = hash >> (64 - INDEX_GRAM_BITS);
-    *mask = (uint64_t)1 << (at & 63);
-    return &path->grams[at >> 6];
+    return hash >> (64 - INDEX_GRAM_BITS);
+}
+
+static void note(const index_path *path, uint64_t hash)
+{
+    path->grams[place_of(hash) >> 6] |= (uint64_t)1 << (place_of(hash) & 63);
+}
+
+static bool is_noted(const index_path *path, uint64_t hash)
+{
+    return (path->grams[place_of(hash) >> 6] >> (place_of(hash) & 63) & 1) != 0;
 }
 
 static unsigned letters_of(tw_str literal)
@@ -61,7 +69,6 @@ uint64_t index_rarest_gram(const topic_index_collection *collection, uint16_t pa
 topic_index_entry *index_join_text(topic_index_collection *collection, uint16_t path,
                                    const query_need *need)
 {
-    uint64_t mask;
     uint8_t where;
     size_t members;
     index_path *at = &collection->paths[path];
@@ -77,7 +84,7 @@ topic_index_entry *index_join_text(topic_index_collection *collection, uint16_t 
     if (entry != NULL) {
         ((index_hashed *)entry)->literal_at = where;
         entry->gram = (uint8_t)letters_of(need->literal);
-        *bit_of(at, hash, &mask) |= mask;
+        note(at, hash);
     }
     return entry;
 }
@@ -122,7 +129,6 @@ static void tell_at(index_finding *finding, tw_str text, size_t place, uint64_t 
 void index_tell_texts(index_finding *finding, tw_str text)
 {
     const index_path *path = finding->path;
-    uint64_t mask;
     TW_ASSERT(path->of_kind[QUERY_NEED_TEXT] > 0);
     if (text.ptr == NULL || text.len > TW_REGEX_SUBJECT_MAX) {
         return; /* no expression matches what is no text, or so long */
@@ -130,7 +136,7 @@ void index_tell_texts(index_finding *finding, tw_str text)
     for (unsigned letters = INDEX_GRAM_MIN; letters <= INDEX_GRAM_MAX; letters++) {
         for (size_t i = 0; path->of_gram[letters] > 0 && i + letters <= text.len; i++) {
             uint64_t hash = mix(path, gram_at(text.ptr + i, letters));
-            if ((*bit_of(path, hash, &mask) & mask) != 0) {
+            if (is_noted(path, hash)) {
                 tell_at(finding, text, i, hash);
             }
         }
