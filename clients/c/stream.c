@@ -53,7 +53,7 @@ struct stream {
     bool catching_up;         /* subscribed, sync not heard yet */
     bool whole_copy;          /* what is being caught up is a first copy */
     bool told_some;           /* of the whole copy that is under way */
-    bool from_now;     /* not synced: nothing that is stored is asked for */
+    bool from_now;            /* not synced: nothing that is stored is asked for */
     bool from_nothing; /* not synced: everything is asked for, not what the server begins with */
     bool was_lost;
     bool over;

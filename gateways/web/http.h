@@ -13,5 +13,5 @@ bool http_reply(edge *edge, connection *conn, tw_bson reply, bool final);
 void http_refuse_address(edge *edge, connection *conn);
 /* What this gateway has to show of its connections, or of its streams, into items and page (whose
  * items are a view of it). TW_E_TOO_BIG, TW_E_NO_MEMORY. */
-tw_err http_show(edge *edge, bool streams, tw_buf *items, tw_msg_gateway_page *page);
+tw_err http_show(edge *edge, bool of_streams, tw_buf *items, tw_msg_gateway_page *page);
 void http_gone(connection *conn);

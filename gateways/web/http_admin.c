@@ -253,10 +253,10 @@ static void add_connection(edge *self, const connection *one, tw_buf *out)
                   (unsigned long long)(now_ms - one->opened_ms));
 }
 
-tw_err http_show(edge *self, bool streams, tw_buf *items, tw_msg_gateway_page *page)
+tw_err http_show(edge *self, bool of_streams, tw_buf *items, tw_msg_gateway_page *page)
 {
     *page = (tw_msg_gateway_page){.count = self->connections};
-    if (streams) {
+    if (of_streams) {
         streams_figures figures = streams_tell(self->streams);
         page->count = figures.streams;
         page->live = figures.live;
@@ -326,15 +326,15 @@ static void on_page(void *state, void *context, uint64_t tag, tw_err err, const 
     }
 }
 
-static void show_page(edge *self, connection *conn, bool streams)
+static void show_page(edge *self, connection *conn, bool of_streams)
 {
     struct http_state *http = conn->http;
     tw_buf items;
     tw_msg_gateway_page own;
     tw_buf_init(&items, HTTP_REPLY_MAX);
-    http->of_streams = streams;
+    http->of_streams = of_streams;
     http->count = http->live = http->silent = 0;
-    if (http_show(self, streams, &items, &own) == TW_OK) {
+    if (http_show(self, of_streams, &items, &own) == TW_OK) {
         take_page(http, &own);
     } else {
         http->silent++;
@@ -348,7 +348,7 @@ static void show_page(edge *self, connection *conn, bool streams)
     conn->deadline_ms = 0; /* the asks have one */
     for (size_t i = 0; i < self->gateways_count; i++) {
         tw_ask(self->actor, self->gateways[i], TW_MSG_gateway_page_ask,
-               &(tw_msg_gateway_page_ask){.streams = streams}, HTTP_ADMIN_WAIT_MS, on_page, self,
+               &(tw_msg_gateway_page_ask){.streams = of_streams}, HTTP_ADMIN_WAIT_MS, on_page, self,
                conn->id);
     }
 }
