@@ -160,6 +160,9 @@ size_t follow_receive(tw_actor *actor, followed *follow, size_t max)
     TW_ASSERT(actor->is_in_turn);
     size_t taken = 0;
     transport_packet *packet;
+    if (follow->is_newest) {
+        max = 1; /* what comes meanwhile is for the next time: a publisher may be faster than it */
+    }
     while (taken < max && !actor->is_ending &&
            transport_receive(&follow->socket, &packet) == TW_OK) {
         publication_take(actor, follow, packet);
