@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { WAIT_MS = 20000, ROWS_MAX = 3, OTHER = 9 };
+enum { WAIT_MS = 60000, ROWS_MAX = 3, OTHER = 9 };
 
 /* What the store is to say; atomic: the test changes it, the store's thread reads it. */
 typedef struct told_log {
