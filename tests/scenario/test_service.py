@@ -11,7 +11,7 @@ import pynng
 import pytest
 
 from clients import Client, log_reaches, run
-from server import free_port_run, wait_until
+from server import PATIENCE_S, free_port_run, wait_until
 from services import Feed, Service
 
 
@@ -234,8 +234,12 @@ def test_peers_that_do_not_speak_nng_are_ended(service, url):
 
 def test_a_local_socket_is_for_its_user_alone(make_server, tmp_path):
     make_server(flags=["--service", f"ipc://{tmp_path}/service"]).start()
+
+    def is_private(path):  # the server is ready before they are there
+        return path.exists() and stat.S_IMODE(path.stat().st_mode) == 0o600
+
     for name in ("service", "service.feed"):
-        assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o600
+        wait_until(lambda path=tmp_path / name: is_private(path), PATIENCE_S, f"{name} of 0600")
 
 
 @pytest.mark.slow
