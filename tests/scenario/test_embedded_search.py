@@ -281,8 +281,13 @@ def test_kill_at_any_moment_loses_nothing(tmp_path):
 
 
 def gauges(server, actor):
-    actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
-    return next(a for a in actors if a["name"] == actor)["gauges"]
+    """Of an actor, once it tells them: the page leaves out who is busy for two seconds."""
+
+    def told():
+        actors = json.loads(server.http("/actorz", admin=True)[1])["actors"]
+        return next((a["gauges"] for a in actors if a["name"] == actor), None)
+
+    return wait_until(told, PATIENCE_S, f"gauges of {actor}")
 
 
 def indexed(server):
