@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -346,30 +348,34 @@ static bool port_is_free(uint16_t port)
     return is_free;
 }
 
-/* Ports that nothing else listens on, two for each name; below those of the scenarios' servers
- * (tests/support/server.py) and those that the kernel gives away. Where to look first differs, as
- * several of these tests may run at once. */
+/* Ports that nothing else listens on, two for each name: a block that is locked until this process
+ * ends, of those that the scenarios' servers take too (tests/support/server.py). */
 static void tcp_base_choose(void)
 {
-    enum { FIRST = 4000, RUNS = 150 };
-    uint16_t ports = 0;
-    while (tw_actor_names[ports] != NULL) {
-        ports++;
-    }
-    ports = (uint16_t)(2 * ports);
-    assert_in_range(ports, 2, 64);
-    for (int i = 0; i < RUNS; i++) {
-        uint16_t base = (uint16_t)(FIRST + (getpid() + i) % RUNS * ports);
-        uint16_t free_count = 0;
-        while (free_count < ports && port_is_free((uint16_t)(base + free_count))) {
+    enum { FIRST = 12000, BLOCK = 64, BLOCKS = 312, PATH_BYTES = 300 };
+    char folder[PATH_BYTES - 16], path[PATH_BYTES];
+    const char *temporary = getenv("TMPDIR");
+    tw_format(folder, sizeof folder, "%s/tidewire-ports-%u",
+              temporary == NULL ? "/tmp" : temporary, (unsigned)getuid());
+    (void)mkdir(folder, S_IRWXU); /* it is there already, or no lock can be had */
+    for (int i = 0; i < BLOCKS; i++) {
+        int base = FIRST + (getpid() + i) % BLOCKS * BLOCK;
+        int free_count = 0;
+        tw_format(path, sizeof path, "%s/%d", folder, base);
+        int lock = open(path, O_CREAT | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+        bool is_ours = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
+        while (is_ours && free_count < BLOCK && port_is_free((uint16_t)(base + free_count))) {
             free_count++;
         }
-        if (free_count == ports) {
-            tw_format(tcp_base, sizeof tcp_base, "tcp://127.0.0.1:%u", (unsigned)base);
-            return;
+        if (free_count == BLOCK) {
+            tw_format(tcp_base, sizeof tcp_base, "tcp://127.0.0.1:%d", base);
+            return; /* the lock is kept */
+        }
+        if (lock >= 0) {
+            close(lock);
         }
     }
-    fail_msg("no %u free ports", (unsigned)ports);
+    fail_msg("no block of free ports: see %s", folder);
 }
 
 static void stage_open(struct stage *stage, const char *base, uint64_t drop_every, bool has_asker)
