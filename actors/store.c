@@ -196,10 +196,14 @@ tw_err store_commit(struct store *self)
     return TW_OK;
 }
 
+/* Every operation that is answered with an error counts, whatever refused it and when. */
 static void answer_all(struct store *self)
 {
     for (size_t i = 0; i < self->waiting_count; i++) {
         const store_answer *answer = &self->waiting[i];
+        for (size_t k = 0; k < answer->count; k++) {
+            self->refused += answer->results[k].code != TW_OK;
+        }
         const tw_msg_written written = {.results = {answer->results, answer->count}};
         tw_reply(self->actor, &answer->route, TW_MSG_written, &written);
     }
@@ -299,6 +303,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
     TW_CAST(self, state, STORE_MAGIC);
     const tw_list_write_op *ops = &in->body->write.ops;
     if (self->image) {
+        self->refused += ops->count;
         tw_reply_error(in->actor, in->route, TW_E_UNSUPPORTED,
                        "this log is the image of another store, which takes the writes");
         return TW_OK;
@@ -307,6 +312,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
         size_t cap = self->waiting_cap == 0 ? 256 : self->waiting_cap * 2;
         store_answer *bigger = tw_realloc(self->waiting, cap * sizeof *bigger);
         if (bigger == NULL) {
+            self->refused += ops->count;
             return TW_E_NO_MEMORY;
         }
         self->waiting = bigger;
@@ -315,6 +321,7 @@ static tw_err on_write(void *state, const tw_envelope *in)
     size_t bytes = (ops->count + 1) * sizeof(tw_item_write_result);
     tw_item_write_result *results = tw_arena_zero(&self->answers, 1, bytes);
     if (results == NULL) {
+        self->refused += ops->count;
         return TW_E_BUSY; /* too much is waiting for this turn's commit */
     }
     tw_err err = write_all(self, ops, results);

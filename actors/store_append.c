@@ -368,6 +368,7 @@ void store_refuse_appends(struct store *store, tw_err err)
     for (size_t i = store->appends_open; i < store->appends_count; i++) {
         store->appends[i].err = err;
     }
+    store->append_refused += store->appends_count - store->appends_open;
     store->appends_open = store->appends_count;
 }
 

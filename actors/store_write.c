@@ -481,6 +481,5 @@ tw_err store_transact(struct store *store, const tw_item_write_op *ops, size_t c
     log_store_undo(store->log, rows);
     log_store_forget(store->log, opids);
     refuse_others(results, count, at == 0 ? 0 : at - 1, err);
-    store->refused += count;
     return err == TW_E_CORRUPT || err == TW_E_INTERNAL ? err : TW_OK;
 }
