@@ -141,6 +141,11 @@
     L(BY_QUERY_MAX, 100000, "documents", "Changed by one query; its reply carries more: true.")    \
     L(BULK_MAX, 1000, "operations", "In one bulk plan; error too_many.")                           \
     L(LOG_LINE_MAX, 4096, "bytes", "A log line; cut.")                                             \
+    L(LOG_REPEATS_MAX, 64, "lines",                                                                \
+      "Known as repeated; the one unheard for longest is new again.")                              \
+    L(LOG_REPEAT_MIN_MS, 10000, "ms", "Equal warnings are counted; then told, and twice as long.") \
+    L(LOG_REPEAT_MAX_MS, 600000, "ms", "The longest that they are counted; then told.")            \
+    L(LOG_REPEAT_NEW_MS, 60000, "ms", "A warning that was not said so long is told at once.")      \
     L(ERROR_TEXT_MAX, 512, "bytes", "Text of an error to a client; cut.")                          \
     L(SHOWN_INPUT_MAX, 64, "bytes", "A client's input shown in an error; cut and escaped.")
 

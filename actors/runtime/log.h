@@ -1,6 +1,9 @@
 /* log.h - what the program tells its operator, one line each, to stderr. Thread: any.
  *
- * 2026-01-31T12:00:00.123Z info  store: opened the log: head 1092, floor 0 */
+ * 2026-01-31T12:00:00.123Z info  store: opened the log: head 1092, floor 0
+ *
+ * Warnings and errors that are equal but for numbers are told once, then counted and told seldom:
+ * "store: the disk is full: 9 rows refused (the same 120 times more)"; see log_repeat.h. */
 #pragma once
 
 #include "protocol/base.h"

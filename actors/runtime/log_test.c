@@ -59,12 +59,33 @@ static void test_line_too_long_is_cut(void **unused)
     assert_int_equal(line[len - 2], 'x');
 }
 
+static void test_warning_said_again_is_counted_and_not_told(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 100; i++) {
+        tw_log(TW_LOG_WARN, "repeated", "%d rows refused", i);
+    }
+    tw_log(TW_LOG_INFO, "repeated", "7 rows refused"); /* news are no warnings: each is told */
+    tw_log(TW_LOG_INFO, "repeated", "8 rows refused");
+    char lines[8 * TW_LOG_LINE_MAX];
+    ssize_t len = read(pipe_fds[0], lines, sizeof lines - 1);
+    assert_true(len > 0);
+    lines[len] = '\0';
+    const char *second = strchr(lines, '\n') + 1;
+    const char *third = strchr(second, '\n') + 1;
+    assert_string_equal(third + 24, " info  repeated: 8 rows refused\n");
+    assert_memory_equal(second + 24, " info  repeated: 7 rows refused\n", 32);
+    assert_memory_equal(lines + 24, " warn  repeated: 0 rows refused\n", 32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_line_has_time_level_and_no_control_bytes,
                                         capture_begin, capture_end),
         cmocka_unit_test_setup_teardown(test_line_too_long_is_cut, capture_begin, capture_end),
+        cmocka_unit_test_setup_teardown(test_warning_said_again_is_counted_and_not_told,
+                                        capture_begin, capture_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
