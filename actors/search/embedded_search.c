@@ -75,6 +75,21 @@ static void refuse(embedded_job *job, tw_err err)
                    job->why.text[0] == '\0' ? tw_err_text(err) : job->why.text);
 }
 
+void embedded_search_interrupt(embedded_search *self)
+{
+    for (embedded_job **at = &self->first; *at != NULL;) {
+        embedded_job *job = *at;
+        if (!job->begun) {
+            at = &job->next;
+            continue;
+        }
+        *at = job->next;
+        self->running--;
+        refuse(job, TW_E_UNAVAILABLE);
+        release(job);
+    }
+}
+
 static bool is_reached(const embedded_job *job)
 {
     const embedded_search *self = job->search;
@@ -282,6 +297,7 @@ static void embedded_search_gauges(void *state, tw_buf *scratch, tw_arena *arena
         {"index_rebuilds_total", self->rebuilds},
         {"index_checks_total", self->checks},
         {"index_behind_rows", embedded_follow_behind(self)},
+        {"index_waits_for_room", self->full_wait_ms > 0},
     };
     tw_item_gauge *items = tw_arena_zero(arena, TW_COUNT(told), sizeof *items);
     for (size_t i = 0; items != NULL && i < TW_COUNT(told); i++) {

@@ -23,6 +23,8 @@ enum {
     FOLLOW_MS = 50,   /* that they wait at most */
     IDLE_MS = 100,    /* that a step waits for a free core at most: 2,500 rows/s in any case */
     CHECK_MEMORY_MAX = 4 * 1048576, /* bytes: ids and keys of a step */
+    FULL_MIN_MS = 100,  /* between two tries to write to a full disk, doubled each time, */
+    FULL_MAX_MS = 2000, /* up to this: so long the health is red at most when there is room */
 };
 
 uint64_t embedded_follow_behind(const embedded_search *self)
@@ -31,15 +33,59 @@ uint64_t embedded_follow_behind(const embedded_search *self)
     return self->log.head > n ? self->log.head - n : 0;
 }
 
+/* ---- a full disk ---- */
+static bool is_full(const embedded_search *self)
+{
+    return tw_now_ms(self->actor) < self->full_ms;
+}
+
+/* A write has failed. A full disk is waited for, and searches see meanwhile what is there; all else
+ * ends the actor. */
+static void failed(embedded_search *self, tw_err err)
+{
+    char why[TW_ERROR_TEXT_MAX];
+    tw_format(why, sizeof why, "%s", embedded_table_why(self->table));
+    if (err == TW_E_DISK) {
+        embedded_search_interrupt(self);
+        err = embedded_table_reload(self->table);
+        self->check.number = 0;
+        self->check.row = 0;
+        self->check.removed = 0;
+    }
+    if (err != TW_OK) {
+        embedded_search_broken(self, err);
+        return;
+    }
+    uint64_t doubled = self->full_wait_ms == 0 ? FULL_MIN_MS : 2 * self->full_wait_ms;
+    self->full_wait_ms = doubled < FULL_MAX_MS ? doubled : FULL_MAX_MS;
+    self->full_ms = tw_now_ms(self->actor) + self->full_wait_ms; /* then a tick tries again */
+    tw_actor_status(self->actor, true, "the index waits for room: %s", why);
+    tw_log(TW_LOG_WARN, tw_actor_name(self->actor), "the index waits for room: %s", why);
+}
+
+static void has_written(embedded_search *self)
+{
+    if (self->full_wait_ms > 0) {
+        self->full_wait_ms = 0;
+        tw_actor_status(self->actor, false, "running");
+        tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "there is room again: the index goes on");
+    }
+}
+
 /* ---- rows ---- */
 static tw_err forget(embedded_search *self)
 {
+    embedded_search_interrupt(self);
+    tw_err err = embedded_table_forget(self->table);
+    if (err != TW_OK) {
+        return err;
+    }
     self->rebuild = false;
     self->rebuilds++;
     self->check.number = 0;
     self->check.row = 0;
     self->check.again = false;
-    return embedded_table_forget(self->table);
+    return TW_OK;
 }
 
 static tw_err apply(embedded_search *self, tw_arena *arena, const tw_item_log_row *row)
@@ -129,9 +175,10 @@ static void on_rows(void *state, const tw_envelope *in)
     embedded_search *self = embedded_search_of(state);
     tw_err err = take_rows(self, in);
     if (err != TW_OK) {
-        embedded_search_broken(self, err);
+        failed(self, err);
         return;
     }
+    has_written(self);
     embedded_follow(self);
     if (self->first != NULL) {
         embedded_search_work(self); /* one may have waited for these rows */
@@ -141,7 +188,7 @@ static void on_rows(void *state, const tw_envelope *in)
 static void read_on(embedded_search *self)
 {
     const embedded_reached *reached = embedded_table_reached(self->table);
-    if (self->log.reading || self->check.asking || self->log.srv == 0) {
+    if (self->log.reading || self->check.asking || self->log.srv == 0 || is_full(self)) {
         return;
     }
     bool other = reached->srv != self->log.srv && reached->n > 0;
@@ -149,9 +196,10 @@ static void read_on(embedded_search *self)
         tw_log(TW_LOG_INFO, tw_actor_name(self->actor), "the index is made anew from the log");
         tw_err err = forget(self);
         if (err != TW_OK) {
-            embedded_search_broken(self, err);
+            failed(self, err);
             return;
         }
+        has_written(self);
     }
     if (reached->n < self->log.head) {
         log_link_read(&self->log, reached->n);
@@ -173,7 +221,11 @@ static tw_err finish_check(embedded_search *self)
     reached.doubted = check->again;
     check->again = false;
     tw_err err = embedded_table_begin(self->table);
-    return err == TW_OK ? embedded_table_end(self->table, &reached, (tw_vector){NULL, 0}) : err;
+    err = err == TW_OK ? embedded_table_end(self->table, &reached, (tw_vector){NULL, 0}) : err;
+    if (err == TW_OK) {
+        has_written(self);
+    }
+    return err;
 }
 
 /* The collection that the check is at, or the next one; NULL: there is none. */
@@ -225,9 +277,10 @@ static void on_checked(void *state, void *context, uint64_t tag, tw_err err, con
     }
     err = remove_gone(self, in->arena, &in->body->records);
     if (err != TW_OK) {
-        embedded_search_broken(self, err);
+        failed(self, err);
         return;
     }
+    has_written(self);
     embedded_follow(self);
 }
 
@@ -259,7 +312,7 @@ static tw_err ask_for(embedded_search *self, const embedded_collection *held)
 static tw_err check_on(embedded_search *self)
 {
     embedded_check *check = &self->check;
-    if (self->log.reading || check->asking) {
+    if (self->log.reading || check->asking || is_full(self)) {
         return TW_OK;
     }
     for (embedded_collection *held; (held = collection_of(self)) != NULL;) {
@@ -299,7 +352,7 @@ static void on_step(void *state, uint64_t tag)
     }
     tw_err err = check_on(self);
     if (err != TW_OK) {
-        embedded_search_broken(self, err);
+        failed(self, err);
         return;
     }
     embedded_follow(self);
@@ -318,8 +371,8 @@ static bool is_awaited(const embedded_search *self)
 void embedded_follow(embedded_search *self)
 {
     uint64_t behind = embedded_follow_behind(self);
-    if (self->log.reading || self->check.asking) {
-        return; /* the answer leads here again */
+    if (self->log.reading || self->check.asking || is_full(self)) {
+        return; /* the answer, or a tick, leads here again */
     }
     if (self->rebuild || (behind > 0 && is_awaited(self))) {
         read_on(self);

@@ -64,14 +64,16 @@ embedded_collection *embedded_table_collection(embedded_table *table, tw_str db,
                                                bool create);
 embedded_collection *embedded_table_collections(embedded_table *table); /* by next */
 /* One transaction: begin, changes, and end with how far they go (at: positions, none: as before); a
- * failed one changes nothing but
- * what is known in memory: close and open again. */
+ * failed one changes nothing but what is known in memory: reload. */
 tw_err embedded_table_begin(embedded_table *table);
 tw_err embedded_table_put(embedded_table *table, embedded_collection *collection, tw_str id,
                           int64_t version, tw_bson doc);
 tw_err embedded_table_remove(embedded_table *table, embedded_collection *collection, tw_str id);
 tw_err embedded_table_empty(embedded_table *table, embedded_collection *collection);
 tw_err embedded_table_end(embedded_table *table, const embedded_reached *reached, tw_vector at);
+/* Undoes what is open and reads again what is known in memory. Collections are others then: nothing
+ * may hold one. On an error close it. */
+tw_err embedded_table_reload(embedded_table *table);
 /* Forgets everything, in a transaction of its own; the log is then read from its first row. */
 tw_err embedded_table_forget(embedded_table *table);
 /* Row ids of a collection above `after`, those that sql selects (len 0: all), in order; an array
@@ -116,6 +118,8 @@ typedef struct embedded_search {
     bool rebuild;
     bool resting; /* a step is due by a timer */
     bool waiting; /* a step is due when a core is free */
+    uint64_t full_ms,
+        full_wait_ms; /* no room: nothing is written before; waits grow. 0: there is */
     embedded_check check;
     uint64_t answered, failed, rows, rebuilds, checks, refused;
 } embedded_search;
@@ -190,6 +194,8 @@ struct embedded_job {
 embedded_search *embedded_search_of(void *state);
 embedded_table *embedded_search_table(embedded_search *self);
 void embedded_search_rebuild(embedded_search *self);
+/* Ends searches that look at collections, which are about to be others: TW_E_UNAVAILABLE. */
+void embedded_search_interrupt(embedded_search *self);
 /* Ends the actor with what the file says; it begins anew. */
 void embedded_search_broken(embedded_search *self, tw_err err);
 /* Goes on with each search that can. */

@@ -562,6 +562,14 @@ static void forget_collections(embedded_table *self)
     }
 }
 
+static void unload(embedded_table *self)
+{
+    forget_collections(self);
+    self->reached = (embedded_reached){.n = 0};
+    self->numbers = self->collections = 0;
+    self->at = (position_set){.count = 0};
+}
+
 /* What the declared mappings are: others need another index. */
 static uint64_t mappings_hash(const catalog *known)
 {
@@ -589,10 +597,7 @@ tw_err embedded_table_forget(embedded_table *self)
         (void)sqlite3_exec(self->db, "ROLLBACK", NULL, NULL, NULL);
         return err;
     }
-    forget_collections(self);
-    self->reached = (embedded_reached){.n = 0};
-    self->numbers = self->collections = 0;
-    self->at = (position_set){.count = 0};
+    unload(self);
     return save_meta(self, "mappings", mappings_hash(self->catalog));
 }
 
@@ -678,6 +683,14 @@ static tw_err take_meta(embedded_table *self, sqlite3_stmt *at)
     return TW_OK;
 }
 
+/* Reads what is known in memory; nothing of it is. */
+static tw_err load(embedded_table *self)
+{
+    tw_err err = each_row(self, "SELECT k, v FROM meta", take_meta);
+    err = err == TW_OK ? each_row(self, "SELECT * FROM collection", take_collection) : err;
+    return err == TW_OK ? each_row(self, "SELECT * FROM field", take_field) : err;
+}
+
 static tw_err open_file(embedded_table *self, const char *path)
 {
     int code =
@@ -702,9 +715,7 @@ static tw_err open_file(embedded_table *self, const char *path)
     if (code != SQLITE_OK) {
         return fail(self, code);
     }
-    tw_err err = each_row(self, "SELECT k, v FROM meta", take_meta);
-    err = err == TW_OK ? each_row(self, "SELECT * FROM collection", take_collection) : err;
-    return err == TW_OK ? each_row(self, "SELECT * FROM field", take_field) : err;
+    return load(self);
 }
 
 static void close_file(embedded_table *self)
@@ -715,10 +726,23 @@ static void close_file(embedded_table *self)
     }
     (void)sqlite3_close(self->db);
     self->db = NULL;
-    forget_collections(self);
-    self->reached = (embedded_reached){.n = 0};
-    self->numbers = self->collections = 0;
-    self->at = (position_set){.count = 0};
+    unload(self);
+}
+
+tw_err embedded_table_reload(embedded_table *self)
+{
+    TW_ASSERT(self->magic == EMBEDDED_TABLE_MAGIC);
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        sqlite3_reset(self->statements[i]);
+    }
+    if (sqlite3_get_autocommit(self->db) == 0) {
+        int code = sqlite3_exec(self->db, "ROLLBACK", NULL, NULL, NULL);
+        if (code != SQLITE_OK) {
+            return fail(self, code);
+        }
+    }
+    unload(self);
+    return load(self);
 }
 
 static void delete_file(const char *path)

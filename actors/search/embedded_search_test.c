@@ -4,11 +4,16 @@
 #include "actors/search/embedded_search.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -180,11 +185,14 @@ static const tw_actor_class asker_double = {
     .name = "gateway", .state_size = sizeof(double_actor), .init = asker_init};
 
 /* ---- a world ---- */
-static void begin(world *w, uint32_t fresh_ms)
+/* directory NULL: the index is in memory. */
+static void begin_in(world *w, uint32_t fresh_ms, const char *directory)
 {
     *w = (world){.catalog = {.magic = CATALOG_MAGIC, .default_database = "main", .embedded = true}};
-    w->options = (embedded_search_options){
-        .catalog = &w->catalog, .directory = "", .memory = true, .fresh_ms = fresh_ms};
+    w->options = (embedded_search_options){.catalog = &w->catalog,
+                                           .directory = directory == NULL ? "" : directory,
+                                           .memory = directory == NULL,
+                                           .fresh_ms = fresh_ms};
     atomic_store(&w->total, NO_ANSWER);
     assert_int_equal(tw_system_new(&w->system, &(tw_system_options){0}), TW_OK);
     assert_int_equal(tw_system_add(w->system, &store_double, -1, w), TW_OK);
@@ -194,6 +202,11 @@ static void begin(world *w, uint32_t fresh_ms)
     assert_int_equal(tw_system_start(w->system, NULL), TW_OK);
     const char *base = tw_system_base(w->system);
     assert_int_equal(tw_caller_open(&w->search, base, "embedded_search", WAIT_MS), TW_OK);
+}
+
+static void begin(world *w, uint32_t fresh_ms)
+{
+    begin_in(w, fresh_ms, NULL);
 }
 
 static void end(world *w)
@@ -273,11 +286,56 @@ static void test_search_waits_no_longer_than_its_bound(void **unused)
     end(&w);
 }
 
+static void remove_directory(const char *directory)
+{
+    static const char *const files[] = {"search.db", "search.db-wal", "search.db-shm"};
+    for (size_t i = 0; i < TW_COUNT(files); i++) {
+        char path[128];
+        tw_format(path, sizeof path, "%s/%s", directory, files[i]);
+        (void)unlink(path);
+    }
+    assert_int_equal(rmdir(directory), 0);
+}
+
+/* No file may grow: what a full disk is to SQLite. */
+static void test_full_disk_is_waited_for_and_health_is_green_with_the_first_write(void **unused)
+{
+    (void)unused;
+    world w;
+    struct rlimit before;
+    char health[512];
+    char directory[] = "/tmp/embedded-search-test-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    begin_in(&w, 1, directory);
+    await_gauge(&w, "index_behind_rows", ROWS);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){0, before.rlim_max}), 0);
+    atomic_store(&w.released, true);
+    await_gauge(&w, "index_waits_for_room", 1);
+    tw_system_health(w.system, health, sizeof health);
+    assert_non_null(strstr(health, "embedded_search: the index waits for room: search.db: "));
+    atomic_store(&w.asks, true); /* searches go on */
+    await_gauge(&w, "search_answered_total", 1);
+    assert_int_equal(await_total(&w), 0);
+    assert_int_equal(gauge_of(&w, "index_behind_rows"), ROWS);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    await_gauge(&w, "index_behind_rows", 0);
+    tw_system_health(w.system, health, sizeof health);
+    assert_string_equal(health, "");
+    assert_int_equal(gauge_of(&w, "index_waits_for_room"), 0);
+    assert_int_equal(gauge_of(&w, "index_documents"), ROWS);    /* each once */
+    assert_int_equal(gauge_of(&w, "search_answered_total"), 1); /* it is the same life */
+    end(&w);
+    remove_directory(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search_waits_for_what_was_published_before_it),
         cmocka_unit_test(test_search_waits_no_longer_than_its_bound),
+        cmocka_unit_test(test_full_disk_is_waited_for_and_health_is_green_with_the_first_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
