@@ -2,6 +2,8 @@
 #include "protocol/json.h"
 #include "protocol/messages.h"
 
+#include "broker/query.h"
+
 #include "cli/config_priv.h"
 
 /* ---- collections ---- */
@@ -54,6 +56,24 @@ static tw_err collection_json(struct loader *loader, const char *name, const cha
         return TW_E_BAD_CONFIG;
     }
     return TW_OK;
+}
+
+/* An operator that nobody knows would otherwise be found by the first stream that is asked for. */
+static tw_err collection_filter(struct loader *loader, const char *name, const char *text,
+                                tw_bson *out)
+{
+    query *compiled = NULL;
+    broker_why why = {0};
+    tw_err err = collection_json(loader, name, "filter", text, out);
+    if (err == TW_OK && text != NULL) {
+        err = query_compile(*out, &compiled, &why);
+        query_free(&compiled);
+    }
+    if (why.text[0] != '\0') {
+        tw_buf_format(loader->why, "collection %s: filter: %s\n", name, why.text);
+        return TW_E_BAD_CONFIG;
+    }
+    return err;
 }
 
 static tw_err collection_number(struct loader *loader, const char *name, const char *what,
@@ -138,7 +158,7 @@ static tw_err collection_set(struct loader *loader, const struct file_collection
     }
     tw_bson filter = {0};
     if (err == TW_OK) {
-        err = collection_json(loader, name, "filter", from->filter, &filter);
+        err = collection_filter(loader, name, from->filter, &filter);
     }
     if (err != TW_OK) {
         return err;

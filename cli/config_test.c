@@ -350,6 +350,10 @@ static void test_config_bad_collection_is_refused(void **state)
     }
     assert_int_equal(load(f, "collections:\n  - name: a\n    filter: '{'\n"), TW_E_BAD_CONFIG);
     assert_memory_equal(f->why.ptr, "collection a: filter: ", 22);
+    assert_int_equal(load(f, "collections:\n  - name: a\n    filter: '{\"b\": {\"$foo\": 1}}'\n"),
+                     TW_E_BAD_CONFIG);
+    assert_memory_equal(f->why.ptr, "collection a: filter: ", 22);
+    assert_non_null(strstr(f->why.ptr, "$foo"));
     assert_refused(f, "collections:\n  - key: x\n", ":2: Missing required mapping field: name\n");
     assert_refused(f, "collections:\n  - name: a\n    scope: {param: x}\n",
                    ":3: Missing required mapping field: field\n");

@@ -7,6 +7,7 @@
 #include "protocol/json.h"
 
 #include "cli/config_args.h"
+#include "cli/serve/serve.h"
 
 enum { OUT_MAX = 16 << 20 };
 
@@ -83,6 +84,10 @@ int cli_check_config(int argc, char **argv)
     }
     config loaded;
     if (config_args_load(&given.args, "check-config", &loaded) != 0) {
+        return 1;
+    }
+    if (serve_check("check-config", &given.args) != 0) {
+        config_free(&loaded);
         return 1;
     }
     printf("%s: good; %zu collections declared\n", loaded.file == NULL ? "defaults" : loaded.file,

@@ -98,24 +98,8 @@ static int run_system(struct program *program)
     return status;
 }
 
-static int run_program(const char *verb, const struct serve_arguments *given)
+static void program_free(struct program *program)
 {
-    struct program *program = tw_alloc_zero(1, sizeof(*program));
-    if (program == NULL) {
-        return cli_fail(verb, "", "no memory");
-    }
-    program->verb = verb;
-    program->actor = given->actor;
-    program->args = &given->args;
-    int status = config_args_load(&given->args, verb, &program->config);
-    mongo_link_library_start();
-    log_table_library_start();
-    if (status == 0) {
-        status = serve_prepare(program);
-    }
-    if (status == 0) {
-        status = run_system(program);
-    }
     tw_system_free(&program->system);
     log_store_free(&program->log);
     mongo_link_free(&program->mongo);
@@ -124,6 +108,60 @@ static int run_program(const char *verb, const struct serve_arguments *given)
     config_free(&program->config);
     tw_buf_fini(&program->configuration);
     tw_free(program);
+}
+
+/* actor NULL: all. Returns NULL once it has told that there is no memory. */
+static struct program *program_new(const char *verb, const char *actor, const config_args *args)
+{
+    struct program *program = tw_alloc_zero(1, sizeof(*program));
+    if (program == NULL) {
+        (void)cli_fail(verb, "", "no memory");
+        return NULL;
+    }
+    program->verb = verb;
+    program->actor = actor;
+    program->args = args;
+    mongo_link_library_start();
+    log_table_library_start();
+    return program;
+}
+
+static int run_program(const char *verb, const struct serve_arguments *given)
+{
+    struct program *program = program_new(verb, given->actor, &given->args);
+    if (program == NULL) {
+        return 1;
+    }
+    int status = config_args_load(&given->args, verb, &program->config);
+    if (status == 0) {
+        status = serve_prepare(program);
+    }
+    if (status == 0) {
+        status = run_system(program);
+    }
+    program_free(program);
+    return status;
+}
+
+int serve_check(const char *verb, const config_args *args)
+{
+    struct program *program = program_new(verb, NULL, args);
+    if (program == NULL) {
+        return 1;
+    }
+    program->is_check = true;
+    int status = config_args_load(args, verb, &program->config);
+    if (status == 0) {
+        status = serve_prepare(program);
+    }
+    const tw_system_options options = {0}; /* never started: it needs no place for sockets */
+    if (status == 0 && tw_system_new(&program->system, &options) != TW_OK) {
+        status = cli_fail(verb, "", "no memory");
+    }
+    if (status == 0) {
+        status = serve_add_actors(program);
+    }
+    program_free(program);
     return status;
 }
 

@@ -58,9 +58,11 @@ int serve_prepare(struct program *program)
     if (set_log_level(program) != 0) {
         return 1;
     }
-    raise_descriptors();
     serve_prepare_search(program);
-    if (!option->memory && make_directory(program->verb, option->data) != 0) {
+    if (!program->is_check) {
+        raise_descriptors();
+    }
+    if (!program->is_check && !option->memory && make_directory(program->verb, option->data) != 0) {
         return 1;
     }
     return serve_prepare_mongo(program);

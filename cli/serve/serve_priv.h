@@ -48,6 +48,7 @@ struct program {
     const char *verb;        /* serve or actor: who complains */
     const char *actor;       /* of the verb actor; NULL: all that --only leaves */
     const config_args *args; /* borrow; read again by a reload */
+    bool is_check;           /* it will not start: it makes and fetches nothing */
     config config;           /* own */
     tw_system *system;       /* own */
     sigset_t signals;        /* that end it, or make it read again */

@@ -18,7 +18,9 @@ int serve_fill_auth(struct program *program)
     if (err != TW_OK) {
         return cli_fail(program->verb, "", "%s", why.text[0] != '\0' ? why.text : tw_err_text(err));
     }
-    serve_keep_keys(program); /* those who come first are to be known */
+    if (!program->is_check) {
+        serve_keep_keys(program); /* those who come first are to be known */
+    }
     return 0;
 }
 
