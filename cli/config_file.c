@@ -180,6 +180,90 @@ unsigned config_line_of_key(const char *file, const char *key, unsigned from)
     return found;
 }
 
+/* Keys that stand in lists and mappings below a section; those of the sections are options. */
+static const struct {
+    const char *section;
+    const cyaml_schema_field_t *fields;
+} nested[] = {{"collections", collection_fields},       {"collections.search", search_fields},
+              {"collections.scope", scope_fields},      {"databases", database_fields},
+              {"databases.collections", member_fields}, {"auth.keys", config_auth_key_fields},
+              {"auth.rules", config_auth_rule_fields}};
+
+struct known_key {
+    const char *section, *key; /* section "": a section itself */
+};
+enum { KNOWN_MAX = CONFIG_ROWS + 96 };
+
+static size_t list_known(struct known_key out[KNOWN_MAX])
+{
+    static const char *const sections[] = {"server", "actors", "store", "mongo",       "search",
+                                           "limits", "auth",   "demo",  "collections", "databases"};
+    size_t count = 0;
+    for (size_t i = 0; i < TW_COUNT(sections); i++) {
+        out[count++] = (struct known_key){"", sections[i]};
+    }
+    for (size_t i = 0; i < CONFIG_ROWS; i++) {
+        out[count++] = (struct known_key){config_rows[i].section, config_rows[i].key};
+    }
+    for (size_t i = 0; i < TW_COUNT(nested); i++) {
+        for (const cyaml_schema_field_t *at = nested[i].fields; at->key != NULL; at++) {
+            TW_ASSERT(count < KNOWN_MAX);
+            out[count++] = (struct known_key){nested[i].section, at->key};
+        }
+    }
+    return count;
+}
+
+/* The section that a line of the file stands in; "" where it begins one. */
+static void section_of_line(const char *file, unsigned line, char *out, size_t size)
+{
+    FILE *in = fopen(file, "r");
+    char text[CONFIG_TEXT_MAX];
+    out[0] = '\0';
+    for (unsigned number = 1; in != NULL && fgets(text, sizeof(text), in) != NULL; number++) {
+        bool begins = strchr(" #-\r\n", text[0]) == NULL;
+        if (number >= line) {
+            out[0] = begins ? '\0' : out[0];
+            break;
+        }
+        if (begins) {
+            tw_format(out, size, "%.*s", (int)strcspn(text, ":"), text);
+        }
+    }
+    if (in != NULL) {
+        fclose(in);
+    }
+}
+
+static bool is_within(const char *section, const char *top)
+{
+    size_t len = strlen(top);
+    return strncmp(section, top, len) == 0 && (section[len] == '\0' || section[len] == '.');
+}
+
+/* A known key of that name belongs elsewhere; otherwise the nearest one of the section is told. */
+static void advise(const char *key, const char *section, tw_buf *why)
+{
+    struct known_key known[KNOWN_MAX];
+    const char *names[KNOWN_MAX];
+    size_t known_count = list_known(known);
+    size_t count = 0;
+    for (size_t i = 0; i < known_count; i++) {
+        if (strcmp(known[i].key, key) == 0) {
+            tw_buf_format(
+                why, known[i].section[0] == '\0' ? "; it is a section\n" : "; it belongs to '%s'\n",
+                known[i].section);
+            return;
+        }
+        if (section[0] == '\0' ? known[i].section[0] == '\0'
+                               : is_within(known[i].section, section)) {
+            names[count++] = known[i].key;
+        }
+    }
+    const char *nearest = nearest_name(key, names, count);
+    tw_buf_format(why, nearest == NULL ? "\n" : "; did you mean '%s'?\n", nearest);
+}
+
 static tw_err complain(const struct complaint *complaint, tw_buf *why)
 {
     static const char unexpected[] = "Unexpected key: ";
@@ -189,49 +273,12 @@ static tw_err complain(const struct complaint *complaint, tw_buf *why)
         return TW_E_BAD_CONFIG;
     }
     const char *key = complaint->first + sizeof(unexpected) - 1;
-    enum { OF_AUTH = 10 }; /* keys of its lists */
-    const char
-        *known[CONFIG_ROWS + TW_COUNT(collection_fields) + TW_COUNT(search_fields) +
-               TW_COUNT(member_fields) + TW_COUNT(database_fields) + SECTIONS_MAX + 2 + OF_AUTH];
-    size_t count = 0;
-    for (size_t i = 0; config_auth_key_fields[i].key != NULL; i++) {
-        known[count++] = config_auth_key_fields[i].key;
-    }
-    for (size_t i = 0; config_auth_rule_fields[i].key != NULL; i++) {
-        known[count++] = config_auth_rule_fields[i].key;
-    }
-    TW_ASSERT(count <= OF_AUTH);
-    for (size_t i = 0; i < CONFIG_ROWS; i++) {
-        known[count++] = config_rows[i].key;
-    }
-    for (size_t i = 0; collection_fields[i].key != NULL; i++) {
-        known[count++] = collection_fields[i].key;
-    }
-    for (size_t i = 0; search_fields[i].key != NULL; i++) {
-        known[count++] = search_fields[i].key;
-    }
-    for (size_t i = 0; member_fields[i].key != NULL; i++) {
-        known[count++] = member_fields[i].key;
-    }
-    for (size_t i = 0; database_fields[i].key != NULL; i++) {
-        known[count++] = database_fields[i].key;
-    }
-    static const char *const sections[] = {"server", "actors", "store", "mongo",       "search",
-                                           "limits", "auth",   "demo",  "collections", "databases"};
-    for (size_t i = 0; i < TW_COUNT(sections); i++) {
-        known[count++] = sections[i];
-    }
-    const char *nearest = nearest_name(key, known, count);
+    char section[TW_NAME_MAX + 1];
     /* libcyaml names the line of the token before an unexpected key */
     unsigned line = config_line_of_key(complaint->file, key, complaint->line);
+    section_of_line(complaint->file, line, section, sizeof(section));
     tw_buf_format(why, "%s:%u: unknown key '%s'", complaint->file, line, key);
-    for (size_t i = 0; i < CONFIG_ROWS; i++) {
-        if (strcmp(config_rows[i].key, key) == 0) {
-            tw_buf_format(why, "; it belongs to '%s'\n", config_rows[i].section);
-            return TW_E_BAD_CONFIG;
-        }
-    }
-    tw_buf_format(why, nearest == NULL ? "\n" : "; did you mean '%s'?\n", nearest);
+    advise(key, section, why);
     return TW_E_BAD_CONFIG;
 }
 

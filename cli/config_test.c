@@ -157,6 +157,10 @@ static void test_config_unknown_key_tells_line_and_nearest(void **state)
                    ":3: unknown key 'filtre'; did you mean 'filter'?\n");
     assert_refused(f, "store:\n  listen: 'a:1'\n",
                    ":2: unknown key 'listen'; it belongs to 'server'\n");
+    assert_refused(f, "databases:\n  - name: a\n    version: 1\n    message: b\n",
+                   ":4: unknown key 'message'; it belongs to 'collections'\n");
+    assert_refused(f, "server:\n  listen: 'a:1'\n  mesage: b\n", ":3: unknown key 'mesage'\n");
+    assert_refused(f, "server:\n  auth: b\n", ":2: unknown key 'auth'; it is a section\n");
 }
 
 static void test_config_bad_value_tells_line_and_range(void **state)
