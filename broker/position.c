@@ -129,7 +129,7 @@ tw_err position_vector_parse(tw_arena *arena, tw_bson_value since, tw_vector *ou
     TW_ASSERT(out != NULL);
     TW_ASSERT(why != NULL);
     if (since.type != TW_BSON_ARRAY) {
-        *why = "since is not an array";
+        *why = "not an array of [srv_id, seqno] pairs";
         return TW_E_BAD_SINCE;
     }
     position_set set = {.count = 0};
@@ -137,16 +137,16 @@ tw_err position_vector_parse(tw_arena *arena, tw_bson_value since, tw_vector *ou
     for (tw_bson_iter_init(&iter, tw_bson_value_doc(since)); tw_bson_iter_next(&iter);) {
         tw_position position;
         if (!read_pair(iter.value, &position)) {
-            *why = "since has an item that is not [srv_id, seqno], two whole numbers below 2^53";
+            *why = "an item is not [srv_id, seqno], two whole numbers below 2^53";
             return TW_E_BAD_SINCE;
         }
         size_t count = set.count;
         if (position_set_raise(&set, position) != TW_OK) {
-            *why = "since has too many origins";
+            *why = "it has too many origins";
             return TW_E_BAD_SINCE;
         }
         if (set.count == count) {
-            *why = "since names an origin twice";
+            *why = "it names an origin twice";
             return TW_E_BAD_SINCE;
         }
     }

@@ -3,6 +3,7 @@
 #include "gateways/web/gateway.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -152,6 +153,54 @@ static void test_gateway_speaks_the_protocol(void **state)
     stage_close(&stage);
 }
 
+/* Hints that help: none is better than one that misleads. */
+static void test_gateway_hints_fit_what_is_wrong(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *said, *told, *hint; /* hint NULL: none */
+    } wrong[] = {
+        {"[]", "no JSON object", "\"hint\":\"one JSON object per frame\""},
+        {" 7", "no JSON object", "\"hint\":\"one JSON object per frame\""},
+        {"{\"a\":1,\"a\":2}", "\"message\":", NULL},
+        {"{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "nested too deeply",
+         "\"hint\":\"32 levels of objects and arrays are the most\""},
+        {"{\"event\":\"DB_SCHEMA\",\"db\":\"a\",\"nothing\":1}", "has no field", NULL},
+        {"{\"type\":\"subscribe\",\"mux_id\":1,\"c\":\"*\",\"since\":7}",
+         "\"message\":\"since: not an array of [srv_id, seqno] pairs\"", NULL},
+    };
+    struct stage stage;
+    stage_open(&stage);
+    for (size_t i = 0; i < TW_COUNT(wrong); i++) {
+        int fd = open_websocket(atomic_load(&stage.ports.listen));
+        say_frame(fd, wrong[i].said);
+        const char *told = hear(fd, "}");
+        bool fits = wrong[i].hint == NULL ? strstr(told, "\"hint\"") == NULL
+                                          : strstr(told, wrong[i].hint) != NULL;
+        if (strstr(told, wrong[i].told) == NULL || !fits) {
+            fail_msg("%s: %s", wrong[i].said, told);
+        }
+        close(fd);
+    }
+    stage_close(&stage);
+}
+
+static void test_gateway_tells_a_name_that_is_none(void **state)
+{
+    (void)state;
+    catalog known = {.magic = CATALOG_MAGIC, .default_database = "main"};
+    gateway_options options = {
+        .catalog = &known, .listen_address = "a..b", .listen_port = 1, .readers_count = 1};
+    tw_system *system;
+    const char *why = "";
+    assert_int_equal(tw_system_new(&system, &(tw_system_options){.base = NULL}), TW_OK);
+    assert_int_equal(tw_system_add(system, &gateway_class, -1, &options), TW_OK);
+    assert_int_equal(tw_system_start(system, &why), TW_E_UNAVAILABLE);
+    assert_non_null(strstr(why, "cannot listen at a..b:1: "));
+    assert_null(strstr(why, strerror(EADDRNOTAVAIL)));
+    tw_system_free(&system);
+}
+
 static void test_gateway_refuses_broken_frames(void **state)
 {
     (void)state;
@@ -269,6 +318,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gateway_speaks_the_protocol),
+        cmocka_unit_test(test_gateway_hints_fit_what_is_wrong),
+        cmocka_unit_test(test_gateway_tells_a_name_that_is_none),
         cmocka_unit_test(test_gateway_refuses_broken_frames),
         cmocka_unit_test(test_gateway_checks_origin_and_host),
         cmocka_unit_test(test_gateway_answers_pipelined_requests_in_order),

@@ -487,9 +487,16 @@ void lws_link_free(lws_link **link)
     tw_free(self);
 }
 
-/* SO_REUSEPORT only where it is wanted: otherwise a second server on the port is to be refused.
- * TCP_NODELAY is set here once: Linux gives it to every socket that is accepted. */
-static int open_listening(const lws_link_address *at, int *bound)
+/* A name that is none, in the resolver's words. */
+static const char *unresolved(int code)
+{
+    return code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code);
+}
+
+/* Returns -1 with the cause in *why. SO_REUSEPORT only where it is wanted: otherwise a second
+ * server on the port is to be refused. TCP_NODELAY is set here once: Linux gives it to every socket
+ * that is accepted. */
+static int open_listening(const lws_link_address *at, int *bound, const char **why)
 {
     char service[16];
     tw_format(service, sizeof(service), "%d", at->port);
@@ -497,8 +504,9 @@ static int open_listening(const lws_link_address *at, int *bound)
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    if (getaddrinfo(at->host, service, &hints, &found) != 0) {
-        errno = EADDRNOTAVAIL;
+    int failed = getaddrinfo(at->host, service, &hints, &found);
+    if (failed != 0) {
+        *why = unresolved(failed);
         return -1;
     }
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -518,7 +526,7 @@ static int open_listening(const lws_link_address *at, int *bound)
         if (fd >= 0) {
             close(fd);
         }
-        errno = cause;
+        *why = strerror(cause);
         return -1;
     }
     *bound = name.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&name)->sin6_port)
@@ -529,10 +537,11 @@ static int open_listening(const lws_link_address *at, int *bound)
 tw_err lws_link_listen(lws_link *self, const lws_link_address *at, int *bound, const char **why)
 {
     TW_ASSERT(self->listeners_count < LWS_LINK_LISTENERS_MAX);
-    int fd = open_listening(at, bound);
+    const char *cause = "";
+    int fd = open_listening(at, bound, &cause);
     if (fd < 0) {
         tw_format(self->why, sizeof(self->why), "cannot listen at %.60s:%d: %s", at->host, at->port,
-                  strerror(errno));
+                  cause);
         *why = self->why;
         return TW_E_UNAVAILABLE;
     }

@@ -412,6 +412,22 @@ static void on_event_message(edge *self, connection *conn, tw_bson message)
                   tw_str_of(database_events));
 }
 
+static_assert((int)TW_DEPTH_CLIENT_MAX == 32, "the hint below names it");
+
+/* What helps whose message could not be read; one that begins as an object was meant to be one. */
+static tw_str hint_of_json(tw_str text, tw_err err)
+{
+    size_t at = 0;
+    while (at < text.len && strchr(" \t\r\n", text.ptr[at]) != NULL) {
+        at++;
+    }
+    bool is_object = at < text.len && text.ptr[at] == '{';
+    if (err == TW_E_DEPTH) {
+        return TW_STR("32 levels of objects and arrays are the most");
+    }
+    return is_object ? (tw_str){NULL, 0} : TW_STR("one JSON object per frame");
+}
+
 static void on_message(edge *self, connection *conn, tw_str text)
 {
     self->figures.messages++;
@@ -420,8 +436,7 @@ static void on_message(edge *self, connection *conn, tw_str text)
     tw_str why = {"", 0};
     tw_err err = tw_json_read(&self->arena, text, TW_DEPTH_CLIENT_MAX, &message, &why);
     if (err != TW_OK) {
-        misunderstood(self, conn, (tw_bson){NULL, 0}, err, why,
-                      TW_STR("one JSON object per frame"));
+        misunderstood(self, conn, (tw_bson){NULL, 0}, err, why, hint_of_json(text, err));
         return;
     }
     tw_str type = tw_bson_get_str(message, TW_STR("type"));

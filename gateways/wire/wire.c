@@ -38,7 +38,7 @@ void wire_error(tw_buf *out, const wire_refusal *refusal)
     tw_json_write_str(out, tw_str_of(tw_err_code(refusal->code)));
     tw_buf_add_str(out, TW_STR(",\"message\":"));
     tw_json_write_str(out, cut(message));
-    if (refusal->hint.ptr != NULL) {
+    if (refusal->hint.len > 0) {
         tw_buf_add_str(out, TW_STR(",\"hint\":"));
         tw_json_write_str(out, cut(refusal->hint));
     }

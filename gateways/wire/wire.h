@@ -12,7 +12,7 @@ typedef struct wire_refusal {
     tw_str db;     /* of the realtime database; ptr NULL: none */
     tw_err code;
     tw_str message;    /* empty: the code's own sentence */
-    tw_str hint;       /* ptr NULL: none */
+    tw_str hint;       /* empty: none */
     uint64_t after_ms; /* 0: a default where the code says backoff */
 } wire_refusal;
 
