@@ -355,8 +355,8 @@ static void tcp_base_choose(void)
     enum { FIRST = 12000, BLOCK = 64, BLOCKS = 312, PATH_BYTES = 300 };
     char folder[PATH_BYTES - 16], path[PATH_BYTES];
     const char *temporary = getenv("TMPDIR");
-    tw_format(folder, sizeof folder, "%s/tidewire-ports-%u",
-              temporary == NULL ? "/tmp" : temporary, (unsigned)getuid());
+    tw_format(folder, sizeof folder, "%s/tidewire-ports-%u", temporary == NULL ? "/tmp" : temporary,
+              (unsigned)getuid());
     (void)mkdir(folder, S_IRWXU); /* it is there already, or no lock can be had */
     for (int i = 0; i < BLOCKS; i++) {
         int base = FIRST + (getpid() + i) % BLOCKS * BLOCK;

@@ -214,6 +214,7 @@ def test_a_message_above_the_limit_ends_that_connection_alone(service, url):
 
 
 def test_peers_that_do_not_speak_nng_are_ended(service, url):
+    service.one("count", collection="c")  # the server is ready before the service listens
     for data in (
         b"",
         b"\0SP\0\0\x99\0\0",
