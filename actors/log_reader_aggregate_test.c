@@ -15,6 +15,7 @@
 #include "actors/log_reader.h"
 #include "actors/store.h"
 #include "tests/support/bson_text.h"
+#include "tests/support/gauge.h"
 
 enum { WAIT_MS = 60000, RECORDS = 30000, IDLE_MS = 50, HOUR_MS = 3600000, ID = 77 };
 
@@ -219,21 +220,6 @@ static uint64_t ask_asker(world *w, enum asker_does does, const char *pipeline)
     return in->body->done.count;
 }
 
-static int64_t gauge(tw_caller *reader, const char *name)
-{
-    const tw_envelope *in;
-    const tw_msg_actor_state_ask question = {.reset = false};
-    assert_int_equal(tw_caller_ask(reader, TW_MSG_actor_state_ask, &question, WAIT_MS, &in), TW_OK);
-    const tw_list_gauge *gauges = &in->body->actor_state.gauges;
-    for (size_t i = 0; i < gauges->count; i++) {
-        if (tw_str_equal(gauges->at[i].name, tw_str_of(name))) {
-            return gauges->at[i].value;
-        }
-    }
-    fail_msg("no gauge %s", name);
-    return 0;
-}
-
 static tw_msg_aggregate_run run_of(world *w, const char *pipeline)
 {
     tw_bson doc = bson_text(&w->arena, pipeline);
@@ -298,14 +284,14 @@ static void test_aggregate_result_comes_in_pages(void **state)
 static void test_aggregate_ends_when_its_asker_says_so(void **state)
 {
     world *w = *state;
-    int64_t before = gauge(w->reader, "aggregates_ended_total");
+    int64_t before = gauge_of(w->reader, "aggregates_ended_total");
     uint64_t until_ms = run_clock_ms() + WAIT_MS;
     uint64_t err = TW_OK;
     while (err == TW_OK && run_clock_ms() < until_ms) { /* TW_OK: it was over before */
         err = ask_asker(w, RUN_AND_END, "{'pipeline':[{'$group':{'_id':'$g'}}]}");
     }
     assert_int_equal(err, TW_E_END);
-    assert_int_equal(gauge(w->reader, "aggregates_ended_total"), before + 1);
+    assert_int_equal(gauge_of(w->reader, "aggregates_ended_total"), before + 1);
 }
 
 static void test_aggregate_ends_at_its_deadline(void **state)
@@ -327,13 +313,13 @@ static void test_aggregate_result_nobody_fetches_is_forgotten(void **state)
     world *w = *state;
     const tw_envelope *in;
     tw_msg_aggregate_run question = run_of(w, "{'pipeline':[{'$skip':1},{'$limit':5000}]}");
-    int64_t before = gauge(w->impatient, "aggregates_ended_total");
+    int64_t before = gauge_of(w->impatient, "aggregates_ended_total");
     question.match = bson_text(&w->arena, "{'_id':{'$lt':6000}}");
     assert_int_equal(tw_caller_ask(w->impatient, TW_MSG_aggregate_run, &question, WAIT_MS, &in),
                      TW_OK);
     assert_true(in->body->aggregated.more);
     uint64_t until_ms = run_clock_ms() + WAIT_MS;
-    while (gauge(w->impatient, "aggregates_ended_total") == before) {
+    while (gauge_of(w->impatient, "aggregates_ended_total") == before) {
         assert_true(run_clock_ms() < until_ms);
     }
     const tw_msg_aggregate_next next = {.id = ID};

@@ -14,6 +14,7 @@
 #include "broker/topic_query.h"
 
 #include "actors/log_reader.h"
+#include "tests/support/gauge.h"
 
 enum { WAIT_MS = 10000 };
 
@@ -145,22 +146,6 @@ static const tw_item_write_result *write_ops(fixture *f, const tw_item_write_op 
 static const tw_item_write_result *write_one(fixture *f, tw_item_write_op op)
 {
     return write_ops(f, &op, 1);
-}
-
-static int64_t gauge_of(fixture *f, const char *name)
-{
-    const tw_envelope *in;
-    assert_int_equal(tw_caller_ask(f->store, TW_MSG_actor_state_ask,
-                                   &(tw_msg_actor_state_ask){.reset = false}, WAIT_MS, &in),
-                     TW_OK);
-    const tw_list_gauge *gauges = &in->body->actor_state.gauges;
-    for (size_t i = 0; i < gauges->count; i++) {
-        if (tw_str_equal(gauges->at[i].name, tw_str_of(name))) {
-            return gauges->at[i].value;
-        }
-    }
-    fail_msg("no gauge %s", name);
-    return 0;
 }
 
 static const tw_msg_records *get_one(fixture *f, int64_t id)
@@ -321,7 +306,7 @@ static void test_chain_refused_half_way_leaves_nothing(void **state)
     assert_int_equal(results[2].code, TW_OK);
     assert_int_equal(results[2].seqno, 2);
     assert_int_equal(get_one(f, 7)->items.count, 0);
-    assert_int_equal(gauge_of(f, "writes_refused_total"), 2);
+    assert_int_equal(gauge_of(f->store, "writes_refused_total"), 2);
 }
 
 static void test_opid_repeated_has_one_effect_across_restarts(void **state)
@@ -453,7 +438,7 @@ static void test_disk_full_refuses_and_goes_on_when_there_is_room(void **state)
         three[i] = write_op(TW_OP_PUT, (tw_key){0}, document(f, 50 + (int64_t)i, 1, text));
     }
     assert_int_equal(write_ops(f, three, TW_COUNT(three))[2].code, TW_E_DISK);
-    assert_int_equal(gauge_of(f, "writes_refused_total"), 1 + TW_COUNT(three));
+    assert_int_equal(gauge_of(f->store, "writes_refused_total"), 1 + TW_COUNT(three));
     free(text);
     assert_int_equal(get_one(f, id - 1)->items.count, 0);
     assert_int_equal(get_one(f, id - 2)->items.count, 1);

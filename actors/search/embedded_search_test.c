@@ -19,6 +19,7 @@
 
 #include "protocol/bson.h"
 #include "protocol/messages.h"
+#include "tests/support/gauge.h"
 
 enum { WAIT_MS = 60000, ROWS = 3, LOG = 5, LOOK_MS = 1, NO_ANSWER = -1 };
 
@@ -216,22 +217,6 @@ static void end(world *w)
     tw_system_free(&w->system);
 }
 
-static int64_t gauge_of(world *w, const char *name)
-{
-    const tw_envelope *in;
-    assert_int_equal(tw_caller_ask(w->search, TW_MSG_actor_state_ask,
-                                   &(tw_msg_actor_state_ask){.reset = false}, WAIT_MS, &in),
-                     TW_OK);
-    const tw_list_gauge *gauges = &in->body->actor_state.gauges;
-    for (size_t i = 0; i < gauges->count; i++) {
-        if (tw_str_equal(gauges->at[i].name, tw_str_of(name))) {
-            return gauges->at[i].value;
-        }
-    }
-    fail_msg("no gauge %s", name);
-    return 0;
-}
-
 static int64_t now_s(void)
 {
     struct timespec now;
@@ -243,7 +228,7 @@ static int64_t now_s(void)
 static void await_gauge(world *w, const char *name, int64_t wanted)
 {
     int64_t until_s = now_s() + WAIT_MS / 1000;
-    while (gauge_of(w, name) != wanted) {
+    while (gauge_of(w->search, name) != wanted) {
         assert_true(now_s() < until_s);
     }
 }
@@ -265,7 +250,7 @@ static void test_search_waits_for_what_was_published_before_it(void **unused)
     await_gauge(&w, "index_behind_rows", ROWS);
     atomic_store(&w.asks, true);
     await_gauge(&w, "search_running", 1); /* one that did not wait would not be seen */
-    assert_int_equal(gauge_of(&w, "index_behind_rows"), ROWS);
+    assert_int_equal(gauge_of(w.search, "index_behind_rows"), ROWS);
     assert_int_equal(atomic_load(&w.total), NO_ANSWER);
     atomic_store(&w.released, true);
     await_gauge(&w, "search_answered_total", 1);
@@ -282,7 +267,7 @@ static void test_search_waits_no_longer_than_its_bound(void **unused)
     atomic_store(&w.asks, true);
     await_gauge(&w, "search_answered_total", 1);
     assert_int_equal(await_total(&w), 0); /* what is there: nothing, as no row has come */
-    assert_int_equal(gauge_of(&w, "index_behind_rows"), ROWS);
+    assert_int_equal(gauge_of(w.search, "index_behind_rows"), ROWS);
     end(&w);
 }
 
@@ -318,14 +303,14 @@ static void test_full_disk_is_waited_for_and_health_is_green_with_the_first_writ
     atomic_store(&w.asks, true); /* searches go on */
     await_gauge(&w, "search_answered_total", 1);
     assert_int_equal(await_total(&w), 0);
-    assert_int_equal(gauge_of(&w, "index_behind_rows"), ROWS);
+    assert_int_equal(gauge_of(w.search, "index_behind_rows"), ROWS);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     await_gauge(&w, "index_behind_rows", 0);
     tw_system_health(w.system, health, sizeof health);
     assert_string_equal(health, "");
-    assert_int_equal(gauge_of(&w, "index_waits_for_room"), 0);
-    assert_int_equal(gauge_of(&w, "index_documents"), ROWS);    /* each once */
-    assert_int_equal(gauge_of(&w, "search_answered_total"), 1); /* it is the same life */
+    assert_int_equal(gauge_of(w.search, "index_waits_for_room"), 0);
+    assert_int_equal(gauge_of(w.search, "index_documents"), ROWS);    /* each once */
+    assert_int_equal(gauge_of(w.search, "search_answered_total"), 1); /* it is the same life */
     end(&w);
     remove_directory(directory);
 }
