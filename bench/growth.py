@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What an event costs the server as connections, topics, records and processes grow.
 
-  script/build bench -- growth                all points; about 20 minutes on an idle machine
+  script/build bench -- growth                all points; about 15 minutes on an idle machine
   script/build bench -- growth --quick        one round of a second, without the largest
   script/build bench -- growth --only topics  connections, payload, matches, topics, records,
                                               processes, full

@@ -19,6 +19,7 @@
 
 #include "protocol/bson.h"
 #include "protocol/messages.h"
+
 #include "tests/support/gauge.h"
 
 enum { WAIT_MS = 60000, ROWS = 3, LOG = 5, LOOK_MS = 1, NO_ANSWER = -1 };
