@@ -51,19 +51,12 @@ static tw_err read_named(const catalog *known, const rights *whose, tw_arena *ar
     return err;
 }
 
-static int compare_texts(tw_str a, tw_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_named(const void *a, const void *b)
 {
     const named *left = a;
     const named *right = b;
-    int order = compare_texts(left->db, right->db);
-    return order != 0 ? order : compare_texts(left->name, right->name);
+    int order = tw_str_compare(left->db, right->db);
+    return order != 0 ? order : tw_str_compare(left->name, right->name);
 }
 
 static void write_named(tw_bson_builder *b, const named *item)

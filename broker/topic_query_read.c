@@ -454,19 +454,12 @@ static tw_err write_canonical(reader *self, tw_arena *arena, bool archived, tw_b
     return err != TW_OK ? err : buf->err;
 }
 
-static int compare_texts(tw_str a, tw_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_asked(const void *a, const void *b)
 {
     const asked *left = a;
     const asked *right = b;
-    int order = compare_texts(left->db, right->db);
-    return order != 0 ? order : compare_texts(left->name, right->name);
+    int order = tw_str_compare(left->db, right->db);
+    return order != 0 ? order : tw_str_compare(left->name, right->name);
 }
 
 tw_err topic_query_of_subscribe(const catalog *known, const rights *whose, tw_arena *arena,

@@ -91,13 +91,6 @@ tw_err embedded_sort_read(embedded_job *job, tw_bson list)
     return err;
 }
 
-static int compare_texts(tw_str a, tw_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_value(const embedded_sort *sort, const embedded_value *a,
                          const embedded_value *b)
 {
@@ -106,7 +99,7 @@ static int compare_value(const embedded_sort *sort, const embedded_value *a,
         return sort->first ? -order : order;
     }
     int order = a->text.ptr != NULL && b->text.ptr != NULL
-                    ? compare_texts(a->text, b->text)
+                    ? tw_str_compare(a->text, b->text)
                     : (a->number > b->number) - (a->number < b->number);
     return sort->down ? -order : order;
 }
@@ -533,7 +526,7 @@ static int compare_options(const void *left, const void *right)
     if (a->weight != b->weight) {
         return a->weight < b->weight ? 1 : -1;
     }
-    int order = compare_texts(a->text, b->text);
+    int order = tw_str_compare(a->text, b->text);
     return order != 0 ? order : (a->row > b->row) - (a->row < b->row);
 }
 

@@ -43,16 +43,23 @@ static void fail_of_reader(request *self, tw_err err, const tw_envelope *in)
     request_fail(self, err, message, hint, extra);
 }
 
-static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err err,
-                             const tw_envelope *in)
+/* The request that an answer is for; request_leave ends what it does with it. */
+static request *enter_answered(void *context)
 {
-    (void)state;
-    (void)tag;
     request *self;
     TW_CAST(self, context, REQUEST_MAGIC);
     TW_ASSERT(self->asks > 0);
     request_enter(self);
     self->asks--;
+    return self;
+}
+
+static void on_reader_answer(void *state, void *context, uint64_t tag, tw_err err,
+                             const tw_envelope *in)
+{
+    (void)state;
+    (void)tag;
+    request *self = enter_answered(context);
     if (self->forgotten) {
         /* nobody waits for it */
     } else if (err == TW_E_UNAVAILABLE && !self->retried &&
@@ -116,11 +123,7 @@ static void on_search_answer(void *state, void *context, uint64_t tag, tw_err er
 {
     (void)state;
     (void)tag;
-    request *self;
-    TW_CAST(self, context, REQUEST_MAGIC);
-    TW_ASSERT(self->asks > 0);
-    request_enter(self);
-    self->asks--;
+    request *self = enter_answered(context);
     bool away = err == TW_E_UNAVAILABLE || (err == TW_E_TIMEOUT && in == NULL);
     if (self->forgotten) {
         /* nobody waits for it */

@@ -166,14 +166,22 @@ static void end_gathering(edge *self, connection *conn)
     tw_buf_fini(&body);
 }
 
+/* The connection whose request an answer is for; NULL: it is gone, or waits no more. */
+static connection *find_asker(edge *self, uint64_t tag)
+{
+    connection *conn = edge_find(self, tag);
+    bool waits = conn != NULL && conn->kind == CONNECTION_HTTP && conn->http->running;
+    return waits ? conn : NULL;
+}
+
 /* context is the edge; tag the connection, which may be gone. */
 static void on_state(void *state, void *context, uint64_t tag, tw_err err, const tw_envelope *in)
 {
     (void)state;
     edge *self;
     TW_CAST(self, context, EDGE_MAGIC);
-    connection *conn = edge_find(self, tag);
-    if (conn == NULL || conn->kind != CONNECTION_HTTP || !conn->http->running) {
+    connection *conn = find_asker(self, tag);
+    if (conn == NULL) {
         return;
     }
     struct http_state *http = conn->http;
@@ -312,8 +320,8 @@ static void on_page(void *state, void *context, uint64_t tag, tw_err err, const 
     (void)state;
     edge *self;
     TW_CAST(self, context, EDGE_MAGIC);
-    connection *conn = edge_find(self, tag);
-    if (conn == NULL || conn->kind != CONNECTION_HTTP || !conn->http->running) {
+    connection *conn = find_asker(self, tag);
+    if (conn == NULL) {
         return;
     }
     if (err == TW_OK && in->id == TW_MSG_gateway_page) {
